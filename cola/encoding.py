@@ -1,0 +1,86 @@
+"""Sentences -> token ids -> batches. No model here."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+
+class Batch(NamedTuple):
+    """Sentences as a model takes them, padded to the longest of the batch and no further."""
+
+    input_ids: Tensor  # (sentences, longest) int64
+    attention_mask: Tensor  # (sentences, longest) int64, 1 for a token and 0 for padding
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer that belongs to the encoder in `folder`. Never runs code that comes with a model."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    return tokenizer
+
+
+def tokenize(
+    tables: Mapping[str, pd.DataFrame], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> tuple[dict[str, pd.DataFrame], dict[str, float | int]]:
+    """Add the column input_ids to the tables train, validation and test, and say what the corpus is like.
+
+    Lengths are in tokens, special tokens included, before the cut to `max_length`; longest_sentence and mean_length are
+    those of the training file (train and validation), as the tutorial has them.
+    """
+    encoded, lengths = {}, {}
+    for name, table in tables.items():
+        input_ids, lengths[name] = encode(table["sentence"], tokenizer, max_length)
+        encoded[name] = table.assign(input_ids=input_ids)
+    training_file = np.concatenate([lengths["train"], lengths["validation"]])
+    return encoded, {
+        "training_sentences": len(lengths["train"]),
+        "validation_sentences": len(lengths["validation"]),
+        "test_sentences": len(lengths["test"]),
+        "test_positives": int(tables["test"]["label"].sum()),
+        "longest_sentence": int(training_file.max()),
+        "mean_length": float(training_file.mean()),
+        "truncated_sentences": int(sum((each > max_length).sum() for each in lengths.values())),
+    }
+
+
+def encode(
+    sentences: Iterable[str], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> tuple[list[list[int]], np.ndarray]:
+    """Token ids of each sentence, special tokens included, cut to `max_length` tokens.
+
+    Returns (input_ids, lengths): lengths (sentences,) counts each sentence's tokens before the cut.
+    """
+    sentences = list(sentences)
+    input_ids: list[list[int]] = tokenizer(sentences, verbose=False)["input_ids"]
+    lengths = np.array([len(ids) for ids in input_ids])
+    for index in np.flatnonzero(lengths > max_length):
+        input_ids[index] = tokenizer(sentences[index], truncation=True, max_length=max_length)["input_ids"]
+    return input_ids, lengths
+
+
+def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
+    """An order of `count` sentences, (count,) int64, that depends on nothing but seed and epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Cut an order into batches; the last one holds what is left: 7,695 sentences by 32 give 241 batches."""
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def pad(input_ids: Sequence[Sequence[int]], pad_token_id: int) -> Batch:
+    """[[101, 7, 102], [101, 102]] -> input_ids [[101, 7, 102], [101, 102, 0]], attention_mask [[1, 1, 1], [1, 1, 0]]"""
+    longest = max(len(ids) for ids in input_ids)
+    padded = np.full((len(input_ids), longest), pad_token_id, dtype=np.int64)
+    mask = np.zeros_like(padded)
+    for row, ids in enumerate(input_ids):
+        padded[row, : len(ids)] = ids
+        mask[row, : len(ids)] = 1
+    return Batch(torch.from_numpy(padded), torch.from_numpy(mask))

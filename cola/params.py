@@ -1,0 +1,92 @@
+"""params.yaml as frozen, strict models, one per section. No default lives here: every key stands in the file."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cola.errors import UserError
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and PyTorch both take
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Fetch(_Section):
+    corpus: Literal["cola", "minimal_pairs"]
+    encoder: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    encoder_revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
+
+
+class Tokenize(_Section):
+    max_length: Annotated[int, Field(ge=3, le=100_000)]  # [CLS], one token, [SEP]
+    validation_fraction: Fraction
+
+
+class Train(_Section):
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    adam_epsilon: Positive
+    weight_decay: NotNegative
+    max_grad_norm: Positive
+    max_steps: Count | None
+
+
+class Evaluate(_Section):
+    batch_size: Count
+
+
+class SamplePredict(_Section):
+    seed: Seed
+
+
+class Params(_Section):
+    seed: Seed
+    device: Literal["auto", "cuda", "mps", "cpu"]
+    fetch: Fetch
+    tokenize: Tokenize
+    train: Train
+    evaluate: Evaluate
+    sample_predict: SamplePredict
+
+
+def load(path: Path) -> Params:
+    """Read and check the whole file, also what the caller does not use: a wrong key must stop the first stage.
+
+    Raises UserError, in one line, naming each key that is wrong and what is allowed.
+    """
+    try:
+        return Params.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run this from the project's root") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise UserError(f"{path}: " + "; ".join(_sentence(problem) for problem in error.errors())) from None
+
+
+def flatten(params: BaseModel) -> dict[str, Any]:
+    """{'train.epochs': 4, ...}: the names that `dvc exp run --set-param` takes."""
+    flat: dict[str, Any] = {}
+    for name, value in params:
+        if isinstance(value, BaseModel):
+            flat |= {f"{name}.{key}": inner for key, inner in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _sentence(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "the file"
+    got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
+    return f"{key}: {problem['msg']}{got}"

@@ -1,0 +1,28 @@
+"""Every path of the project, relative to its root: DVC starts each stage there."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+# fetch
+RAW = Path("data/raw")
+PRETRAINED = Path("models/pretrained")
+
+# tokenize
+TOKENIZED = Path("data/tokenized")
+CORPUS_METRICS = Path("metrics/corpus.json")
+
+# train
+FINETUNED = Path("models/finetuned")
+TRAIN_METRICS = Path("metrics/train.json")
+HISTORY = Path("metrics/history.csv")
+STEPS = Path("metrics/steps.csv")
+TIMINGS = Path("metrics/timings.json")
+
+# evaluate
+TEST_METRICS = Path("metrics/test.json")
+MCC_PER_BATCH = Path("metrics/mcc_per_batch.csv")
+PREDICTIONS = Path("metrics/predictions.csv")
+
+# sample_predict
+SAMPLES = Path("metrics/samples.json")

@@ -1,0 +1,153 @@
+"""Tables and pictures for people. `python -m cola.report [REVISION]` prints a run's result again, from its files."""
+
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from cola import paths
+from cola.errors import UserError, run
+from cola.sources import ENCODERS
+
+TUTORIAL_ENCODER = "google-bert/bert-base-uncased"
+# Test MCC of the tutorial, and of 26 public runs of its recipe.
+TUTORIAL_MCC = 0.498
+PUBLIC_RUNS = {"count": 26, "mean": 0.540, "lowest": 0.498, "highest": 0.571}
+
+_BLUE, _ORANGE = "#2a6fbb", "#d9782d"
+
+
+def title(source: Mapping[str, Any]) -> str:
+    """'cola, google-bert/bert-base-uncased': the corpus and the encoder of a model's source.json."""
+    return f"{source['corpus']['name']}, {source['encoder']['name']}"
+
+
+def comparable(source: Mapping[str, Any]) -> bool:
+    """Whether a test MCC may be held against the tutorial's: its corpus, its encoder, at the pinned revision."""
+    encoder = source["encoder"]
+    return (
+        source["corpus"]["name"] == "cola"
+        and encoder["name"] == TUTORIAL_ENCODER
+        and encoder["revision"] == ENCODERS[TUTORIAL_ENCODER].revision
+    )
+
+
+def print_training(history: pd.DataFrame, source: Mapping[str, Any]) -> None:
+    """The tutorial's table, a row per epoch; the times where the frame has training_seconds and validation_seconds."""
+    timed = "training_seconds" in history
+    table = Table(title=f"Training: {title(source)}", title_justify="left", title_style="bold")
+    for heading in ("epoch", "training\nloss", "validation\nloss", "validation\naccuracy", "validation\nMCC"):
+        table.add_column(heading, justify="right")
+    for heading in ("training\ntime", "validation\ntime") if timed else ():
+        table.add_column(heading, justify="right")
+    for row in history.itertuples():
+        losses = f"{row.training_loss:.3f}", f"{row.validation_loss:.3f}"
+        times = (_clock(row.training_seconds), _clock(row.validation_seconds)) if timed else ()
+        table.add_row(f"{row.epoch}", *losses, f"{row.validation_accuracy:.3f}", f"{row.validation_mcc:.3f}", *times)
+    Console().print(table)
+
+
+def print_test(scores: Mapping[str, Any], source: Mapping[str, Any]) -> None:
+    """The test MCC beside the tutorial's and the public runs'."""
+    console = Console(highlight=False)
+    console.print(f"[bold]Test MCC: {scores['mcc']:.3f}[/]  ({title(source)}; {scores['sentences']} sentences)")
+    console.print(
+        f"  the tutorial: {TUTORIAL_MCC}; {PUBLIC_RUNS['count']} public runs of its recipe: mean "
+        f"{PUBLIC_RUNS['mean']:.3f}, {PUBLIC_RUNS['lowest']} to {PUBLIC_RUNS['highest']}"
+    )
+    if comparable(source):
+        console.print("  comparable: corpus and encoder are the tutorial's own")
+    else:
+        console.print("  not comparable: the tutorial's are cola and " + TUTORIAL_ENCODER)
+
+
+def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> None:
+    """The sampled test sentences, a row each: what they are, what the model says, how sure it is."""
+    table = Table(title=f"Predictions: {title(source)}", title_justify="left", title_style="bold")
+    for heading in ("sentence", "label", "predicted"):
+        table.add_column(heading)
+    table.add_column("probability", justify="right")
+    table.add_column("")
+    for sample in samples:
+        verdict = "[green]right[/]" if sample["correct"] else "[red]wrong[/]"
+        words = sample["sentence"].replace("[", r"\["), sample["label"], sample["predicted"]
+        table.add_row(*words, f"{sample['probability']:.2f}", verdict)
+    Console().print(table)
+
+
+def learning_curve(history: pd.DataFrame) -> Figure:
+    """Training and validation loss by epoch, in one picture."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(history["epoch"], history["training_loss"], "o-", color=_BLUE, label="training")
+    axes.plot(history["epoch"], history["validation_loss"], "o-", color=_ORANGE, label="validation")
+    axes.set(title="Learning curve", xlabel="epoch", ylabel="loss", xticks=history["epoch"])
+    axes.legend(frameon=False)
+    return figure
+
+
+def mcc_bars(per_batch: pd.DataFrame) -> Figure:
+    """The MCC of each batch of test sentences (columns batch, mcc)."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.bar(per_batch["batch"], per_batch["mcc"], color=_BLUE)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set(title="MCC of each batch of test sentences", xlabel="batch", ylabel="MCC", ylim=(-1, 1))
+    return figure
+
+
+def confusion_matrix(predictions: pd.DataFrame) -> Figure:
+    """How often each label was predicted as which (columns label and predicted, by name)."""
+    names = sorted({*predictions["label"], *predictions["predicted"]})
+    counts = pd.crosstab(predictions["label"], predictions["predicted"]).reindex(
+        index=names, columns=names, fill_value=0
+    )
+    figure = Figure(figsize=(4.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(counts, cmap="Blues")
+    axes.set(title="Confusion matrix", xlabel="predicted", ylabel="label")
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+    for (row, column), count in np.ndenumerate(counts.to_numpy()):
+        dark = count > counts.to_numpy().max() / 2
+        axes.text(column, row, f"{count}", ha="center", va="center", color="white" if dark else "black")
+    return figure
+
+
+def _clock(seconds: float) -> str:
+    """75.2 -> '1:15', as the tutorial shows times; below ten seconds with a decimal."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"
+
+
+def main() -> None:
+    """Print the training table, the test MCC and the samples of the workspace, or of a DVC experiment or commit."""
+    import dvc.api  # takes a second: only here
+    from dvc.exceptions import DvcException
+    from scmrepo.exceptions import SCMError
+
+    revision = sys.argv[1] if len(sys.argv) > 1 else None
+
+    def read(path: Any) -> str:
+        try:
+            return str(dvc.api.read(path.as_posix(), rev=revision))
+        except (OSError, DvcException, SCMError) as error:
+            raise UserError(f"{path} is not in {revision or 'the workspace'} ({error}); run `dvc repro`") from None
+
+    source = json.loads(read(paths.FINETUNED / "source.json"))
+    print_training(pd.read_csv(io.StringIO(read(paths.HISTORY))), source)
+    print_test(json.loads(read(paths.TEST_METRICS)), source)
+    print_samples(json.loads(read(paths.SAMPLES)), source)
+
+
+if __name__ == "__main__":
+    run(main)

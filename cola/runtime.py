@@ -1,0 +1,34 @@
+"""The machine: which device, and how the same seed gives the same bytes on it."""
+
+import os
+
+import torch
+
+from cola.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device to compute on, made to repeat its results: 'auto' takes cuda, then mps, then cpu.
+
+    Raises UserError where the device asked for is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(each for each, there in available.items() if there)
+    if not available[name]:
+        raise UserError(f"params.yaml asks for device {name}, and this machine has none; set it to auto or cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS may not repeat its sums
+    torch.use_deterministic_algorithms(True)
+    return torch.device(name)
+
+
+def fix_seed(seed: int) -> None:
+    """Fix what PyTorch draws from here on, on every device: the classifier's head, then dropout."""
+    torch.manual_seed(seed)
+
+
+def describe(device: torch.device) -> str:
+    """What a person calls the device: 'NVIDIA H200', or 'cpu, 2 threads'."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type

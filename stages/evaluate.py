@@ -1,0 +1,36 @@
+"""Reads models/finetuned/ and data/tokenized/test.parquet. Writes the test's scores and predictions in metrics/."""
+
+from cola import artifacts, classifier, params, paths, report, runtime, scoring, tracking
+from cola.errors import run
+
+
+def main() -> None:
+    settings = params.load(paths.PARAMS)
+    test = artifacts.read_parquet(paths.TOKENIZED / "test.parquet")
+    source = artifacts.read_json(paths.FINETUNED / "source.json")
+    device = runtime.choose_device(settings.device)
+    model = classifier.load(paths.FINETUNED, device)
+
+    logits = classifier.predict(model, test["input_ids"].to_list(), settings.evaluate.batch_size)
+
+    predictions = scoring.predictions(test, logits, classifier.LABELS)
+    scores = scoring.scores(test["label"].to_numpy(), logits.argmax(axis=1))
+    per_batch = scoring.mcc_per_batch(test["label"].to_numpy(), logits.argmax(axis=1), settings.evaluate.batch_size)
+    artifacts.write_json(paths.TEST_METRICS, scores)
+    artifacts.write_csv(paths.MCC_PER_BATCH, per_batch)
+    artifacts.write_csv(paths.PREDICTIONS, predictions)
+    report.print_test(scores, source)
+    tracking.record_results(
+        model_sha256=artifacts.sha256(paths.FINETUNED / "model.safetensors"),
+        tags=tracking.tags(source),
+        metrics={f"test_{name}": value for name, value in scores.items()},
+        files=[paths.TEST_METRICS, paths.MCC_PER_BATCH, paths.PREDICTIONS],
+        pictures={
+            "mcc_per_batch.png": report.mcc_bars(per_batch),
+            "confusion_matrix.png": report.confusion_matrix(predictions),
+        },
+    )
+
+
+if __name__ == "__main__":
+    run(main)

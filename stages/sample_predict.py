@@ -1,0 +1,32 @@
+"""Reads models/finetuned/ and data/tokenized/test.parquet. Writes five predictions to metrics/samples.json."""
+
+from cola import artifacts, classifier, params, paths, report, runtime, scoring, tracking
+from cola.errors import run
+
+SAMPLES = 5
+
+
+def main() -> None:
+    settings = params.load(paths.PARAMS)
+    test = artifacts.read_parquet(paths.TOKENIZED / "test.parquet")
+    source = artifacts.read_json(paths.FINETUNED / "source.json")
+    device = runtime.choose_device(settings.device)
+    model = classifier.load(paths.FINETUNED, device)
+    chosen = test.sample(min(SAMPLES, len(test)), random_state=settings.sample_predict.seed)
+
+    logits = classifier.predict(model, chosen["input_ids"].to_list(), SAMPLES)
+
+    samples = scoring.predictions(chosen, logits, classifier.LABELS).drop(columns="sentence_source").to_dict("records")
+    artifacts.write_json(paths.SAMPLES, samples)
+    report.print_samples(samples, source)
+    tracking.record_results(
+        model_sha256=artifacts.sha256(paths.FINETUNED / "model.safetensors"),
+        tags=tracking.tags(source),
+        metrics={},
+        files=[paths.SAMPLES],
+        pictures={},
+    )
+
+
+if __name__ == "__main__":
+    run(main)

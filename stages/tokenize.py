@@ -1,0 +1,28 @@
+"""Reads data/raw/ and the tokenizer in models/pretrained/. Writes data/tokenized/ and metrics/corpus.json."""
+
+from cola import artifacts, corpus, encoding, params, paths
+from cola.errors import run
+
+
+def main() -> None:
+    settings = params.load(paths.PARAMS)
+    training_file = corpus.read(paths.RAW / corpus.TRAINING_FILE)
+    training, validation = corpus.split(training_file, settings.tokenize.validation_fraction, settings.seed)
+    test = corpus.read(paths.RAW / corpus.TEST_FILE)
+
+    tables, metrics = encoding.tokenize(
+        {"train": training, "validation": validation, "test": test},
+        encoding.load_tokenizer(paths.PRETRAINED),
+        settings.tokenize.max_length,
+    )
+
+    source = artifacts.read_json(paths.RAW / "source.json")
+    with artifacts.directory(paths.TOKENIZED) as folder:
+        for name, table in tables.items():
+            table.attrs = source
+            artifacts.write_parquet(folder / f"{name}.parquet", table)
+    artifacts.write_json(paths.CORPUS_METRICS, metrics)
+
+
+if __name__ == "__main__":
+    run(main)

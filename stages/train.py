@@ -1,0 +1,47 @@
+"""Reads data/tokenized/{train,validation}.parquet and models/pretrained/. Writes models/finetuned/ and metrics/."""
+
+import pandas as pd
+
+from cola import artifacts, classifier, encoding, params, paths, report, runtime, tracking, training
+from cola.errors import run
+
+
+def main() -> None:
+    settings = params.load(paths.PARAMS)
+    train = artifacts.read_parquet(paths.TOKENIZED / "train.parquet")
+    validation = artifacts.read_parquet(paths.TOKENIZED / "validation.parquet")
+    source = {"corpus": train.attrs, "encoder": artifacts.read_json(paths.PRETRAINED / "source.json")}
+    device = runtime.choose_device(settings.device)
+    runtime.fix_seed(settings.seed)
+    model = classifier.load(paths.PRETRAINED, device)
+
+    epochs = []
+    for epoch in training.fit(model, train, validation, settings.train, settings.seed):
+        print(epoch, flush=True)
+        epochs.append(epoch)
+
+    with artifacts.directory(paths.FINETUNED) as folder:
+        classifier.save(model, folder)
+        encoding.load_tokenizer(paths.PRETRAINED).save_pretrained(folder)
+        artifacts.write_json(folder / "source.json", source)
+    history, steps, timings = training.history(epochs), training.steps(epochs), training.timings(epochs)
+    machine = {"device": runtime.describe(device), "precision": "float32"}
+    artifacts.write_json(paths.TRAIN_METRICS, history.drop(columns="epoch").iloc[-1].to_dict())
+    artifacts.write_csv(paths.HISTORY, history)
+    artifacts.write_csv(paths.STEPS, steps)
+    artifacts.write_json(paths.TIMINGS, timings | machine)
+    report.print_training(pd.DataFrame(epochs), source)
+    tracking.record_training(
+        model_sha256=artifacts.sha256(paths.FINETUNED / "model.safetensors"),
+        params=params.flatten(settings),
+        tags=tracking.tags(source) | machine,
+        steps=steps,
+        history=history,
+        timings=timings,
+        files=[paths.CORPUS_METRICS, paths.TRAIN_METRICS, paths.HISTORY, paths.STEPS, paths.TIMINGS],
+        pictures={"learning_curve.png": report.learning_curve(history)},
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,280 @@
+"""Servers on 127.0.0.1 for tests: one whose every answer is scripted, and a look-alike of the Hugging Face Hub."""
+
+import hashlib
+import json
+import math
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from safetensors.numpy import save_file
+
+CHUNK_BYTES = 1 << 20
+
+
+class Answer(NamedTuple):
+    """How one request is answered; the default is how a good server answers it."""
+
+    status: int = 0  # 0: as the file and the range ask for
+    body: bytes | None = None  # None: the file
+    cut_after: int | None = None  # bytes of the body, then the connection is closed
+    ranges: bool = True  # False: a range is ignored
+    shift: int = 0  # a 206 begins this many bytes off, and says so
+    length: bool = True  # False: no Content-Length
+    chunked: bool = False
+    location: str = ""  # a redirect to it
+    seconds: float = 0.0  # of silence before the answer
+    extra: bytes = b""  # sent after the file
+
+
+class Request(NamedTuple):
+    method: str
+    path: str
+    range: str | None
+
+
+@dataclass
+class Server:
+    url: str
+    requests: list[Request] = field(default_factory=list)
+    script: list[Answer] = field(default_factory=list)  # one for each request to come, then good ones
+
+
+@contextmanager
+def file_server(files: dict[str, bytes], script: list[Answer] | None = None) -> Iterator[Server]:
+    """Serve `files` (path without the leading slash -> content), each request as the next Answer of `script` says."""
+
+    class Handler(_Handler):
+        def answer(self) -> None:
+            how = server.script.pop(0) if server.script else Answer()
+            name = unquote(urlsplit(self.path).path).lstrip("/")
+            content = files.get(name)
+            time.sleep(how.seconds)
+            if how.location:
+                self.reply(how.status or 302, {"Location": how.location}, b"")
+            elif how.status >= 400 or (content is None and how.body is None):
+                self.reply(how.status or 404, {}, how.body or b"no")
+            else:
+                self.file(how, how.body if how.body is not None else content or b"")
+
+        def file(self, how: Answer, body: bytes) -> None:
+            status, headers = how.status or 200, {}
+            span = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            if span and how.ranges and how.body is None:
+                if int(span[1]) >= len(body):
+                    return self.reply(416, {"Content-Range": f"bytes */{len(body)}"}, b"")
+                start = int(span[1]) + how.shift
+                status, headers = 206, {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
+                body = body[start:]
+            body += how.extra
+            if how.chunked:
+                headers["Transfer-Encoding"] = "chunked"
+                body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+            elif how.length:
+                headers["Content-Length"] = str(len(body))
+            return self.reply(status, headers, body[: how.cut_after])
+
+    with _serving(Handler) as server:
+        server.script += script or []
+        yield server
+
+
+@contextmanager
+def hub(
+    repository: str, revision: str, folder: Path, lies: dict[str, Any] | None = None, script: list[Answer] | None = None
+) -> Iterator[Server]:
+    """Serve the files of `folder` as the Hub serves a model repository at a commit; set HF_ENDPOINT to its url.
+
+    Safetensors are in Git LFS, the other files in git. `lies` changes what the Hub states of a file: name -> entry
+    of `siblings`. Of `script` only status, seconds and cut_after are heeded.
+    """
+
+    class Handler(_Handler):
+        def answer(self) -> None:
+            how = server.script.pop(0) if server.script else Answer()
+            time.sleep(how.seconds)
+            path = unquote(urlsplit(self.path).path)
+            prefix = f"/{repository}/resolve/{revision}/"
+            if how.status:
+                self.reply(how.status, {}, b"no")
+            elif path == f"/api/models/{repository}/revision/{revision}":
+                siblings = [_sibling(file) | (lies or {}).get(file.name, {}) for file in sorted(folder.iterdir())]
+                model = {"id": repository, "modelId": repository, "sha": revision, "siblings": siblings}
+                self.reply(200, {"Content-Type": "application/json"}, json.dumps(model).encode())
+            elif path.startswith(prefix) and (folder / path.removeprefix(prefix)).is_file():
+                self.file(folder / path.removeprefix(prefix), how.cut_after)
+            else:
+                self.reply(404, {"X-Error-Code": "EntryNotFound" if path.startswith(prefix) else "RepoNotFound"}, b"")
+
+        def file(self, path: Path, cut_after: int | None) -> None:
+            size, stated = path.stat().st_size, _sibling(path)
+            etag = stated["lfs"]["sha256"] if "lfs" in stated else stated["blobId"]
+            headers = {"X-Repo-Commit": revision, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
+            span = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            start = int(span[1]) if span else 0
+            if "lfs" in stated:
+                headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(size)}
+            if span:
+                headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+            self.reply(206 if span else 200, headers | {"Content-Length": str(size - start)}, b"")
+            if self.command == "GET":
+                with path.open("rb") as content:
+                    content.seek(start)
+                    if cut_after is None:
+                        shutil.copyfileobj(content, self.wfile, CHUNK_BYTES)
+                    else:
+                        self.wfile.write(content.read(cut_after))
+
+    with _serving(Handler) as server:
+        server.script += script or []
+        yield server
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """HTTP/1.1 for chunks, one request per connection, so that a cut body is cut."""
+
+    protocol_version = "HTTP/1.1"
+    server: "_Server"
+
+    def do_GET(self) -> None:
+        self.server.record.requests.append(Request(self.command, self.path, self.headers.get("Range")))
+        self.close_connection = True
+        with suppress(BrokenPipeError, ConnectionResetError):  # the client has heard enough
+            self.answer()
+
+    do_HEAD = do_GET  # noqa: N815 - the name that http.server asks for
+
+    def answer(self) -> None:
+        raise NotImplementedError
+
+    def reply(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in ({"Connection": "close"} | headers).items():
+            self.send_header(name, value)
+        if status >= 300:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass  # the tests read `requests`
+
+
+class _Server(ThreadingHTTPServer):
+    record: Server
+
+
+@contextmanager
+def _serving(handler: type[_Handler]) -> Iterator[Server]:
+    with _Server(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        server.record = Server(f"http://127.0.0.1:{server.server_address[1]}")
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        try:
+            yield server.record
+        finally:
+            server.shutdown()
+
+
+_STATED: dict[tuple[str, int], dict[str, Any]] = {}  # hashing 440 MB for each request would take a while
+
+
+def _sibling(path: Path) -> dict[str, Any]:
+    """What the Hub's API states of a file: the git blob, and for a file in Git LFS its sha256."""
+    status = path.stat()
+    key = (str(path), status.st_mtime_ns)
+    if key not in _STATED:
+        entry: dict[str, Any] = {"rfilename": path.name, "size": status.st_size}
+        with path.open("rb") as content:
+            if path.suffix == ".safetensors":
+                sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+                entry["lfs"] = {"sha256": sha256, "size": status.st_size, "pointerSize": 134}
+                entry["blobId"] = hashlib.sha1(sha256.encode(), usedforsecurity=False).hexdigest()
+            else:
+                blob = b"blob %d\0" % status.st_size + content.read()
+                entry["blobId"] = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
+        _STATED[key] = entry
+    return dict(_STATED[key])
+
+
+BERT_BASE_BYTES = 440_449_768  # of the true model.safetensors: the layout below gives the same, to the byte
+BERT_BASE_CONFIG = {
+    "architectures": ["BertForMaskedLM"],
+    "attention_probs_dropout_prob": 0.1,
+    "gradient_checkpointing": False,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "hidden_size": 768,
+    "initializer_range": 0.02,
+    "intermediate_size": 3072,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 512,
+    "model_type": "bert",
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "pad_token_id": 0,
+    "position_embedding_type": "absolute",
+    "transformers_version": "4.6.0.dev0",
+    "type_vocab_size": 2,
+    "use_cache": True,
+    "vocab_size": 30522,
+}
+
+
+def bert_base_shapes() -> dict[str, tuple[int, ...]]:
+    """The tensors of google-bert/bert-base-uncased's file: old LayerNorm names, two heads, without the tied decoder."""
+    width, inner, words = 768, 3072, 30522
+
+    def norm(name: str) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.LayerNorm.gamma": (width,), f"{name}.LayerNorm.beta": (width,)}
+
+    def dense(name: str, outputs: int, inputs: int) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+    shapes = norm("bert.embeddings") | dense("bert.pooler.dense", width, width)
+    for kind, rows in (("word", words), ("position", 512), ("token_type", 2)):
+        shapes[f"bert.embeddings.{kind}_embeddings.weight"] = (rows, width)
+    for layer in (f"bert.encoder.layer.{number}" for number in range(12)):
+        for part in ("self.query", "self.key", "self.value", "output.dense"):
+            shapes |= dense(f"{layer}.attention.{part}", width, width)
+        shapes |= norm(f"{layer}.attention.output") | norm(f"{layer}.output")
+        shapes |= dense(f"{layer}.intermediate.dense", inner, width) | dense(f"{layer}.output.dense", width, inner)
+    shapes |= {"cls.predictions.bias": (words,)} | dense("cls.seq_relationship", 2, width)
+    return shapes | dense("cls.predictions.transform.dense", width, width) | norm("cls.predictions.transform")
+
+
+def safetensors_bytes(shapes: dict[str, tuple[int, ...]]) -> int:
+    """The size of a safetensors file of float32 tensors with the metadata {"format": "pt"}."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in sorted(shapes):
+        start, end = end, end + 4 * math.prod(shapes[name])
+        header[name] = {"dtype": "F32", "shape": shapes[name], "data_offsets": [start, end]}
+    text = len(json.dumps(header, separators=(",", ":")))
+    return 8 + math.ceil(text / 8) * 8 + end
+
+
+def bert_base_checkpoint(folder: Path, seed: int, vocabulary: Path) -> None:
+    """Write a look-alike of google-bert/bert-base-uncased: its names, shapes, config and size; weights are random."""
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for name, shape in bert_base_shapes().items():
+        tensors[name] = random.standard_normal(shape, dtype=np.float32)
+        tensors[name] *= np.float32(0.02)  # in place: the file takes 440 MB of memory once
+        if name.endswith("gamma"):
+            tensors[name] += np.float32(1)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    size = (folder / "model.safetensors").stat().st_size
+    assert size == BERT_BASE_BYTES, size
+    (folder / "config.json").write_text(json.dumps(BERT_BASE_CONFIG, indent=2) + "\n", encoding="utf-8")
+    shutil.copyfile(vocabulary, folder / "vocab.txt")
