@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
-from cola import encoding
+from cola import encoding, runtime
 from cola.errors import UserError
 
 LABELS = ["unacceptable", "acceptable"]  # by label: 0, 1
@@ -49,21 +50,52 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def logits(model: nn.Module, batch: encoding.Batch) -> Tensor:
+def packable(model: PreTrainedModel) -> bool:
+    """Whether `logits` takes packed sentences: the head must need each sentence's first token alone."""
+    return isinstance(model, BertForSequenceClassification)
+
+
+def collate(
+    model: PreTrainedModel, input_ids: Sequence[encoding.TokenIds], packed: bool
+) -> encoding.Padded | encoding.Packed:
+    """A batch of sentences as `logits` takes it."""
+    return (encoding.pack if packed else encoding.pad)(input_ids, model.config.pad_token_id)
+
+
+def logits(model: PreTrainedModel, batch: encoding.Padded | encoding.Packed) -> Tensor:
     """(sentences, classes) float32, on the model's device."""
-    device = next(model.parameters()).device
-    output = model(input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device))
-    return output.logits
+    batch = type(batch)(*(tensor.to(model.device) for tensor in batch))
+    if isinstance(batch, encoding.Padded):
+        return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits.float()
+    bert: Any = model.base_model
+    head: Any = model
+    hidden = bert(
+        input_ids=batch.input_ids, position_ids=batch.position_ids, attention_mask=batch.attention_mask
+    ).last_hidden_state  # (rows, length, width)
+    first = hidden.flatten(0, 1)[batch.first].unsqueeze(1)  # (sentences, 1, width): each sentence's [CLS]
+    return head.classifier(head.dropout(bert.pooler(first))).float()
 
 
 @torch.inference_mode()
-def predict(model: PreTrainedModel, input_ids: Sequence[Sequence[int]], batch_size: int) -> np.ndarray:
-    """Logits (sentences, classes) float32 of sentences of any number, without dropout, in the order given."""
+def predict(
+    model: PreTrainedModel,
+    input_ids: Sequence[encoding.TokenIds],
+    batch_size: int,
+    precision: torch.dtype,
+    *,
+    padded: bool = False,
+) -> np.ndarray:
+    """Logits (sentences, classes) float32 of sentences of any number, without dropout, in the order given.
+
+    They are packed where the model can take them so, unless `padded` asks for the reference.
+    """
     model.eval()
-    # Sentences of like length share a batch, for less padding.
+    packed = packable(model) and not padded
+    # Sentences of like length share a batch: less padding.
     order = np.argsort([len(ids) for ids in input_ids], kind="stable")
     found = np.empty((len(input_ids), len(LABELS)), dtype=np.float32)
-    for rows in encoding.batches(order, batch_size):
-        batch = encoding.pad([input_ids[row] for row in rows], model.config.pad_token_id)
-        found[rows] = logits(model, batch).float().cpu().numpy()
+    with runtime.autocast(model.device, precision):
+        for rows in encoding.batches(order, batch_size):
+            batch = collate(model, [input_ids[row] for row in rows], packed)
+            found[rows] = logits(model, batch).cpu().numpy()
     return found

@@ -37,7 +37,7 @@ CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0  # without a byte
 TRIES = 4  # of one file at one place
 BACKOFF_SECONDS = 0.5  # before the second try; doubles with each
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 16  # the most that a cut connection loses of what has come
 
 TOKENIZER_FILES = re.compile(
     r"(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|(vocab|merges)\.txt|[^/\\]+\.model"
@@ -196,8 +196,8 @@ def _unpinned(name: str, revision: str | None, folder: Path) -> Source:
     """
     if not re.fullmatch("[0-9a-f]{40}", revision or ""):
         raise UserError(
-            f"{name} is not one of {', '.join(sources.ENCODERS)}: "
-            "set fetch.encoder_revision to a commit hash (40 digits) of its repository on the Hub"
+            f"{name} is not pinned{f' at {revision}' if revision else ''} (pinned are {', '.join(sources.ENCODERS)}): "
+            "set fetch.encoder_revision to a commit hash, 40 digits, of its repository on the Hub"
         )
     try:
         with _hub_faults():
@@ -223,11 +223,11 @@ def _unpinned(name: str, revision: str | None, folder: Path) -> Source:
 
 
 def _refuse_remote_code(name: str, config: Path) -> None:
-    """Raise UserError for a config that names Python code of its own to be run, or that is not JSON."""
+    """Raise UserError for a config that names Python code of its own to be run, or is no JSON object."""
     try:
-        keys = json.loads(config.read_bytes())
-    except ValueError:
-        raise UserError(f"{name}: {config.name} is not JSON") from None
+        keys = dict(json.loads(config.read_bytes()))
+    except (ValueError, TypeError):
+        raise UserError(f"{name}: {config.name} is not a JSON object") from None
     if "auto_map" in keys:
         raise UserError(
             f"{name}: {config.name} has auto_map, code of its own, which is never run: take another encoder"
@@ -320,12 +320,11 @@ def _receive(url: str, expected: File, received: Path, place: str) -> bool:
                 shown.update(len(chunk))
                 if size > expected.bytes:
                     break
-        ended = size < expected.bytes and answer.headers.get("Transfer-Encoding") == "chunked"
-        if size > expected.bytes or ended:  # longer, or its end was stated and came early
+        if size < expected.bytes and answer.headers.get("Transfer-Encoding") != "chunked":
+            raise ChunkedEncodingError
+        if size != expected.bytes:  # too long, or an end that was marked as such and came too early
             received.unlink()
             raise _wrong(place, expected)
-        if size < expected.bytes:
-            raise ChunkedEncodingError
         return start == 0
 
 
@@ -374,14 +373,17 @@ def _copy(origin: Path | IO[bytes], target: Path, expected: File, place: str, di
     Never writes more than the expected bytes. Raises UserError naming `place`.
     """
     digest, size = digest or hashlib.sha256(), 0
-    with origin.open("rb") if isinstance(origin, Path) else origin as stream, target.open("wb") as file:
-        # one byte more than expected is asked for, to see whether there is more
-        while size <= expected.bytes and (chunk := stream.read(min(CHUNK_BYTES, expected.bytes - size + 1))):
-            file.write(chunk[: expected.bytes - size])
-            digest.update(chunk)
-            size += len(chunk)
-    if digest.hexdigest() != expected.sha256:
-        target.unlink()
+    try:
+        with origin.open("rb") if isinstance(origin, Path) else origin as stream, target.open("wb") as file:
+            while size <= expected.bytes and (chunk := stream.read(CHUNK_BYTES)):
+                file.write(chunk[: expected.bytes - size])
+                digest.update(chunk)
+                size += len(chunk)
+    finally:
+        right = digest.hexdigest() == expected.sha256
+        if not right:
+            target.unlink(missing_ok=True)
+    if not right:
         raise _wrong(place, expected)
 
 

@@ -10,12 +10,24 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+TokenIds = Sequence[int] | np.ndarray  # of one sentence, special tokens included
+ROW_LENGTH = 64  # tokens in a packed row: 32 of CoLA's sentences fill about six and a half
 
-class Batch(NamedTuple):
-    """Sentences as a model takes them, padded to the longest of the batch and no further."""
+
+class Padded(NamedTuple):
+    """A row per sentence, padded to the longest of the batch and no further."""
 
     input_ids: Tensor  # (sentences, longest) int64
     attention_mask: Tensor  # (sentences, longest) int64, 1 for a token and 0 for padding
+
+
+class Packed(NamedTuple):
+    """Sentences one behind the other in a few rows, each blind to the others. A row's end may be padding."""
+
+    input_ids: Tensor  # (rows, length) int64
+    position_ids: Tensor  # (rows, length) int64, from 0 at each sentence's first token
+    attention_mask: Tensor  # (rows, 1, length, length) bool: may this token look at that one?
+    first: Tensor  # (sentences,) int64: where each sentence's first token is, in the flattened rows
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -75,7 +87,7 @@ def batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def pad(input_ids: Sequence[Sequence[int]], pad_token_id: int) -> Batch:
+def pad(input_ids: Sequence[TokenIds], pad_token_id: int) -> Padded:
     """[[101, 7, 102], [101, 102]] -> input_ids [[101, 7, 102], [101, 102, 0]], attention_mask [[1, 1, 1], [1, 1, 0]]"""
     longest = max(len(ids) for ids in input_ids)
     padded = np.full((len(input_ids), longest), pad_token_id, dtype=np.int64)
@@ -83,4 +95,38 @@ def pad(input_ids: Sequence[Sequence[int]], pad_token_id: int) -> Batch:
     for row, ids in enumerate(input_ids):
         padded[row, : len(ids)] = ids
         mask[row, : len(ids)] = 1
-    return Batch(torch.from_numpy(padded), torch.from_numpy(mask))
+    return Padded(torch.from_numpy(padded), torch.from_numpy(mask))
+
+
+def pack(input_ids: Sequence[TokenIds], pad_token_id: int) -> Packed:
+    """Put sentences into as few rows of ROW_LENGTH tokens (or of the longest sentence) as first-fit finds.
+
+    With rows of 6, [[101, 7, 102], [101, 102], [101, 8, 9, 102]] -> input_ids [[101, 8, 9, 102, 101, 102],
+    [101, 7, 102, 0, 0, 0]], position_ids [[0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 0, 0]], first [6, 4, 0].
+    """
+    lengths = [len(ids) for ids in input_ids]
+    row_length = max(ROW_LENGTH, *lengths)
+    free: list[int] = []  # tokens, by row
+    first = np.empty(len(input_ids), dtype=np.int64)
+    for sentence in np.argsort(lengths, kind="stable")[::-1]:  # the longest first, which packs tightest
+        row = next((row for row, left in enumerate(free) if left >= lengths[sentence]), len(free))
+        if row == len(free):
+            free.append(row_length)
+        first[sentence] = row * row_length + row_length - free[row]
+        free[row] -= lengths[sentence]
+
+    tokens = np.full(len(free) * row_length, pad_token_id, dtype=np.int64)
+    owner = np.full(len(tokens), -1)  # which sentence each token is of; -1: none
+    starts = np.zeros(len(tokens), dtype=np.int64)
+    for sentence, (ids, start) in enumerate(zip(input_ids, first, strict=True)):
+        tokens[start : start + len(ids)] = ids
+        owner[start : start + len(ids)] = sentence
+        starts[start : start + len(ids)] = start
+    positions = np.where(owner >= 0, np.arange(len(tokens)) - starts, 0)
+    by_row = torch.from_numpy(owner).view(len(free), 1, row_length)
+    return Packed(
+        torch.from_numpy(tokens).view(len(free), row_length),
+        torch.from_numpy(positions).view(len(free), row_length),
+        by_row.unsqueeze(2) == by_row.unsqueeze(3),  # padding sees padding: a row of nothing would be NaN
+        torch.from_numpy(first),
+    )

@@ -167,24 +167,38 @@ def determiner(rng: random.Random, pick: Pick) -> Pair:
 
 def verb_form(rng: random.Random, pick: Pick) -> Pair:
     """The doctor can smile. / *The doctor can smiling."""
-    if rng.random() < 0.4:
-        _, past, perfect = pick("irregular").split()
-        subject, thing = _person(rng, pick), rng.choice((f"the {pick('things')}", _a(pick("things"))))
-        if _coin(rng):
-            return _pair(f"{subject} {rng.choice(('has', 'had'))} _ {thing}.", perfect, past)
-        return _pair(f"{subject} _ {thing} {rng.choice(('yesterday', 'last week'))}.", past, perfect)
-    verb = pick("intransitive")
-    forms = {"can": verb, "will": verb, "must": verb, "wants to": verb, "has": _ed(verb), "had": _ed(verb),
-             "is": _ing(verb), "was": _ing(verb), "kept": _ing(verb)}
-    auxiliary, other = rng.choice(
-        [(one, two) for one in forms for two in forms if forms[one] != forms[two]])
-    subject = _person(rng, pick)
+    verb, subject = pick("intransitive"), _person(rng, pick)
+    forms = {
+        "can": verb,
+        "will": verb,
+        "must": verb,
+        "has": _ed(verb),
+        "had": _ed(verb),
+        "is": _ing(verb),
+        "was": _ing(verb),
+        "wants to": verb,
+        "kept": _ing(verb),
+    }
+    auxiliary, other = rng.choice([(one, two) for one in forms for two in forms if forms[one] != forms[two]])
+    good, bad = forms[auxiliary], forms[other]
     tail = rng.choice(("", " again", f" in the {pick('places')}"))
-    if auxiliary not in ("wants to", "kept"):
-        if rng.random() < 0.4:
-            return _pair(f"{auxiliary} {subject} _{tail}?", forms[auxiliary], forms[other])
-        auxiliary += rng.choice(("", "", " not", " never"))
-    return _pair(f"{subject} {auxiliary} _{tail}.", forms[auxiliary.split(" n")[0]], forms[other])
+    if auxiliary in ("wants to", "kept"):
+        return _pair(f"{subject} {auxiliary} _{tail}.", good, bad)
+    if rng.random() < 0.4:
+        return _pair(f"{auxiliary} {subject} _{tail}?", good, bad)
+    return _pair(f"{subject} {auxiliary} {rng.choice(('', 'not ', 'never '))}_{tail}.", good, bad)
+
+
+def participle(rng: random.Random, pick: Pick) -> Pair:
+    """The nurse has taken the hat. / *The nurse has took the hat."""
+    _, past, perfect = pick("irregular").split()
+    subject, thing = _person(rng, pick), rng.choice((f"the {pick('things')}", _a(pick("things"))))
+    case = rng.randrange(3)
+    if case == 0:
+        return _pair(f"{subject} _ {thing} {rng.choice(('yesterday', 'last week'))}.", past, perfect)
+    if case == 1:
+        return _pair(f"has {subject} _ {thing}?", perfect, past)
+    return _pair(f"{subject} {rng.choice(('has', 'had'))} _ {thing}.", perfect, past)
 
 
 def reflexive(rng: random.Random, pick: Pick) -> Pair:
@@ -400,6 +414,7 @@ IN_DOMAIN: dict[str, Phenomenon] = {
     "agreement": agreement,
     "determiner": determiner,
     "verb_form": verb_form,
+    "participle": participle,
     "reflexive": reflexive,
     "arguments": arguments,
     "polarity": polarity,
@@ -408,8 +423,6 @@ IN_DOMAIN: dict[str, Phenomenon] = {
     "case": case,
     "adjective_order": adjective_order,
     "inversion": inversion,
-    "comparative": comparative,
-    "existential": existential,
 }
 OUT_OF_DOMAIN: dict[str, Phenomenon] = {
     "agreement_clause": agreement_clause,

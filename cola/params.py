@@ -38,6 +38,7 @@ class Train(_Section):
     weight_decay: NotNegative
     max_grad_norm: Positive
     max_steps: Count | None
+    fast: bool
 
 
 class Evaluate(_Section):
@@ -51,6 +52,7 @@ class SamplePredict(_Section):
 class Params(_Section):
     seed: Seed
     device: Literal["auto", "cuda", "mps", "cpu"]
+    precision: Literal["auto", "float32", "bfloat16"]
     fetch: Fetch
     tokenize: Tokenize
     train: Train

@@ -19,7 +19,8 @@ def bar(total: int, unit: str, description: str) -> "tqdm[Any]":
         desc=description,
         dynamic_ncols=True,
         mininterval=0.1 if terminal else 10.0,
+        maxinterval=3600.0,  # tqdm would force a line after ten seconds, whatever mininterval says
         delay=0 if terminal else 10.0,  # short work needs no line in a log
-        leave=False,
+        leave=not terminal,
         bar_format=None if terminal else "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}{postfix}, {remaining} left\n",
     )

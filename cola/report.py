@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -42,7 +43,7 @@ def comparable(source: Mapping[str, Any]) -> bool:
 def print_training(history: pd.DataFrame, source: Mapping[str, Any]) -> None:
     """The tutorial's table, a row per epoch; the times where the frame has training_seconds and validation_seconds."""
     timed = "training_seconds" in history
-    table = Table(title=f"Training: {title(source)}", title_justify="left", title_style="bold")
+    table = _table(f"Training: {title(source)}")
     for heading in ("epoch", "training\nloss", "validation\nloss", "validation\naccuracy", "validation\nMCC"):
         table.add_column(heading, justify="right")
     for heading in ("training\ntime", "validation\ntime") if timed else ():
@@ -70,7 +71,7 @@ def print_test(scores: Mapping[str, Any], source: Mapping[str, Any]) -> None:
 
 def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> None:
     """The sampled test sentences, a row each: what they are, what the model says, how sure it is."""
-    table = Table(title=f"Predictions: {title(source)}", title_justify="left", title_style="bold")
+    table = _table(f"Predictions: {title(source)}")
     for heading in ("sentence", "label", "predicted"):
         table.add_column(heading)
     table.add_column("probability", justify="right")
@@ -119,6 +120,10 @@ def confusion_matrix(predictions: pd.DataFrame) -> Figure:
         dark = count > counts.to_numpy().max() / 2
         axes.text(column, row, f"{count}", ha="center", va="center", color="white" if dark else "black")
     return figure
+
+
+def _table(heading: str) -> Table:
+    return Table(title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def _clock(seconds: float) -> str:

@@ -22,6 +22,26 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The type in which matrices are multiplied: 'auto' takes bfloat16 where the processor has units for it.
+
+    Weights, gradients, sums and the optimizer stay in float32 either way. Raises UserError where bfloat16 is asked for
+    and would be emulated.
+    """
+    if device.type == "cpu":
+        units = any(has and "bf16" in name for name, has in torch.cpu.get_capabilities().items())
+    else:
+        units = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if name == "bfloat16" and not units:
+        raise UserError("params.yaml asks for precision bfloat16, and this device has no units for it; set it to auto")
+    return torch.bfloat16 if units and name != "float32" else torch.float32
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """The context in which PyTorch multiplies matrices in `precision`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16)
+
+
 def fix_seed(seed: int) -> None:
     """Fix what PyTorch draws from here on, on every device: the classifier's head, then dropout."""
     torch.manual_seed(seed)

@@ -4,6 +4,7 @@ Without MLFLOW_TRACKING_URI the records are in mlflow.db and mlruns/ at the proj
 that DVC runs in a copy of the project. Where MLflow cannot be reached, a warning is all that is lost.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from mlflow.tracking import MlflowClient
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # each table of a new database is not news
 
 EXPERIMENT = "bert-cola"
 _BATCH = 500  # metrics in one call; the server takes up to 1,000

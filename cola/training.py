@@ -1,17 +1,19 @@
 """The tutorial's training: AdamW, a learning rate that falls linearly to zero, clipped gradients."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from cola import classifier, encoding, progress, scoring
+from cola import classifier, encoding, fast, progress, runtime, scoring
 from cola.errors import UserError
 from cola.params import Train
 
@@ -48,7 +50,12 @@ def linear_decay(step: int, total_steps: int) -> float:
 
 
 def fit(
-    model: PreTrainedModel, training: pd.DataFrame, validation: pd.DataFrame, recipe: Train, seed: int
+    model: PreTrainedModel,
+    training: pd.DataFrame,
+    validation: pd.DataFrame,
+    recipe: Train,
+    precision: torch.dtype,
+    seed: int,
 ) -> Iterator[Epoch]:
     """Train `model` in place, on the device it is on, and yield a record of each epoch.
 
@@ -56,66 +63,79 @@ def fit(
     the sentences; dropout draws from PyTorch's random state. With recipe.max_steps, the schedule is that of the whole
     run, and the run ends early. Raises UserError where a loss is not finite.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=recipe.learning_rate,
-        eps=recipe.adam_epsilon,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
-    device = next(model.parameters()).device
-    input_ids = training["input_ids"].to_list()
-    labels = _labels(training).to(device)
-    batches_per_epoch = len(encoding.batches(np.arange(len(labels)), recipe.batch_size))
-    total_steps = recipe.epochs * batches_per_epoch
-    last_step = min(total_steps, recipe.max_steps or total_steps)
-    step = 0
-    for epoch in range(1, recipe.epochs + 1):
-        started = time.perf_counter()
-        order = encoding.shuffled(len(labels), seed, epoch)
-        batches = encoding.batches(order, recipe.batch_size)[: last_step - step]
-        sentences = sum(len(rows) for rows in batches)
-        steps: list[Step] = []
-        tokens = 0
-        model.train()
-        with progress.bar(sentences, "sentences", f"epoch {epoch}/{recipe.epochs}") as bar:
-            for rows in batches:
-                batch = encoding.pad([input_ids[row] for row in rows], model.config.pad_token_id)
-                learning_rate = recipe.learning_rate * linear_decay(step, total_steps)
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate
-
-                loss = cross_entropy(classifier.logits(model, batch), labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
-                optimizer.step()
-
-                step += 1
-                steps.append(Step(step, loss.item(), learning_rate, norm.item()))
-                if not np.isfinite(steps[-1].loss):
-                    raise UserError(f"the loss of step {step} is {steps[-1].loss}; try a lower train.learning_rate")
-                tokens += int(batch.attention_mask.sum())
-                bar.set_postfix(loss=f"{steps[-1].loss:.3f}", refresh=False)
-                bar.update(len(rows))
-        trained = time.perf_counter()
-        expected = _labels(validation)
-        logits = torch.from_numpy(classifier.predict(model, validation["input_ids"].to_list(), recipe.batch_size))
-        predicted = logits.argmax(dim=1)
-        yield Epoch(
-            epoch=epoch,
-            training_loss=float(np.mean([record.loss for record in steps])),
-            validation_loss=cross_entropy(logits, expected).item(),
-            validation_accuracy=(predicted == expected).double().mean().item(),
-            validation_mcc=scoring.mcc(expected.numpy(), predicted.numpy()),
-            training_seconds=trained - started,
-            validation_seconds=time.perf_counter() - trained,
-            sentences=sentences,
-            tokens=tokens,
-            steps=steps,
+    input_ids = [training["input_ids"].to_list(), validation["input_ids"].to_list()]
+    labels = [torch.tensor(table["label"].to_numpy(np.int64)) for table in (training, validation)]
+    packed = recipe.fast and classifier.packable(model)
+    with (
+        fast.prepared(model, input_ids, recipe.weight_decay) if packed else nullcontext(input_ids) as (train, held_out)
+    ):
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=recipe.learning_rate,
+            eps=recipe.adam_epsilon,
+            weight_decay=recipe.weight_decay,
+            fused=True,
         )
-        if step == last_step:
-            return
+        total_steps = recipe.epochs * len(encoding.batches(np.arange(len(train)), recipe.batch_size))
+        last_step = min(total_steps, recipe.max_steps or total_steps)
+        done = 0
+        for epoch in range(1, recipe.epochs + 1):
+            started = time.perf_counter()
+            order = encoding.shuffled(len(train), seed, epoch)
+            batches = encoding.batches(order, recipe.batch_size)[: last_step - done]
+            steps: list[Step] = []
+            model.train()
+            with progress.bar(sum(map(len, batches)), "sentences", f"epoch {epoch}/{recipe.epochs}") as bar:
+                for rows in batches:
+                    for group in optimizer.param_groups:
+                        group["lr"] = recipe.learning_rate * linear_decay(done, total_steps)
+                    batch = classifier.collate(model, [train[row] for row in rows], packed)
+                    loss, norm = step(model, batch, labels[0][rows], optimizer, recipe.max_grad_norm, precision)
+                    done += 1
+                    if not math.isfinite(loss):
+                        raise UserError(f"the loss of step {done} is {loss}; try a lower train.learning_rate")
+                    steps.append(Step(done, loss, group["lr"], norm))
+                    bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                    bar.update(len(rows))
+            trained = time.perf_counter()
+            logits = torch.from_numpy(
+                classifier.predict(model, held_out, recipe.batch_size, precision, padded=not packed)
+            )
+            yield Epoch(
+                epoch=epoch,
+                training_loss=float(np.mean([each.loss for each in steps])),
+                validation_loss=cross_entropy(logits, labels[1]).item(),
+                validation_accuracy=(logits.argmax(dim=1) == labels[1]).double().mean().item(),
+                validation_mcc=scoring.mcc(labels[1].numpy(), logits.argmax(dim=1).numpy()),
+                training_seconds=trained - started,
+                validation_seconds=time.perf_counter() - trained,
+                sentences=sum(map(len, batches)),
+                tokens=sum(len(train[row]) for rows in batches for row in rows),
+                steps=steps,
+            )
+            if done == last_step:
+                return
+
+
+def step(
+    model: PreTrainedModel,
+    batch: encoding.Padded | encoding.Packed,
+    labels: Tensor,
+    optimizer: torch.optim.AdamW,
+    max_grad_norm: float,
+    precision: torch.dtype,
+) -> tuple[float, float]:
+    """One step of the optimizer on one batch: (mean loss, norm of the gradient before clipping)."""
+    optimizer.zero_grad()
+    with runtime.autocast(model.device, precision):
+        loss = cross_entropy(classifier.logits(model, batch), labels.to(model.device))
+    loss.backward()
+    norm = nn.utils.get_total_norm([weights.grad for weights in model.parameters() if weights.grad is not None])
+    # Clipping divides every gradient by the same number; the fused optimizer does that as it reads them, which spares
+    # a pass over the memory. As torch's clip_grad_norm_ has it, with its 1e-6.
+    optimizer.grad_scale = ((norm + 1e-6) / max_grad_norm).clamp(min=1.0)  # type: ignore[attr-defined]
+    optimizer.step()
+    return loss.item(), norm.item()
 
 
 def history(epochs: Sequence[Epoch]) -> pd.DataFrame:
@@ -138,7 +158,3 @@ def timings(epochs: Sequence[Epoch]) -> dict[str, float]:
         "sentences_per_second": sum(epoch.sentences for epoch in epochs) / seconds,
         "tokens_per_second": sum(epoch.tokens for epoch in epochs) / seconds,
     }
-
-
-def _labels(table: pd.DataFrame) -> torch.Tensor:
-    return torch.from_numpy(table["label"].to_numpy(np.int64))

@@ -9,9 +9,10 @@ def main() -> None:
     test = artifacts.read_parquet(paths.TOKENIZED / "test.parquet")
     source = artifacts.read_json(paths.FINETUNED / "source.json")
     device = runtime.choose_device(settings.device)
+    precision = runtime.choose_precision(settings.precision, device)
     model = classifier.load(paths.FINETUNED, device)
 
-    logits = classifier.predict(model, test["input_ids"].to_list(), settings.evaluate.batch_size)
+    logits = classifier.predict(model, test["input_ids"].to_list(), settings.evaluate.batch_size, precision)
 
     predictions = scoring.predictions(test, logits, classifier.LABELS)
     scores = scoring.scores(test["label"].to_numpy(), logits.argmax(axis=1))

@@ -11,10 +11,11 @@ def main() -> None:
     test = artifacts.read_parquet(paths.TOKENIZED / "test.parquet")
     source = artifacts.read_json(paths.FINETUNED / "source.json")
     device = runtime.choose_device(settings.device)
+    precision = runtime.choose_precision(settings.precision, device)
     model = classifier.load(paths.FINETUNED, device)
     chosen = test.sample(min(SAMPLES, len(test)), random_state=settings.sample_predict.seed)
 
-    logits = classifier.predict(model, chosen["input_ids"].to_list(), SAMPLES)
+    logits = classifier.predict(model, chosen["input_ids"].to_list(), SAMPLES, precision)
 
     samples = scoring.predictions(chosen, logits, classifier.LABELS).drop(columns="sentence_source").to_dict("records")
     artifacts.write_json(paths.SAMPLES, samples)

@@ -12,11 +12,12 @@ def main() -> None:
     validation = artifacts.read_parquet(paths.TOKENIZED / "validation.parquet")
     source = {"corpus": train.attrs, "encoder": artifacts.read_json(paths.PRETRAINED / "source.json")}
     device = runtime.choose_device(settings.device)
+    precision = runtime.choose_precision(settings.precision, device)
     runtime.fix_seed(settings.seed)
     model = classifier.load(paths.PRETRAINED, device)
 
     epochs = []
-    for epoch in training.fit(model, train, validation, settings.train, settings.seed):
+    for epoch in training.fit(model, train, validation, settings.train, precision, settings.seed):
         print(epoch, flush=True)
         epochs.append(epoch)
 
@@ -25,7 +26,7 @@ def main() -> None:
         encoding.load_tokenizer(paths.PRETRAINED).save_pretrained(folder)
         artifacts.write_json(folder / "source.json", source)
     history, steps, timings = training.history(epochs), training.steps(epochs), training.timings(epochs)
-    machine = {"device": runtime.describe(device), "precision": "float32"}
+    machine = {"device": runtime.describe(device), "precision": str(precision).removeprefix("torch.")}
     artifacts.write_json(paths.TRAIN_METRICS, history.drop(columns="epoch").iloc[-1].to_dict())
     artifacts.write_csv(paths.HISTORY, history)
     artifacts.write_csv(paths.STEPS, steps)

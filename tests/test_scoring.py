@@ -1,0 +1,127 @@
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from cola import scoring
+
+# 3 acceptable found, 2 acceptable missed, 2 unacceptable found, 1 unacceptable missed
+LABELS = np.array([1, 1, 1, 1, 1, 0, 0, 0], dtype=np.int8)
+PREDICTED = np.array([1, 1, 1, 0, 0, 0, 0, 1])
+# (3*2 - 1*2) / sqrt((3+1) * (3+2) * (2+1) * (2+2)) = 4 / sqrt(240)
+MCC = 0.2581988897471611
+
+classes = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=400)
+
+
+def test_scores_of_a_small_confusion_table():
+    assert scoring.scores(LABELS, PREDICTED) == {
+        "mcc": pytest.approx(MCC, abs=1e-12),
+        "accuracy": 0.625,  # 5 of 8
+        "f1": pytest.approx(2 / 3, abs=1e-12),  # 2*3 / (2*3 + 1 + 2)
+        "sentences": 8,
+        "positives": 5,
+    }
+    assert all(type(value) in (int, float) for value in scoring.scores(LABELS, PREDICTED).values()), "JSON takes these"
+
+
+def test_mcc_of_all_right_all_wrong_and_a_coin():
+    assert scoring.mcc(np.array([0, 1, 1]), np.array([0, 1, 1])) == pytest.approx(1)
+    assert scoring.mcc(np.array([0, 1, 1]), np.array([1, 0, 0])) == pytest.approx(-1)
+    assert scoring.mcc(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])) == 0
+
+
+@pytest.mark.filterwarnings("ignore:A single label")
+@pytest.mark.parametrize(("labels", "predicted"), [([1, 1], [1, 1]), ([1, 1], [0, 1]), ([0, 1], [1, 1]), ([0], [0])])
+def test_mcc_is_0_where_one_class_is_all_there_is(labels, predicted):
+    assert scoring.mcc(np.array(labels), np.array(predicted)) == 0
+
+
+@pytest.mark.xfail(reason="scikit-learn warns of a single label, on a terminal once per batch", strict=True)
+def test_mcc_of_one_class_is_no_cause_for_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scoring.mcc(np.array([1, 1]), np.array([1, 1]))
+
+
+@pytest.mark.filterwarnings("ignore:A single label")
+@given(classes)
+def test_mcc_is_its_formula(pairs):
+    labels, predicted = np.array(pairs, dtype=np.int8).T
+    both, neither = pairs.count((1, 1)), pairs.count((0, 0))
+    missed, false = pairs.count((1, 0)), pairs.count((0, 1))
+    below = (both + false) * (both + missed) * (neither + false) * (neither + missed)
+    expected = (both * neither - false * missed) / math.sqrt(below) if below else 0
+    assert scoring.mcc(labels, predicted) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:A single label")
+def test_mcc_of_each_batch_in_file_order():
+    labels = np.array([1, 0, 1, 0, 1, 0, 1])
+    predicted = np.array([1, 0, 0, 1, 1, 1, 1])
+    per_batch = scoring.mcc_per_batch(labels, predicted, 2)
+    assert per_batch.columns.to_list() == ["batch", "mcc"]
+    assert per_batch["batch"].to_list() == [0, 1, 2, 3]
+    assert per_batch["mcc"].to_list() == pytest.approx([1, -1, 0, 0])  # the last batch is one sentence
+
+
+def test_one_batch_of_everything_has_the_mcc_of_everything():
+    assert scoring.mcc_per_batch(LABELS, PREDICTED, 32)["mcc"].to_list() == pytest.approx([MCC])
+
+
+def test_softmax_of_known_logits():
+    logits = np.array([[0.0, math.log(3)], [5.0, 5.0], [math.log(9), 0.0]])
+    assert scoring.probabilities(logits) == pytest.approx(np.array([[0.25, 0.75], [0.5, 0.5], [0.9, 0.1]]))
+
+
+def test_softmax_of_logits_that_overflow_an_exponential():
+    probabilities = scoring.probabilities(np.array([[1000.0, 1000.0], [-2000.0, 2000.0]], dtype=np.float32))
+    assert probabilities.tolist() == [[0.5, 0.5], [0.0, 1.0]]
+    assert probabilities.dtype == np.float64
+
+
+@given(arrays(np.float32, st.tuples(st.integers(1, 20), st.just(2)), elements=st.floats(-1e4, 1e4, width=32)))
+def test_probabilities_sum_to_1_and_favour_the_greater_logit(logits):
+    probabilities = scoring.probabilities(logits)
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(len(logits)), abs=1e-12)
+    assert (probabilities >= 0).all()
+    right = np.take_along_axis(probabilities, logits.argmax(axis=1)[:, None], axis=1)[:, 0]
+    assert (right == probabilities.max(axis=1)).all()
+
+
+def test_a_row_for_every_prediction_in_the_order_given():
+    chosen = pd.DataFrame(
+        {
+            "sentence_source": ["gj04", "clc95"],
+            "sentence": ["He go.", "He left."],
+            "label": [0, 1],
+            "input_ids": [[], []],
+        },
+        index=[7, 3],  # as a sample has it
+    )
+    logits = np.array([[0.0, math.log(3)], [0.0, math.log(4)]])
+    table = scoring.predictions(chosen, logits, ["unacceptable", "acceptable"])
+    assert table.to_dict("records") == [
+        {
+            "sentence_source": "gj04",
+            "sentence": "He go.",
+            "label": "unacceptable",
+            "predicted": "acceptable",
+            "probability": pytest.approx(0.75),
+            "correct": False,
+        },
+        {
+            "sentence_source": "clc95",
+            "sentence": "He left.",
+            "label": "acceptable",
+            "predicted": "acceptable",
+            "probability": pytest.approx(0.8),
+            "correct": True,
+        },
+    ]
+    assert list(table.index) == [0, 1]
