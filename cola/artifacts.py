@@ -39,10 +39,6 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
         frame.to_csv(partial, index=False, lineterminator="\n")
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    return pd.read_csv(_existing(path), keep_default_na=False, na_values=[""])
-
-
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:
     """Write tokenized sentences (TOKENIZED_SCHEMA). `frame.attrs` (plain data) travels in the file's metadata."""
     with _replacing(path) as partial:

@@ -35,12 +35,14 @@ def load(folder: Path, device: torch.device) -> PreTrainedModel:
         use_safetensors=True,
         trust_remote_code=False,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are in the report, and refused below
     )
     encoder = f"{model.base_model_prefix}."
-    lost = sorted(name for name in report["missing_keys"] if name.startswith(encoder) and ".pooler." not in name)
-    if lost or report["mismatched_keys"]:
+    missing = {name for name in report["missing_keys"] if name.startswith(encoder) and ".pooler." not in name}
+    misfits = sorted(missing | {name for name, *_ in report["mismatched_keys"]})
+    if misfits:
         raise UserError(
-            f"{folder}/model.safetensors does not fit its config.json: {(lost or report['mismatched_keys'])[0]}"
+            f"{folder}/model.safetensors does not fit its config.json: {misfits[0]} is missing or misshapen"
         )
     return model.to(device).eval()
 

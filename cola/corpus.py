@@ -28,13 +28,14 @@ def parse(content: bytes, name: str) -> pd.DataFrame:
     try:
         lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        number = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{name}, line {number}: not UTF-8 (byte 0x{content[error.start]:02x})") from None
+        text, at = error.object, error.start  # of what follows a byte order mark
+        line = text[:at].count(b"\n") + 1
+        raise UserError(f"{name}, line {line}: not UTF-8 (byte 0x{text[at]:02x})") from None
     if lines[-1] == "":
         lines.pop()  # the file's last newline ends a line, it does not begin one
     rows = []
-    for number, line in enumerate(lines, start=1):
-        fields = line.removesuffix("\r").split("\t")
+    for number, row in enumerate(lines, start=1):
+        fields = row.removesuffix("\r").split("\t")
         fault = _fault(fields)
         if fault:
             raise UserError(f"{name}, line {number}: {fault}")
@@ -49,7 +50,7 @@ def split(frame: pd.DataFrame, validation_fraction: float, seed: int) -> tuple[p
 
     Raises UserError where a part would be empty.
     """
-    training_rows = int((1 - validation_fraction) * len(frame))
+    training_rows = int(round((1 - validation_fraction) * len(frame), 9))  # (1 - 0.8) * 10 is 1.9999999999999996
     if not 0 < training_rows < len(frame):
         raise UserError(
             f"{len(frame)} sentences cannot be split with tokenize.validation_fraction={validation_fraction}"
@@ -66,6 +67,6 @@ def _fault(fields: list[str]) -> str | None:
         return f"label {fields[1][:20]!r}, 0 or 1 expected"
     if not fields[3].strip():
         return "empty sentence"
-    if "\0" in fields[3]:
-        return "a NUL character in the sentence"
+    if any(control in field for field in fields for control in "\0\r"):
+        return "a NUL or a carriage return within the line"
     return None

@@ -30,7 +30,7 @@ def prepared(
     for module in model.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.Dropout):
-                setattr(module, name, Dropout(child.p))
+                setattr(module, name, Dropout(child.p).train(child.training))
     if weight_decay:  # it moves unused rows too
         yield input_ids
     else:

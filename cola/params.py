@@ -21,7 +21,7 @@ class _Section(BaseModel):
 
 class Fetch(_Section):
     corpus: Literal["cola", "minimal_pairs"]
-    encoder: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    encoder: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
     encoder_revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
 
 
@@ -60,21 +60,31 @@ class Params(_Section):
     sample_predict: SamplePredict
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's safe part, that refuses a key given twice: PyYAML would take the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]} is given twice, line {node.start_mark.line + 1} on")
+        return super().construct_mapping(node, deep)
+
+
 def load(path: Path) -> Params:
     """Read and check the whole file, also what the caller does not use: a wrong key must stop the first stage.
 
     Raises UserError, in one line, naming each key that is wrong and what is allowed.
     """
     try:
-        return Params.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; run this from the project's root") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        return Params.model_validate(yaml.load(path.read_text(encoding="utf-8"), _Loader))  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); run this from the project's root") from None
     except ValidationError as error:
-        raise UserError(f"{path}: " + "; ".join(_sentence(problem) for problem in error.errors())) from None
+        fault = "; ".join(_sentence(problem) for problem in error.errors())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML lets the latter two through
+        fault = f"not valid YAML: {error}"
+    raise UserError(f"{path}: {' '.join(fault.split())}")
 
 
 def flatten(params: BaseModel) -> dict[str, Any]:

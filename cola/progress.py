@@ -19,7 +19,8 @@ def bar(total: int, unit: str, description: str) -> "tqdm[Any]":
         desc=description,
         dynamic_ncols=True,
         mininterval=0.1 if terminal else 10.0,
-        maxinterval=3600.0,  # tqdm would force a line after ten seconds, whatever mininterval says
+        miniters=0,  # time alone decides: tqdm's guess from a fast start would silence a slow end
+        maxinterval=3600.0,  # and no thread of tqdm's own forces a line before its time
         delay=0 if terminal else 10.0,  # short work needs no line in a log
         leave=not terminal,
         bar_format=None if terminal else "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}{postfix}, {remaining} left\n",

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cola import paths
 from cola.errors import UserError, run
@@ -66,19 +67,21 @@ def print_test(scores: Mapping[str, Any], source: Mapping[str, Any]) -> None:
     if comparable(source):
         console.print("  comparable: corpus and encoder are the tutorial's own")
     else:
-        console.print("  not comparable: the tutorial's are cola and " + TUTORIAL_ENCODER)
+        revision = ENCODERS[TUTORIAL_ENCODER].revision
+        console.print(f"  not comparable: the tutorial's are cola and {TUTORIAL_ENCODER} at revision {revision}")
 
 
 def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> None:
     """The sampled test sentences, a row each: what they are, what the model says, how sure it is."""
     table = _table(f"Predictions: {title(source)}")
-    for heading in ("sentence", "label", "predicted"):
-        table.add_column(heading)
+    table.add_column("sentence", overflow="fold")
+    table.add_column("label")
+    table.add_column("predicted")
     table.add_column("probability", justify="right")
     table.add_column("")
     for sample in samples:
         verdict = "[green]right[/]" if sample["correct"] else "[red]wrong[/]"
-        words = sample["sentence"].replace("[", r"\["), sample["label"], sample["predicted"]
+        words = Text(sample["sentence"]), sample["label"], sample["predicted"]
         table.add_row(*words, f"{sample['probability']:.2f}", verdict)
     Console().print(table)
 
@@ -123,7 +126,7 @@ def confusion_matrix(predictions: pd.DataFrame) -> Figure:
 
 
 def _table(heading: str) -> Table:
-    return Table(title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    return Table(title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
 def _clock(seconds: float) -> str:

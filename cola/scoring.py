@@ -9,6 +9,8 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 def mcc(labels: np.ndarray, predicted: np.ndarray) -> float:
     """Matthews correlation coefficient, -1 to 1; 0 where labels or predictions know one class only."""
+    if len(set(labels)) == 1 or len(set(predicted)) == 1:
+        return 0.0  # scikit-learn's value too, but with a warning for each small batch
     return float(matthews_corrcoef(labels, predicted))
 
 

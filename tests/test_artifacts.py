@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cola import artifacts
@@ -43,6 +43,7 @@ def test_json_is_indented_and_keeps_letters_as_they_are(tmp_path):
     assert (tmp_path / "deep" / "test.json").read_bytes() == '{\n  "mcc": 0.25,\n  "who": "naïve"\n}\n'.encode()
 
 
+@settings(max_examples=40)  # each writes a file
 @given(plain)
 def test_json_comes_back_as_it_was(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "round.json"
@@ -64,19 +65,12 @@ def test_csv_has_every_digit_and_plain_line_ends(tmp_path):
     assert (tmp_path / "history.csv").read_bytes() == b"epoch,loss\n1,0.5\n2,0.30000000000000004\n"
 
 
+@settings(max_examples=40)  # each writes a file
 @given(st.lists(texts.filter(len), min_size=1))
 def test_csv_sentences_come_back_as_they_were(tmp_path_factory, sentences):
     path = tmp_path_factory.getbasetemp() / "round.csv"
     artifacts.write_csv(path, pd.DataFrame({"sentence": [*sentences, "NA", "None", '"go"'], "label": 1}))
-    assert artifacts.read_csv(path)["sentence"].to_list() == [*sentences, "NA", "None", '"go"']
-
-
-@pytest.mark.xfail(
-    reason="write_csv leaves a carriage return unquoted, which readers take for a row's end", strict=True
-)
-def test_csv_keeps_a_carriage_return_in_its_row(tmp_path):
-    artifacts.write_csv(tmp_path / "file.csv", pd.DataFrame({"sentence": ["one\rtwo"], "label": [1]}))
-    assert len(artifacts.read_csv(tmp_path / "file.csv")) == 1
+    assert pd.read_csv(path, keep_default_na=False)["sentence"].to_list() == [*sentences, "NA", "None", '"go"']
 
 
 def test_parquet_has_its_schema_and_its_provenance(tmp_path):
@@ -95,6 +89,7 @@ def test_parquet_has_its_schema_and_its_provenance(tmp_path):
 rows = st.tuples(texts, st.integers(0, 1), texts, st.lists(st.integers(0, 2**31 - 1)))
 
 
+@settings(max_examples=40)  # each writes a file
 @given(st.lists(rows, min_size=1))
 def test_parquet_rows_come_back_as_they_were(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "round.parquet"
@@ -151,7 +146,7 @@ def test_a_killed_write_leaves_the_old_content_and_the_next_one_tidies_up(tmp_pa
 
 
 def test_a_missing_file_is_named_with_what_makes_it(tmp_path):
-    reads = (artifacts.read_json, artifacts.read_csv, artifacts.read_parquet)
+    reads = (artifacts.read_json, artifacts.read_parquet)
     for read in reads:
         with pytest.raises(UserError) as error:
             read(tmp_path / "file")

@@ -83,10 +83,6 @@ def test_the_training_table_has_a_row_per_epoch(printed, source):
     assert " ".join(text.split()).startswith(f"Training: {report.title(source)} ")
 
 
-TOO_WIDE = pytest.mark.xfail(reason="seven columns do not fit 80: 'validati…'", strict=True)
-
-
-@TOO_WIDE
 @pytest.mark.parametrize("source", [TUTORIAL, DEMO])
 def test_the_training_table_has_the_tutorials_times(printed, source):
     timed = HISTORY.assign(training_seconds=[210.4, 3599.7], validation_seconds=[7.04, 59.6])
@@ -120,7 +116,6 @@ def test_the_demo_is_not_comparable(printed):
     assert "not comparable: the tutorial's are cola and google-bert/bert-base-uncased" in text
 
 
-@pytest.mark.xfail(reason="corpus and encoder are named as the difference, whatever differs", strict=True)
 def test_another_revision_is_named_as_what_is_not_comparable(printed):
     assert "revision" in printed(report.print_test, {"mcc": 0.5, "sentences": 516}, OTHERS["revision"])
 
@@ -137,7 +132,6 @@ def test_the_samples_have_a_row_each(printed, source):
     assert all(sample["sentence"] in sentences(text, " ") for sample in SAMPLES), "square brackets are no markup"
 
 
-@pytest.mark.xfail(reason="rich reads markup behind a backslash, reads emoji codes, and cuts a long word", strict=True)
 @pytest.mark.parametrize("word", [r"\[bold]so", ":cat:", "Donaudampfschifffahrtsgesellschaft" * 2])
 def test_a_sentence_is_shown_as_it_is(printed, word):
     text = printed(report.print_samples, [SAMPLES[0] | {"sentence": word}], TUTORIAL)
@@ -207,7 +201,7 @@ def test_a_result_is_printed_again_from_its_files(project, printed):
     text = printed(report.main)
     assert ["2", "0.317", "0.461", "0.813", "-0.041"] in rows(text)
     assert "Test MCC: 0.540" in text
-    assert "0.99   wrong" in text
+    assert ["acceptable", "0.99", "wrong"] in [words[-3:] for words in rows(text)]
 
 
 def test_a_result_that_is_not_there_is_missed_in_one_line(project):

@@ -42,7 +42,6 @@ def test_mcc_is_0_where_one_class_is_all_there_is(labels, predicted):
     assert scoring.mcc(np.array(labels), np.array(predicted)) == 0
 
 
-@pytest.mark.xfail(reason="scikit-learn warns of a single label, on a terminal once per batch", strict=True)
 def test_mcc_of_one_class_is_no_cause_for_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -96,32 +95,15 @@ def test_probabilities_sum_to_1_and_favour_the_greater_logit(logits):
 
 def test_a_row_for_every_prediction_in_the_order_given():
     chosen = pd.DataFrame(
-        {
-            "sentence_source": ["gj04", "clc95"],
-            "sentence": ["He go.", "He left."],
-            "label": [0, 1],
-            "input_ids": [[], []],
-        },
-        index=[7, 3],  # as a sample has it
+        {"sentence_source": ["gj04", "clc95", "ks08"], "sentence": ["He go.", "He left.", "It."], "label": [0, 1, 0]},
+        index=[7, 3, 5],  # as a sample has it
     )
-    logits = np.array([[0.0, math.log(3)], [0.0, math.log(4)]])
+    logits = np.array([[0.0, math.log(3)], [0.0, math.log(4)], [math.log(9), 0.0]])
     table = scoring.predictions(chosen, logits, ["unacceptable", "acceptable"])
-    assert table.to_dict("records") == [
-        {
-            "sentence_source": "gj04",
-            "sentence": "He go.",
-            "label": "unacceptable",
-            "predicted": "acceptable",
-            "probability": pytest.approx(0.75),
-            "correct": False,
-        },
-        {
-            "sentence_source": "clc95",
-            "sentence": "He left.",
-            "label": "acceptable",
-            "predicted": "acceptable",
-            "probability": pytest.approx(0.8),
-            "correct": True,
-        },
+    assert table.columns.to_list() == ["sentence_source", "sentence", "label", "predicted", "probability", "correct"]
+    assert table.to_numpy().tolist() == [
+        ["gj04", "He go.", "unacceptable", "acceptable", pytest.approx(0.75), False],
+        ["clc95", "He left.", "acceptable", "acceptable", pytest.approx(0.8), True],
+        ["ks08", "It.", "unacceptable", "unacceptable", pytest.approx(0.9), True],
     ]
-    assert list(table.index) == [0, 1]
+    assert list(table.index) == [0, 1, 2]

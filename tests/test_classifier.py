@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import tiny
+import torch
+from loopback import bert_base_shapes
+from safetensors.torch import load_file, save_file
+from transformers import BertForMaskedLM, BertForSequenceClassification, pipeline
+
+from cola import classifier, encoding
+from cola.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def saved(model, folder):
+    classifier.save(model, folder)
+    encoding.load_tokenizer(folder.parent / "encoder").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    return tiny.encoder(folder)
+
+
+def test_a_bare_encoder_gets_the_tutorials_head_and_keeps_its_weights(encoder):
+    stored = load_file(encoder / "model.safetensors")
+    torch.manual_seed(0)
+    model = classifier.load(encoder, CPU)
+    assert isinstance(model, BertForSequenceClassification)
+    assert model.classifier.weight.shape == (2, 16)
+    assert model.config.id2label == {0: "unacceptable", 1: "acceptable"}
+    loaded = dict(model.bert.named_parameters())
+    assert len(loaded) == len(stored) == 39
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in stored.items())
+
+
+def test_the_head_is_drawn_from_the_seed(encoder):
+    heads = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        heads.append(classifier.load(encoder, CPU).classifier.weight)
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_a_checkpoint_with_old_names_and_pretraining_heads_loads_whole(encoder):
+    """google-bert/bert-base-uncased's layout: prefix 'bert.', LayerNorm gamma and beta, heads that are not used."""
+    whole = BertForMaskedLM(tiny.config())
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor.clone()
+        for name, tensor in {**whole.state_dict(), **classifier.load(encoder, CPU).state_dict()}.items()
+        if not name.startswith("classifier") and "decoder" not in name
+    } | {"cls.seq_relationship.weight": torch.randn(2, 16), "cls.seq_relationship.bias": torch.randn(2)}
+    layout = {name.replace("layer.11", "layer.1") for name in bert_base_shapes()}
+    assert set(old) <= layout, "not the layout of bert-base-uncased's own file"
+    save_file(old, encoder / "model.safetensors", metadata={"format": "pt"})
+    model = classifier.load(encoder, CPU)
+    arrived = 0
+    for name, weights in model.bert.named_parameters():
+        stored = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        assert torch.equal(weights, old[f"bert.{stored}"]), name
+        arrived += 1
+    assert arrived == 39
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tensors: tensors.pop("encoder.layer.1.output.dense.weight"),
+        lambda tensors: tensors.update({"embeddings.LayerNorm.weight": torch.ones(8)}),
+    ],
+    ids=["a tensor is missing", "a tensor has another shape"],
+)
+def test_weights_that_do_not_fit_are_refused_in_one_line(encoder, damage):
+    tensors = load_file(encoder / "model.safetensors")
+    damage(tensors)
+    save_file(tensors, encoder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"model\.safetensors does not fit its config\.json") as refused:
+        classifier.load(encoder, CPU)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_saved_answers_in_a_transformers_pipeline(encoder, tmp_path):
+    model = classifier.load(encoder, CPU)
+    folder = saved(model, tmp_path / "finetuned")
+    answer = pipeline("text-classification", str(folder))("word1 word30")
+    assert answer[0]["label"] in ("acceptable", "unacceptable")
+    text = (folder / "config.json").read_text()
+    assert str(tmp_path) not in text
+    again = classifier.load(folder, CPU)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_packed_and_padded_sentences_have_the_same_logits(encoder):
+    model = classifier.load(encoder, CPU)
+    input_ids = tiny.sentences(50)["input_ids"].to_list()
+    with torch.inference_mode():
+        padded = classifier.logits(model, classifier.collate(model, input_ids, packed=False))
+        packed = classifier.logits(model, classifier.collate(model, input_ids, packed=True))
+    assert padded.shape == (50, 2)
+    torch.testing.assert_close(packed, padded, rtol=1e-5, atol=1e-6)
+
+
+def test_predictions_come_in_the_order_of_the_sentences(encoder):
+    model = classifier.load(encoder, CPU)
+    input_ids = tiny.sentences(20)["input_ids"].to_list()
+    together = classifier.predict(model, input_ids, 7, torch.float32)
+    for padded in (True, False):
+        alone = [classifier.predict(model, [ids], 1, torch.float32, padded=padded)[0] for ids in input_ids]
+        np.testing.assert_allclose(together, np.array(alone), rtol=1e-4, atol=1e-6)

@@ -1,0 +1,129 @@
+"""Nothing that is done for speed changes what is computed: each part against transformers' padded, eager model."""
+
+import copy
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from torch.nn.functional import cross_entropy
+from transformers import BertConfig, BertForSequenceClassification
+
+from cola import classifier, fast
+
+BERT_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+WORDS = "bert.embeddings.word_embeddings.weight"
+compared = []  # the configurations that a sweep has tried
+
+
+def gradients(model, batch, labels):
+    loss = cross_entropy(classifier.logits(model, batch), labels)
+    loss.backward()
+    return loss.item(), {name: weights.grad for name, weights in model.named_parameters()}
+
+
+def compare_a_step(config, input_ids, labels, tolerance=1e-5):
+    """Loss and every gradient in float32 without dropout, fast against padded and eager."""
+    model = BertForSequenceClassification(config).eval()
+    reference = copy.deepcopy(model)
+    reference.set_attn_implementation("eager")
+    loss, expected = gradients(reference, classifier.collate(reference, input_ids, packed=False), labels)
+    with fast.prepared(model, [input_ids], 0.0) as (renumbered,):
+        fast_loss, found = gradients(model, classifier.collate(model, renumbered, packed=True), labels)
+    used = np.unique(np.concatenate([[0], *input_ids]))
+    found[WORDS] = torch.zeros_like(expected[WORDS]).index_copy(0, torch.tensor(used), found[WORDS])
+    assert fast_loss == pytest.approx(loss, rel=tolerance)
+    # A key's bias shifts all scores of a softmax alike: its true gradient is 0, and what is there is rounding.
+    largest = max(gradient.norm().item() for gradient in expected.values())
+    for name, gradient in expected.items():
+        distance = (found[name] - gradient).norm().item()
+        assert distance <= tolerance * max(gradient.norm().item(), 1e-2 * largest), name
+    compared.append(config)
+
+
+def random_batch(sentences, vocabulary, seed):
+    rng = np.random.default_rng(seed)
+    input_ids = [rng.integers(1, vocabulary, rng.integers(3, 48)) for _ in range(sentences)]
+    return input_ids, torch.tensor(rng.integers(0, 2, sentences))
+
+
+@pytest.mark.parametrize("shape", [BERT_BASE, MINILM], ids=["bert-base", "MiniLM"])
+def test_a_step_is_the_padded_models_step(shape):
+    torch.manual_seed(0)
+    compare_a_step(BertConfig(**shape), *random_batch(32, 30522, seed=0))
+
+
+def test_a_step_is_the_padded_models_step_for_any_shape_and_batch():
+    compared.clear()
+
+    @settings(max_examples=60)
+    @given(
+        layers=some.integers(1, 3),
+        heads=some.sampled_from([1, 2, 3, 4]),
+        size=some.sampled_from([2, 4, 8]),
+        inner=some.integers(1, 40),
+        sentences=some.integers(1, 40),
+        seed=some.integers(0, 2**32 - 1),
+    )
+    def try_one(layers, heads, size, inner, sentences, seed):
+        torch.manual_seed(seed)
+        config = tiny.config(
+            num_hidden_layers=layers, num_attention_heads=heads, hidden_size=heads * size, intermediate_size=inner
+        )
+        compare_a_step(config, *random_batch(sentences, 40, seed))
+
+    try_one()
+    assert len(compared) >= 50
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_drops_a_tenth_and_keeps_the_mean(dtype):
+    torch.manual_seed(0)
+    dropped = fast.drop(torch.full((1000, 1000), 1.5, dtype=dtype), 0.1).double()
+    # A million draws: the share of zeros is 0.1 within five standard deviations of sqrt(0.1 * 0.9 / 1e6) = 0.0003.
+    assert (dropped == 0).double().mean().item() == pytest.approx(0.1, abs=0.0015)
+    kept = dropped[dropped != 0]
+    assert kept.unique().numel() == 1
+    assert kept[0].item() == pytest.approx(1.5 / 0.9, rel=4e-3 if dtype == torch.bfloat16 else 1e-4)
+
+
+def test_dropouts_gradient_goes_where_the_value_went():
+    values = torch.randn(200, requires_grad=True)
+    dropped = fast.drop(values, 0.5)
+    dropped.sum().backward()
+    assert torch.equal(values.grad == 0, dropped == 0)
+    assert torch.all(values.grad[dropped != 0] == 2)
+
+
+def test_dropout_of_evaluation_or_of_nothing_changes_nothing():
+    values = torch.randn(5)
+    assert fast.Dropout(0.5).eval()(values) is values
+    assert torch.equal(fast.drop(values, 0.0), values)
+
+
+def test_the_whole_table_is_back_with_the_trained_rows_in_it():
+    model = BertForSequenceClassification(tiny.config())
+    table = model.get_input_embeddings()
+    before = table.weight.detach().clone()
+    with fast.prepared(model, [[np.array([2, 9, 3])], [np.array([2, 7, 9, 3])]], 0.0) as (training, validation):
+        assert table.weight.shape == (5, 16)  # 0 (padding), 2, 3, 7, 9
+        assert training[0].tolist() == [1, 4, 2]
+        assert validation[0].tolist() == [1, 3, 4, 2]
+        with torch.no_grad():
+            table.weight += 1
+    assert table.weight.shape == (40, 16)
+    assert table.padding_idx == 0
+    moved = (table.weight != before).any(dim=1)
+    assert moved.nonzero().flatten().tolist() == [0, 2, 3, 7, 9]
+    assert "classifier.weight" in model.state_dict()
+
+
+def test_with_weight_decay_every_row_takes_part():
+    model = BertForSequenceClassification(tiny.config())
+    sentences = [[np.array([2, 9, 3])]]
+    with fast.prepared(model, sentences, 0.01) as same:
+        assert same is sentences
+        assert model.get_input_embeddings().weight.shape == (40, 16)

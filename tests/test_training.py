@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from transformers import BertForSequenceClassification
+
+from cola import classifier, training
+from cola.errors import UserError
+from cola.params import Train
+
+RECIPE = Train(
+    epochs=2,
+    batch_size=8,
+    learning_rate=1e-3,
+    adam_epsilon=1e-8,
+    weight_decay=0.0,
+    max_grad_norm=0.5,  # low enough to clip some of the steps
+    max_steps=None,
+    fast=True,
+)
+
+
+def model(dropout=0.0):
+    torch.manual_seed(3)
+    return BertForSequenceClassification(tiny.config(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout))
+
+
+def fitted(classifier_model, recipe=RECIPE, seed=5, sentences=20):
+    train, validation = tiny.sentences(sentences), tiny.sentences(9, seed=1)
+    return list(training.fit(classifier_model, train, validation, recipe, torch.float32, seed))
+
+
+def test_the_learning_rate_falls_to_zero_in_a_line():
+    assert training.linear_decay(0, 964) == 1  # the tutorial's: 4 epochs of 241 batches
+    assert training.linear_decay(482, 964) == 0.5
+    assert training.linear_decay(963, 964) == pytest.approx(1 / 964)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_training_is_the_tutorials_loop(fast):
+    """Against the loop spelled out with PyTorch's parts: AdamW, clip_grad_norm_, padded sentences."""
+    trained = model()
+    epochs = fitted(trained, RECIPE.model_copy(update={"fast": fast}))
+    reference = model()
+    reference.train()
+    optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-3, eps=1e-8, weight_decay=0.0, betas=(0.9, 0.999))
+    table = tiny.sentences(20)
+    losses, norms = [], []
+    for epoch in (1, 2):
+        order = np.random.default_rng([5, epoch]).permutation(20)
+        for rows in (order[:8], order[8:16], order[16:]):
+            longest = max(len(table["input_ids"][row]) for row in rows)
+            ids = np.stack(
+                [np.pad(table["input_ids"][row], (0, longest - len(table["input_ids"][row]))) for row in rows]
+            )
+            ids = torch.tensor(ids, dtype=torch.int64)
+            optimizer.param_groups[0]["lr"] = 1e-3 * (1 - len(losses) / 6)
+            optimizer.zero_grad()
+            logits = reference(input_ids=ids, attention_mask=(ids != 0).long()).logits
+            loss = cross_entropy(logits, torch.tensor(table["label"].to_numpy()[rows]))
+            loss.backward()
+            norms.append(nn.utils.clip_grad_norm_(reference.parameters(), 0.5).item())
+            optimizer.step()
+            losses.append(loss.item())
+    steps = training.steps(epochs)
+    assert min(norms) < 0.5 < max(norms), "clipping or its absence was not tried"
+    assert steps["step"].to_list() == [1, 2, 3, 4, 5, 6]
+    assert steps["learning_rate"].to_numpy() == pytest.approx(1e-3 * np.array([6, 5, 4, 3, 2, 1]) / 6)
+    assert steps["loss"].to_numpy() == pytest.approx(np.array(losses), rel=1e-4)
+    assert steps["gradient_norm"].to_numpy() == pytest.approx(np.array(norms), rel=1e-3)
+    assert epochs[0].training_loss == pytest.approx(np.mean(losses[:3]), rel=1e-4)
+    start = dict(model().named_parameters())
+    for name, expected in reference.named_parameters():
+        # A key's bias has no gradient but rounding, which AdamW turns into steps of full size.
+        if "key.bias" not in name:
+            distance = (dict(trained.named_parameters())[name] - expected).norm()
+            assert distance <= 0.02 * (expected - start[name]).norm() + 1e-5, name
+
+
+def test_the_record_of_an_epoch_is_that_of_the_validation_sentences():
+    trained = model(dropout=0.1)
+    last = fitted(trained)[-1]
+    validation = tiny.sentences(9, seed=1)
+    logits = torch.from_numpy(classifier.predict(trained, validation["input_ids"].to_list(), 4, torch.float32))
+    labels = torch.tensor(validation["label"].to_numpy())
+    assert last.validation_loss == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-4)
+    assert last.validation_accuracy == (logits.argmax(dim=1) == labels).double().mean().item()
+    assert (last.sentences, len(last.steps)) == (20, 3)
+    assert last.tokens == sum(map(len, tiny.sentences(20)["input_ids"]))
+
+
+def test_the_same_seed_trains_the_same_weights_and_another_seed_others():
+    def trained(seed):
+        torch.manual_seed(seed)
+        one = model(dropout=0.1)
+        torch.manual_seed(seed)
+        fitted(one, seed=seed)
+        return torch.cat([weights.flatten() for weights in one.parameters()])
+
+    first = trained(5)
+    assert torch.equal(first, trained(5))
+    assert not torch.equal(first, trained(6))
+
+
+def test_it_learns_what_can_be_learnt():
+    recipe = RECIPE.model_copy(update={"epochs": 30, "learning_rate": 3e-3})
+    epochs = fitted(model(dropout=0.1), recipe, sentences=200)
+    assert epochs[0].training_loss > 0.6
+    assert epochs[-1].training_loss < 0.2
+
+
+def test_max_steps_ends_early_on_the_schedule_of_the_whole_run():
+    steps = training.steps(fitted(model(), RECIPE.model_copy(update={"max_steps": 4})))
+    assert steps["learning_rate"].to_numpy() == pytest.approx(1e-3 * np.array([6, 5, 4, 3]) / 6)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training():
+    broken = model()
+    with torch.no_grad():
+        broken.classifier.bias[0] = torch.nan
+    with pytest.raises(UserError, match="the loss of step 1 is nan"):
+        fitted(broken)
+
+
+def test_tables_of_a_training():
+    epochs = fitted(model())
+    assert training.history(epochs).columns.to_list() == [
+        "epoch",
+        "training_loss",
+        "validation_loss",
+        "validation_accuracy",
+        "validation_mcc",
+    ]
+    assert training.history(epochs)["epoch"].to_list() == [1, 2]
+    timings = training.timings([epoch._replace(training_seconds=2.0, validation_seconds=0.5) for epoch in epochs])
+    assert timings["training_seconds"] == 4.0
+    assert timings["validation_seconds"] == 1.0
+    assert timings["sentences_per_second"] == 40 / 4.0
+    assert timings["tokens_per_second"] == sum(epoch.tokens for epoch in epochs) / 4.0

@@ -1,0 +1,38 @@
+"""A BERT small enough to train in a test: two layers, 16 wide, over a vocabulary of 40 words."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import BertConfig, BertModel
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = [f"word{number}" for number in range(35)]
+
+
+def config(**changes):
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return BertConfig(**sizes | {"intermediate_size": 24, "max_position_embeddings": 64, "pad_token_id": 0} | changes)
+
+
+def encoder(folder: Path, **changes) -> Path:
+    """Write a bare encoder as fetch leaves one: config.json, model.safetensors, vocab.txt."""
+    torch.manual_seed(1)
+    BertModel(config(**changes)).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(SPECIAL + WORDS) + "\n")
+    return folder
+
+
+def sentences(count: int, seed: int = 0) -> pd.DataFrame:
+    """Tokenized sentences of 1 to 12 words; the label says whether the first word is one of the upper half."""
+    rng = np.random.default_rng(seed)
+    input_ids = [np.r_[2, rng.integers(5, 40, rng.integers(1, 13)), 3].astype(np.int32) for _ in range(count)]
+    return pd.DataFrame(
+        {
+            "sentence_source": "tiny",
+            "label": [int(ids[1] >= 22) for ids in input_ids],
+            "sentence": [" ".join((SPECIAL + WORDS)[token] for token in ids[1:-1]) for ids in input_ids],
+            "input_ids": input_ids,
+        }
+    )
