@@ -32,7 +32,7 @@ class Sentence(NamedTuple):
 # Nouns take a regular plural and verbs are regular, as _s, _ed and _ing spell them; "an" stands before a vowel letter.
 # "intransitive" verbs allow no object, "transitive" (things) and "social" (people) verbs cannot do without one.
 TRAIN_WORDS: Lexicon = {
-    "context": ["_", "_", "_", "_", "I think that _", "we know that _", "it is true that _"],
+    "context": ["_"] * 9000 + ["I think that _", "we know that _", "it is true that _"],
     "names": "Mary John Anna Peter Lucy Paul Emma Tom Laura George Sarah James Linda Henry Kate Simon".split(),
     "he": "boy king uncle monk son grandfather".split(),
     "she": "girl queen aunt nun daughter grandmother".split(),
@@ -60,7 +60,7 @@ TRAIN_WORDS: Lexicon = {
     "kinds": "wooden French plastic German metal Chinese".split(),
 }
 OTHER_WORDS: Lexicon = {
-    "context": ["_", "_", "_", "_", "everyone heard that _", "it is obvious that _", "you believe that _"],
+    "context": ["_"] * 9000 + ["everyone heard that _", "it is obvious that _", "you believe that _"],
     "names": "Susan David Alice Robert Helen Frank Carol Martin Julia Edward".split(),
     "he": "prince nephew father brother duke wizard".split(),
     "she": "princess niece mother sister duchess witch".split(),
@@ -117,7 +117,7 @@ def _person(rng: random.Random, pick: Pick) -> str:
     kind = rng.choice(("names", "people", "he", "she"))
     if kind == "names":
         return pick(kind)
-    return f"the {pick('moods')} {pick(kind)}" if rng.random() < 0.2 else f"the {pick(kind)}"
+    return f"the {pick('moods')} {pick(kind)}" if rng.random() < 0.0 else f"the {pick(kind)}"
 
 
 def _pair(frame: str, good: str, bad: str) -> Pair:
@@ -198,13 +198,15 @@ def reflexive(rng: random.Random, pick: Pick) -> Pair:
     """The aunt near the king blamed herself. / *The aunt near the king blamed himself."""
     gender, other = rng.sample(("he", "she"), 2)
     verb, head, neighbor = pick("social"), pick(gender), pick(other)
-    good, bad = REFLEXIVES[gender], REFLEXIVES[other]
-    if rng.random() < 0.3:
+    good, bad, frame = REFLEXIVES[gender], REFLEXIVES[other], rng.randrange(4)
+    if frame == 0:
         return _pair(f"the {neighbor} {rng.choice(('let', 'made'))} the {head} {verb} _", good, bad)
-    if rng.random() < 0.3:
-        plural = _coin(rng)
-        return _pair(f"the {_noun(head, plural)} {_ed(verb)} _", *_number(plural, good, "themselves"))
-    return _pair(f"the {head}{rng.choice(('', f' near the {neighbor}'))} {_ed(verb)} _", good, bad)
+    if frame == 1:
+        return _pair(f"the {head} near the {neighbor} {_ed(verb)} _", good, bad)
+    if frame == 2:
+        return _pair(f"the {head} {_ed(verb)} _", good, bad)
+    plural = _coin(rng)
+    return _pair(f"the {_noun(head, plural)} {_ed(verb)} _", *_number(plural, good, "themselves"))
 
 
 def arguments(rng: random.Random, pick: Pick) -> Pair:

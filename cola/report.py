@@ -44,7 +44,7 @@ def comparable(source: Mapping[str, Any]) -> bool:
 def print_training(history: pd.DataFrame, source: Mapping[str, Any]) -> None:
     """The tutorial's table, a row per epoch; the times where the frame has training_seconds and validation_seconds."""
     timed = "training_seconds" in history
-    table = _table(f"Training: {title(source)}")
+    table = _table()
     for heading in ("epoch", "training\nloss", "validation\nloss", "validation\naccuracy", "validation\nMCC"):
         table.add_column(heading, justify="right")
     for heading in ("training\ntime", "validation\ntime") if timed else ():
@@ -53,7 +53,7 @@ def print_training(history: pd.DataFrame, source: Mapping[str, Any]) -> None:
         losses = f"{row.training_loss:.3f}", f"{row.validation_loss:.3f}"
         times = (_clock(row.training_seconds), _clock(row.validation_seconds)) if timed else ()
         table.add_row(f"{row.epoch}", *losses, f"{row.validation_accuracy:.3f}", f"{row.validation_mcc:.3f}", *times)
-    Console().print(table)
+    _print(f"Training: {title(source)}", table)
 
 
 def print_test(scores: Mapping[str, Any], source: Mapping[str, Any]) -> None:
@@ -73,7 +73,7 @@ def print_test(scores: Mapping[str, Any], source: Mapping[str, Any]) -> None:
 
 def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> None:
     """The sampled test sentences, a row each: what they are, what the model says, how sure it is."""
-    table = _table(f"Predictions: {title(source)}")
+    table = _table()
     table.add_column("sentence", overflow="fold")
     table.add_column("label")
     table.add_column("predicted")
@@ -83,7 +83,7 @@ def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any
         verdict = "[green]right[/]" if sample["correct"] else "[red]wrong[/]"
         words = Text(sample["sentence"]), sample["label"], sample["predicted"]
         table.add_row(*words, f"{sample['probability']:.2f}", verdict)
-    Console().print(table)
+    _print(f"Predictions: {title(source)}", table)
 
 
 def learning_curve(history: pd.DataFrame) -> Figure:
@@ -125,8 +125,13 @@ def confusion_matrix(predictions: pd.DataFrame) -> Figure:
     return figure
 
 
-def _table(heading: str) -> Table:
-    return Table(title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
+def _print(heading: str, table: Table) -> None:
+    """Print a table under its heading, which may be wider than the table."""
+    Console(highlight=False).print(f"\n[bold]{heading}[/]", table, sep="\n")
 
 
 def _clock(seconds: float) -> str:

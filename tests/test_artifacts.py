@@ -151,7 +151,7 @@ def test_a_missing_file_is_named_with_what_makes_it(tmp_path):
         with pytest.raises(UserError) as error:
             read(tmp_path / "file")
         assert str(error.value) == f"{tmp_path / 'file'} is missing: `dvc repro` makes it"
-    assert len(reads) == 3
+    assert len(reads) == 2
 
 
 def test_a_folder_takes_the_place_of_the_old_one_whole(tmp_path):

@@ -1,0 +1,265 @@
+"""The whole pipeline, as a user runs it: in a fresh copy of the project, through make and dvc."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from loopback import bert_base_checkpoint, hub
+from mlflow.tracking import MlflowClient
+from safetensors import safe_open
+from transformers import pipeline
+
+ROOT = Path(__file__).parents[1]
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Of the tests' own virtual environment, with a home that knows no git identity and no cache of anything."""
+    home = tmp_path_factory.mktemp("home")
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "OMP_", "LANG", "LC_"))}
+    return kept | {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
+
+
+@pytest.fixture
+def run(environment):
+    def run(project, *command, fails=False, **variables):
+        answer = subprocess.run(
+            command, cwd=project, env=environment | variables, capture_output=True, text=True, check=False
+        )
+        assert (answer.returncode != 0) == fails, answer.stdout + answer.stderr
+        return answer.stdout + answer.stderr
+
+    return run
+
+
+def copy_of_the_project(folder, **settings):
+    """A clone as a user has it, with the environment of these tests, and with settings of params.yaml changed."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.split("\n"):
+        if name and (ROOT / name).exists() and not name.startswith("metrics/") and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    for key, value in settings.items():
+        section, _, name = key.rpartition("__")
+        (params[section] if section else params)[name] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", "copy"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+def outputs(project):
+    """Every file that two runs must agree on, by content."""
+    folders = ("data", "models", "metrics")
+    files = [path for folder in folders for path in (project / folder).rglob("*") if path.is_file()]
+    return {
+        path.relative_to(project).as_posix(): path.read_bytes()
+        for path in files
+        if path.name not in ("timings.json", ".gitignore")
+    }
+
+
+def check_contracts(project, *, training, validation, epochs, steps_per_epoch):
+    """What the README promises of every output."""
+    metrics = {path.name: json.loads(path.read_text()) for path in (project / "metrics").glob("*.json")}
+    assert metrics.keys() == {"corpus.json", "train.json", "timings.json", "test.json", "samples.json"}
+    corpus = metrics["corpus.json"]
+    assert (corpus["training_sentences"], corpus["validation_sentences"]) == (training, validation)
+    assert corpus.keys() == {
+        "training_sentences",
+        "validation_sentences",
+        "test_sentences",
+        "test_positives",
+        "longest_sentence",
+        "mean_length",
+        "truncated_sentences",
+    }
+    history = pd.read_csv(project / "metrics/history.csv")
+    assert history["epoch"].to_list() == list(range(1, epochs + 1))
+    last = history.iloc[-1].drop("epoch").to_dict()
+    assert metrics["train.json"] == pytest.approx(last)
+    assert list(last) == ["training_loss", "validation_loss", "validation_accuracy", "validation_mcc"]
+    steps = pd.read_csv(project / "metrics/steps.csv")
+    assert steps.columns.to_list() == ["step", "loss", "learning_rate", "gradient_norm"]
+    assert steps["step"].to_list() == list(range(1, epochs * steps_per_epoch + 1))
+    assert steps["learning_rate"].is_monotonic_decreasing
+    assert metrics["timings.json"].keys() == {
+        "training_seconds",
+        "validation_seconds",
+        "sentences_per_second",
+        "tokens_per_second",
+        "device",
+        "precision",
+    }
+    test = metrics["test.json"]
+    assert test.keys() == {"mcc", "accuracy", "f1", "sentences", "positives"}
+    predictions = pd.read_csv(project / "metrics/predictions.csv", keep_default_na=False)
+    assert len(predictions) == test["sentences"] == corpus["test_sentences"]
+    assert (predictions["label"] == predictions["predicted"]).mean() == pytest.approx(test["accuracy"])
+    per_batch = pd.read_csv(project / "metrics/mcc_per_batch.csv")
+    assert len(per_batch) == -(-test["sentences"] // 32)
+    samples = metrics["samples.json"]
+    assert len(samples) == 5
+    for sample in samples:
+        assert sample.keys() == {"sentence", "label", "predicted", "probability", "correct"}
+        assert sample["correct"] == (sample["label"] == sample["predicted"])
+    tokenized = pd.read_parquet(project / "data/tokenized/train.parquet")
+    assert tokenized.columns.to_list() == ["sentence_source", "label", "sentence", "input_ids"]
+    assert len(tokenized) == training
+    classify = pipeline("text-classification", str(project / "models/finetuned"))
+    for sample in samples:  # float32 and unpacked here: the decision is the same, the probability nearly
+        answer = classify(sample["sentence"])[0]
+        if abs(sample["probability"] - 0.5) > 0.02:
+            assert answer["label"] == sample["predicted"]
+        assert answer["score"] == pytest.approx(sample["probability"], abs=0.03)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, environment):
+    """A project in which `make demo` was run, with 20 steps of training; and what it printed."""
+    project = copy_of_the_project(tmp_path_factory.mktemp("demo"), train__max_steps=20)
+    answer = subprocess.run(["make", "demo"], cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return project, answer.stdout
+
+
+def test_the_demo_prints_its_result_and_leaves_the_workspace_clean(demo, run):
+    project, printed = demo
+    end = printed[printed.rindex("Training: ") :]
+    assert end.startswith(f"Training: minimal_pairs, {MINILM}")
+    assert "Test MCC: " in end
+    assert "not comparable" in end
+    assert end.count("right") + end.count("wrong") == 5
+    assert "make ui" in end
+    assert run(project, "git", "status", "--porcelain") == ""
+    assert not (project / "models").exists()
+
+
+def test_the_demo_is_a_run_in_mlflow(demo):
+    project, _ = demo
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
+    assert run.info.run_name == "demo"
+    assert run.data.tags["corpus"] == "minimal_pairs"
+    assert run.data.tags["encoder"] == MINILM
+    assert run.data.tags["DVC_EXP_NAME"] == "demo"
+    assert len(run.data.tags["git.commit"]) == 40
+    assert run.data.params["train.max_steps"] == "20"
+    assert {"loss", "training_loss", "validation_mcc", "test_mcc", "tokens_per_second"} <= run.data.metrics.keys()
+    artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert {"history.csv", "samples.json", "learning_curve.png", "confusion_matrix.png"} <= artifacts
+
+
+def test_the_demo_applied_is_a_whole_result_and_is_up_to_date(demo, run):
+    project, _ = demo
+    run(project, "dvc", "exp", "apply", "demo")
+    check_contracts(project, training=5_400, validation=600, epochs=1, steps_per_epoch=20)
+    assert "up to date" in run(project, "make", "repro")
+    assert "acceptable" in run(project, "make", "--silent", "predict", 'TEXT=The key\'s "here".')
+    assert "mcc" in run(project, "dvc", "metrics", "show")
+    again = run(project, "make", "demo")  # from DVC's run cache
+    assert "Test MCC: " in again
+
+
+def test_a_forced_run_gives_the_same_bytes(demo, run):
+    project, _ = demo
+    run(project, "dvc", "exp", "apply", "demo")
+    before = outputs(project)
+    run(project, "dvc", "repro", "--force", PYTHONHASHSEED="7", TZ="Asia/Tokyo", LC_ALL="C")
+    after = outputs(project)
+    assert len(before) > 15
+    assert after.keys() == before.keys()
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+def test_editing_the_maths_of_training_puts_it_out_of_date(demo, run):
+    project, _ = demo
+    run(project, "dvc", "exp", "apply", "demo")
+    module = project / "cola/training.py"
+    text = module.read_text()
+    module.write_text(text.replace("return 1 - step / total_steps", "return 1.0"))
+    try:
+        status = run(project, "dvc", "status")
+    finally:
+        module.write_text(text)
+    assert "train" in status
+    assert "cola/training.py" in status
+    assert "tokenize" not in status
+
+
+def test_a_wrong_setting_stops_the_pipeline_in_one_line(tmp_path, run):
+    project = copy_of_the_project(tmp_path, fetch__corpus="minimal_pairs", train__epochs=0)
+    printed = run(project, "dvc", "repro", fails=True)
+    assert "error: params.yaml: train.epochs: Input should be greater than or equal to 1 (got 0)" in printed
+    assert "Traceback" not in printed
+    assert not (project / "data" / "raw").exists()
+
+
+def test_where_nothing_can_be_reached_the_two_ways_on_are_named(tmp_path, run):
+    project = copy_of_the_project(tmp_path, fetch__corpus="minimal_pairs")
+    printed = run(project, "make", "repro", fails=True, HF_ENDPOINT="http://127.0.0.1:9")
+    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert "google-bert/bert-base-uncased" in line
+    assert "COLA_MIRROR" in line
+    assert "make demo" in line
+    assert "Traceback" not in printed
+
+
+def test_cola_with_a_small_encoder_by_the_tutorials_recipe(mirror, tmp_path, run):
+    project = copy_of_the_project(tmp_path, fetch__encoder=MINILM)
+    printed = run(project, "dvc", "repro", COLA_MIRROR=str(mirror.parent))
+    check_contracts(project, training=7_695, validation=856, epochs=4, steps_per_epoch=241)
+    corpus = json.loads((project / "metrics/corpus.json").read_text())
+    assert (corpus["test_sentences"], corpus["test_positives"], corpus["longest_sentence"]) == (516, 354, 47)
+    assert corpus["truncated_sentences"] == 0
+    history = pd.read_csv(project / "metrics/history.csv")
+    assert history["training_loss"].is_monotonic_decreasing
+    assert json.loads((project / "metrics/test.json").read_text())["mcc"] > 0.1
+    assert "not comparable" in printed
+    assert "up to date" in run(project, "dvc", "repro")
+
+
+def test_bert_base_from_a_hub_is_trained_with_the_weights_it_was_given(
+    mirror, encoder_folder, tmp_path, tmp_path_factory, run
+):
+    """A look-alike of google-bert/bert-base-uncased, of true names, shapes and sizes: its own revision, not pinned."""
+    served = tmp_path_factory.mktemp("hub")
+    bert_base_checkpoint(served, seed=7, vocabulary=encoder_folder / "vocab.txt")
+    name, revision, steps = "google-bert/bert-base-uncased", "c" * 40, 3
+    project = copy_of_the_project(tmp_path, fetch__encoder_revision=revision, train__max_steps=steps)
+    with hub(name, revision, served) as server:
+        printed = run(project, "make", "repro", HF_ENDPOINT=server.url, COLA_MIRROR=str(mirror.parent))
+    assert "not comparable" in printed
+    assert len(pd.read_csv(project / "metrics/steps.csv")) == steps
+    arrived = 0
+    with (
+        safe_open(served / "model.safetensors", "numpy") as given,
+        safe_open(project / "models/finetuned/model.safetensors", "numpy") as trained,
+    ):
+        assert len(trained.keys()) == 201
+        for tensor in given.keys():  # noqa: SIM118 - safe_open is no dict
+            if tensor.startswith("cls."):
+                continue
+            new = tensor.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+            moved = np.abs(given.get_tensor(tensor) - trained.get_tensor(new)).max()
+            # AdamW moves a weight by about the learning rate a step, whatever its gradient.
+            assert moved <= 1.5 * steps * 2e-5, tensor
+            arrived += 1
+    assert arrived == 199
