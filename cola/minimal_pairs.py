@@ -32,14 +32,14 @@ class Sentence(NamedTuple):
 # Nouns take a regular plural and verbs are regular, as _s, _ed and _ing spell them; "an" stands before a vowel letter.
 # "intransitive" verbs allow no object, "transitive" (things) and "social" (people) verbs cannot do without one.
 TRAIN_WORDS: Lexicon = {
-    "context": ["_"] * 9000 + ["I think that _", "we know that _", "it is true that _"],
-    "names": "Mary John Anna Peter Lucy Paul Emma Tom Laura George Sarah James Linda Henry Kate Simon".split(),
+    "context": ["_"] * 9 + ["I think that _", "we know that _", "it is true that _"],
+    "names": "Mary John Anna Peter Lucy Paul Emma Tom Laura George".split(),
     "he": "boy king uncle monk son grandfather".split(),
     "she": "girl queen aunt nun daughter grandmother".split(),
-    "people": "doctor teacher student lawyer farmer driver singer painter nurse neighbor guest artist manager scientist "
-    "baker banker dentist director editor hunter mayor plumber reporter senator visitor worker".split(),
-    "things": "book lamp chair box key hat picture table bottle basket letter clock mirror boat desk plate spoon phone "
-    "computer bicycle car umbrella sofa carpet drawer toy ladder hammer wallet flag".split(),
+    "people": "doctor teacher student lawyer farmer driver singer painter nurse neighbor guest artist manager "
+    "scientist visitor worker".split(),
+    "things": "book lamp chair box key hat picture table bottle basket letter clock mirror boat desk plate phone "
+    "umbrella".split(),
     "mass": "water furniture rice money bread soup meat flour".split(),
     "wanted": "wanted bought found brought".split(),
     "places": "kitchen garden school office library station street park hall cellar".split(),
@@ -60,7 +60,7 @@ TRAIN_WORDS: Lexicon = {
     "kinds": "wooden French plastic German metal Chinese".split(),
 }
 OTHER_WORDS: Lexicon = {
-    "context": ["_"] * 9000 + ["everyone heard that _", "it is obvious that _", "you believe that _"],
+    "context": ["_"] * 9 + ["everyone heard that _", "it is obvious that _", "you believe that _"],
     "names": "Susan David Alice Robert Helen Frank Carol Martin Julia Edward".split(),
     "he": "prince nephew father brother duke wizard".split(),
     "she": "princess niece mother sister duchess witch".split(),
@@ -129,13 +129,9 @@ def _pair(frame: str, good: str, bad: str) -> Pair:
 
 
 def _predicate(rng: random.Random, pick: Pick, subject: str, kind: str, plural: bool) -> Pair:
-    if kind == "people" and rng.random() < 0.3:
-        verb = pick("intransitive")
-        return _pair(f"{subject} _ in the {pick('places')}", *_number(plural, _s(verb), verb))
-    if rng.random() < 0.3:
+    if rng.random() < 0.25:
         return _pair(f"{subject} _ disappeared", *_number(plural, "has", "have"))
-    rest = pick("moods" if kind == "people" else "qualities")
-    return _pair(rng.choice((f"{subject} _ {rest}", f"_ {subject} {rest}?")), *_be(rng, plural))
+    return _pair(f"{subject} _ {pick('moods' if kind == 'people' else 'qualities')}", *_be(rng, plural))
 
 
 def agreement(rng: random.Random, pick: Pick) -> Pair:
@@ -158,7 +154,7 @@ def determiner(rng: random.Random, pick: Pick) -> Pair:
         noun = _s(pick("things")) if plural else pick("mass")
         return _pair(f"{_person(rng, pick)} {pick('wanted')} too _ {noun}", *_number(plural, "much", "many"))
     noun = rng.choice(("", pick("qualities") + " ")) + _noun(pick("things"), plural)
-    forms = rng.choice((("this", "these"), ("that", "those"), ("every", "many"), ("one", "several")))
+    forms = rng.choice((("this", "these"), ("that", "those"), ("every", "many")))
     frame = rng.choice((f"{_person(rng, pick)} {_ed(pick('transitive'))} _ {noun}", f"_ {noun} had disappeared"))
     return _pair(frame, *_number(plural, *forms))
 

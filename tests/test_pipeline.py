@@ -167,36 +167,45 @@ def test_the_demo_is_a_run_in_mlflow(demo):
     assert {"history.csv", "samples.json", "learning_curve.png", "confusion_matrix.png"} <= artifacts
 
 
-def test_the_demo_applied_is_a_whole_result_and_is_up_to_date(demo, run):
-    project, _ = demo
-    run(project, "dvc", "exp", "apply", "demo")
-    check_contracts(project, training=5_400, validation=600, epochs=1, steps_per_epoch=20)
-    assert "up to date" in run(project, "make", "repro")
-    assert "acceptable" in run(project, "make", "--silent", "predict", 'TEXT=The key\'s "here".')
-    assert "mcc" in run(project, "dvc", "metrics", "show")
-    again = run(project, "make", "demo")  # from DVC's run cache
-    assert "Test MCC: " in again
+def test_a_second_demo_comes_from_the_cache(demo, run):
+    project, printed = demo
+    again = run(project, "make", "demo")
+    for stage in ("fetch", "tokenize", "train", "evaluate"):
+        assert f"Stage '{stage}' is cached - skipping run" in again
+    result = slice(printed.rindex("Training: "), printed.rindex("Look further"))
+    assert printed[result] in again
 
 
-def test_a_forced_run_gives_the_same_bytes(demo, run):
+@pytest.fixture(scope="module")
+def applied(demo, environment):
+    """The demo's project with its result in the workspace."""
     project, _ = demo
-    run(project, "dvc", "exp", "apply", "demo")
-    before = outputs(project)
-    run(project, "dvc", "repro", "--force", PYTHONHASHSEED="7", TZ="Asia/Tokyo", LC_ALL="C")
-    after = outputs(project)
+    subprocess.run(["dvc", "exp", "apply", "demo"], cwd=project, env=environment, capture_output=True, check=True)
+    return project
+
+
+def test_the_demo_applied_is_a_whole_result_and_is_up_to_date(applied, run):
+    check_contracts(applied, training=5_400, validation=600, epochs=1, steps_per_epoch=20)
+    assert "up to date" in run(applied, "make", "repro")
+    assert "acceptable" in run(applied, "make", "--silent", "predict", 'TEXT=The key\'s "here".')
+    assert "mcc" in run(applied, "dvc", "metrics", "show")
+
+
+def test_a_forced_run_gives_the_same_bytes(applied, run):
+    before = outputs(applied)
+    run(applied, "dvc", "repro", "--force", PYTHONHASHSEED="7", TZ="Asia/Tokyo", LC_ALL="C")
+    after = outputs(applied)
     assert len(before) > 15
     assert after.keys() == before.keys()
     assert [name for name in before if before[name] != after[name]] == []
 
 
-def test_editing_the_maths_of_training_puts_it_out_of_date(demo, run):
-    project, _ = demo
-    run(project, "dvc", "exp", "apply", "demo")
-    module = project / "cola/training.py"
+def test_editing_the_maths_of_training_puts_it_out_of_date(applied, run):
+    module = applied / "cola/training.py"
     text = module.read_text()
     module.write_text(text.replace("return 1 - step / total_steps", "return 1.0"))
     try:
-        status = run(project, "dvc", "status")
+        status = run(applied, "dvc", "status")
     finally:
         module.write_text(text)
     assert "train" in status

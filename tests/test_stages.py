@@ -75,7 +75,7 @@ def settings_read(file):
 
 
 def outs(stage):
-    declared = [*PIPELINE[stage].get("outs", []), *PIPELINE[stage].get("metrics", [])]
+    declared = [out for kind in ("outs", "metrics", "plots") for out in PIPELINE[stage].get(kind, [])]
     return {next(iter(out)) if isinstance(out, dict) else out for out in declared}
 
 
