@@ -5,6 +5,8 @@ processor has units for it (runtime.choose_precision). Here is the rest: transfo
 replaced by ones that compute the same with less work on a CPU. Training stays the tutorial's.
 """
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +28,7 @@ def prepared(
     Takes and yields tables of sentences: the ids that it yields are for the model as it is inside the block. Names,
     shapes and the rest of the weights are as before, at the end.
     """
+    keep_freed_memory()
     model.set_attn_implementation(_ATTENTION)
     for module in model.modules():
         for name, child in module.named_children():
@@ -36,6 +39,14 @@ def prepared(
     else:
         with used_rows(model, input_ids) as renumbered:
             yield renumbered
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed: else each step asks the kernel for the same gigabyte again, page by page."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:  # not in every C library
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD, bytes
+        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, bytes: the highest that it takes
 
 
 class Dropout(nn.Dropout):
