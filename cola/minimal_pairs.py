@@ -172,13 +172,21 @@ def existential(rng: random.Random, pick: Pick) -> Pair:
 
 def verb_form(rng: random.Random, pick: Pick) -> Pair:
     """The doctor can smile again. / *The doctor can smiling again."""
-    verb, subject = pick("intransitive"), _person(rng, pick)
-    forms = {"can": verb, "will": verb, "has": _ed(verb), "had": _ed(verb), "is": _ing(verb), "was": _ing(verb)}
+    verb = pick("intransitive")
+    forms = {
+        "can": verb,
+        "will": verb,
+        "wants to": verb,
+        "has": _ed(verb),
+        "had": _ed(verb),
+        "is": _ing(verb),
+        "was": _ing(verb),
+        "kept": _ing(verb),
+    }
     auxiliary = rng.choice(list(forms))
     bad = rng.choice([form for form in forms.values() if form != forms[auxiliary]])
     tail = rng.choice(("once again", f"in the {pick('places')}"))
-    start = f"{auxiliary} {subject}" if rng.random() < 0.3 else f"{subject} {auxiliary}"
-    return _pair(f"{start} _ {tail}{'?' if start.startswith(auxiliary) else ''}", forms[auxiliary], bad)
+    return _pair(f"{_person(rng, pick)} {auxiliary} _ {tail}", forms[auxiliary], bad)
 
 
 def participle(rng: random.Random, pick: Pick) -> Pair:
@@ -194,15 +202,16 @@ def reflexive(rng: random.Random, pick: Pick) -> Pair:
     """The aunt near the king blamed herself. / *The aunt near the king blamed himself."""
     gender, other = rng.sample(("he", "she"), 2)
     verb, head, neighbor = pick("social"), pick(gender), pick(other)
-    good, bad, frame = REFLEXIVES[gender], REFLEXIVES[other], rng.randrange(4)
-    if frame == 0:
-        return _pair(f"the {neighbor} {rng.choice(('let', 'made'))} the {head} {verb} _", good, bad)
-    if frame == 1:
-        return _pair(f"the {head} near the {neighbor} {_ed(verb)} _", good, bad)
-    if frame == 2:
-        return _pair(f"the {head} {_ed(verb)} _", good, bad)
-    plural = _coin(rng)
-    return _pair(f"the {_noun(head, plural)} {_ed(verb)} _", *_number(plural, good, "themselves"))
+    good, bad = REFLEXIVES[gender], REFLEXIVES[other]
+    if rng.random() < 0.2:
+        plural = _coin(rng)
+        return _pair(f"the {_noun(head, plural)} {_ed(verb)} _", *_number(plural, good, "themselves"))
+    inner = f"the {neighbor} {rng.choice(('let', 'made'))} the {head} {verb} _"
+    return _pair(
+        rng.choice((f"the {head} {_ed(verb)} _", f"the {head} near the {neighbor} {_ed(verb)} _", inner, inner)),
+        good,
+        bad,
+    )
 
 
 def arguments(rng: random.Random, pick: Pick) -> Pair:
@@ -257,14 +266,16 @@ def case(rng: random.Random, pick: Pick) -> Pair:
 
 def word_order(rng: random.Random, pick: Pick) -> Pair:
     """Mary fetched a small wooden box. / *Mary fetched a wooden small box."""
-    subject, verb, frame = _person(rng, pick), pick("transitive"), rng.randrange(3)
+    subject, verb, frame = _person(rng, pick), pick("transitive"), rng.randrange(4)
     auxiliary = rng.choice(("will", "can", "must"))
     if frame == 0:
         return _pair(f"what _ {verb}?", f"{auxiliary} {subject}", f"{subject} {auxiliary}")
     if frame == 1:
         return _pair(f"{_person(rng, pick)} knows what _ {verb}", f"{subject} {auxiliary}", f"{auxiliary} {subject}")
-    size, kind = pick("sizes"), pick("kinds")
-    return _pair(f"{subject} {_ed(verb)} _ {pick('things')}", _a(f"{size} {kind}"), _a(f"{kind} {size}"))
+    size, kind, thing = pick("sizes"), pick("kinds"), pick("things")
+    if frame == 2:
+        return _pair(f"{subject} {_ed(verb)} _ {thing}", _a(f"{size} {kind}"), _a(f"{kind} {size}"))
+    return _pair(f"{subject} {_ed(verb)} the _", f"{size} {thing}", f"{thing} {size}")
 
 
 # Out of domain.
@@ -298,7 +309,8 @@ def verb_form_nonfinite(rng: random.Random, pick: Pick) -> Pair:
 def participle_passive(rng: random.Random, pick: Pick) -> Pair:
     """The map was torn by the duke. / *The map was tore by the duke."""
     _, past, perfect = pick("irregular").split()
-    return _pair(f"the {pick('things')} was _ by {_person(rng, pick)}", perfect, past)
+    person, thing = _person(rng, pick), f"the {pick('things')}"
+    return _pair(rng.choice((f"{thing} was _ by {person}", f"{person} should have _ {thing}")), perfect, past)
 
 
 def reflexive_embedded(rng: random.Random, pick: Pick) -> Pair:
@@ -313,9 +325,10 @@ def arguments_infinitive(rng: random.Random, pick: Pick) -> Pair:
     """Susan tried to faint. / *Susan tried to conceal."""
     transitive, intransitive = pick("transitive"), pick("intransitive")
     start = f"{_person(rng, pick)} {rng.choice(('tried', 'refused', 'decided'))} to"
+    tail = rng.choice(("at night", "during dinner"))
     if _coin(rng):
-        return _pair(f"{start} _ the {pick('things')}", transitive, intransitive)
-    return _pair(f"{start} _", intransitive, transitive)
+        return _pair(f"{start} _ the {pick('things')} {tail}", transitive, intransitive)
+    return _pair(f"{start} _ {tail}", intransitive, transitive)
 
 
 def polarity_other(rng: random.Random, pick: Pick) -> Pair:
