@@ -101,7 +101,7 @@ def mcc_bars(per_batch: pd.DataFrame) -> Figure:
     """The MCC of each batch of test sentences (columns batch, mcc)."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
-    axes.bar(per_batch["batch"], per_batch["mcc"], color=_BLUE)
+    axes.bar([str(batch) for batch in per_batch["batch"]], per_batch["mcc"], color=_BLUE)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set(title="MCC of each batch of test sentences", xlabel="batch", ylabel="MCC", ylim=(-1, 1))
     return figure

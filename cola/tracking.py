@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # each table of a new database is not news
 
 EXPERIMENT = "bert-cola"
+_SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens with pages for chat models
 _BATCH = 500  # metrics in one call; the server takes up to 1,000
 
 
@@ -107,17 +108,15 @@ def tags(source: Mapping[str, Any]) -> dict[str, str]:
 def _try(record: Callable[[MlflowClient, str], None]) -> None:
     """Give `record` a client and the experiment's id. What MLflow raises becomes a warning: its files are safe."""
     root = Path(os.environ.get("DVC_ROOT", ".")).absolute()  # the main project, also in DVC's copy of it
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    files = None if uri else (root / "mlruns").as_uri()
     try:
-        uri = os.environ.get("MLFLOW_TRACKING_URI")
-        with FileLock(
-            root / ".dvc" / "tmp" / "mlflow.lock", timeout=60
-        ):  # two runs must not create the database at once
+        # Two runs at once must not both create the database.
+        with FileLock(root / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
             client = MlflowClient(uri or f"sqlite:///{root}/mlflow.db")
             experiment = client.get_experiment_by_name(EXPERIMENT)
             experiment_id = (
-                experiment.experiment_id
-                if experiment
-                else client.create_experiment(EXPERIMENT, None if uri else (root / "mlruns").as_uri())
+                experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, files, _SHOWN_AS)
             )
         record(client, experiment_id)
     except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests'

@@ -20,7 +20,7 @@ def parse(file):
 
 def imported(file):
     """The files of cola/ that a file imports, in either form: `from cola import x`, `from cola.x import y`."""
-    found = set()
+    found = {"cola/__init__.py"}
     for node in ast.walk(parse(file)):
         if isinstance(node, ast.ImportFrom) and node.module == "cola":
             found |= {f"cola/{alias.name}.py" for alias in node.names}
