@@ -5,8 +5,8 @@ allows, and mostly in both directions ("is" is right as often as "are"), so that
 label. What is right depends on what kinds of words stand together, which a pretrained encoder brings along.
 
 The out-of-domain file shares no noun, verb, name or adjective with the training file and none of its constructions:
-the codes in OUT_OF_DOMAIN occur in that file only. "adverb_order" and "preposition" are phenomena of which training
-shows nothing; the others carry one over to a construction that training never shows (agreement across a relative
+the codes in OUT_OF_DOMAIN occur in that file only. Of "passive", "adverb_order" and "preposition" training shows
+nothing; the others carry one over to a construction that training never shows (agreement across a relative
 clause instead of a prepositional phrase).
 """
 

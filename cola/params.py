@@ -1,5 +1,6 @@
 """params.yaml as frozen, strict models, one per section. No default lives here: every key stands in the file."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -69,6 +70,12 @@ class _Loader(yaml.SafeLoader):
         if twice:
             raise yaml.YAMLError(f"{twice[0]} is given twice, line {node.start_mark.line + 1} on")
         return super().construct_mapping(node, deep)
+
+
+# DVC writes 5.0e-5 as 5e-05 (YAML 1.2), which PyYAML (1.1) would take for a text.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def load(path: Path) -> Params:

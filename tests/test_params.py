@@ -98,7 +98,7 @@ def test_every_section_must_be_there(path):
 
 
 def test_every_setting_refuses_what_is_not_its_kind(path):
-    no_number = ["2e-5", "1", math.nan, math.inf, -math.inf, -1, True, False, [1], {"a": 1}]
+    no_number = ["1", math.nan, math.inf, -math.inf, -1, True, False, [1], {"a": 1}]
     no_text = ["", "two words", "\n", 1, 0.5, True, ["cpu"], {"a": 1}]
     no_switch = ["true", "yes", 1, 0, 1.0, [True]]
     wrong = dict.fromkeys(NUMBERS, no_number) | dict.fromkeys(TEXTS, no_text) | dict.fromkeys(SWITCHES, no_switch)
@@ -149,9 +149,16 @@ def test_the_range_of_a_number(path, key, lowest, highest, below, above):
         assert refusal(path).endswith(f"(got {wrong})")
 
 
-def test_the_exponent_that_yaml_reads_as_a_text_is_refused(path):
+@pytest.mark.parametrize("written", ["2e-5", "2E-05", "2.e-5", "2.0e-5"])
+def test_an_exponent_is_read_as_dvc_writes_it(path, written):
     text = FILE.read_text(encoding="utf-8")
-    path.write_text(text.replace("learning_rate: 2.0e-5", "learning_rate: 2e-5"), encoding="utf-8")
+    path.write_text(text.replace("learning_rate: 2.0e-5", f"learning_rate: {written}"), encoding="utf-8")
+    assert params.load(path).train.learning_rate == 2e-5
+
+
+def test_a_number_in_quotes_is_a_text_and_refused(path):
+    text = FILE.read_text(encoding="utf-8")
+    path.write_text(text.replace("learning_rate: 2.0e-5", "learning_rate: '2e-5'"), encoding="utf-8")
     assert refusal(path) == ": train.learning_rate: Input should be a valid number (got '2e-5')"
 
 
