@@ -153,7 +153,7 @@ def test_the_range_of_a_number(path, key, lowest, highest, below, above):
 def test_an_exponent_is_read_as_dvc_writes_it(path, written):
     text = FILE.read_text(encoding="utf-8")
     path.write_text(text.replace("learning_rate: 2.0e-5", f"learning_rate: {written}"), encoding="utf-8")
-    assert params.load(path).train.learning_rate == 2e-5
+    assert load(path).train.learning_rate == 2e-5
 
 
 def test_a_number_in_quotes_is_a_text_and_refused(path):
