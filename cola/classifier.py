@@ -49,7 +49,7 @@ def load(folder: Path, device: torch.device) -> PreTrainedModel:
 
 def save(model: PreTrainedModel, folder: Path) -> None:
     """Write config.json and model.safetensors, float32, as `transformers.pipeline` loads them."""
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_original_format=False)  # today's names, also of an encoder with old ones
 
 
 def packable(model: PreTrainedModel) -> bool:

@@ -64,6 +64,8 @@ def test_a_checkpoint_with_old_names_and_pretraining_heads_loads_whole(encoder):
         assert torch.equal(weights, old[f"bert.{stored}"]), name
         arrived += 1
     assert arrived == 39
+    classifier.save(model, encoder)
+    assert load_file(encoder / "model.safetensors").keys() == dict(model.named_parameters()).keys()
 
 
 @pytest.mark.parametrize(
