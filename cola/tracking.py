@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # each table of a new database is not news
 
 EXPERIMENT = "bert-cola"
-_SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens with pages for chat models
 _BATCH = 500  # metrics in one call; the server takes up to 1,000
 
 
@@ -115,9 +114,7 @@ def _try(record: Callable[[MlflowClient, str], None]) -> None:
         with FileLock(root / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
             client = MlflowClient(uri or f"sqlite:///{root}/mlflow.db")
             experiment = client.get_experiment_by_name(EXPERIMENT)
-            experiment_id = (
-                experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, files, _SHOWN_AS)
-            )
+            experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, files)
         record(client, experiment_id)
     except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests'
         reason = " ".join(str(error).split())
