@@ -38,7 +38,7 @@ def load(folder: Path, device: torch.device) -> PreTrainedModel:
         ignore_mismatched_sizes=True,  # they are in the report, and refused below
     )
     encoder = f"{model.base_model_prefix}."
-    missing = {name for name in report["missing_keys"] if name.startswith(encoder) and ".pooler." not in name}
+    missing = {name for name in report["missing_keys"] if name.startswith(encoder)}
     misfits = sorted(missing | {name for name, *_ in report["mismatched_keys"]})
     if misfits:
         raise UserError(

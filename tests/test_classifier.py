@@ -72,9 +72,10 @@ def test_a_checkpoint_with_old_names_and_pretraining_heads_loads_whole(encoder):
     "damage",
     [
         lambda tensors: tensors.pop("encoder.layer.1.output.dense.weight"),
+        lambda tensors: tensors.pop("pooler.dense.weight"),
         lambda tensors: tensors.update({"embeddings.LayerNorm.weight": torch.ones(8)}),
     ],
-    ids=["a tensor is missing", "a tensor has another shape"],
+    ids=["a tensor is missing", "the pooler is missing", "a tensor has another shape"],
 )
 def test_weights_that_do_not_fit_are_refused_in_one_line(encoder, damage):
     tensors = load_file(encoder / "model.safetensors")
