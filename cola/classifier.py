@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
-from cola import encoding, runtime
+from cola import encoding, packed, runtime
 from cola.errors import UserError
 
 LABELS = ["unacceptable", "acceptable"]  # by label: 0, 1
@@ -54,7 +54,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
 
 def packable(model: PreTrainedModel) -> bool:
     """Whether `logits` takes packed sentences: the head must need each sentence's first token alone."""
-    return isinstance(model, BertForSequenceClassification)
+    return isinstance(model, BertForSequenceClassification) and not model.config.is_decoder
 
 
 def collate(
@@ -69,13 +69,9 @@ def logits(model: PreTrainedModel, batch: encoding.Padded | encoding.Packed) -> 
     batch = type(batch)(*(tensor.to(model.device) for tensor in batch))
     if isinstance(batch, encoding.Padded):
         return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits.float()
-    bert: Any = model.base_model
     head: Any = model
-    hidden = bert(
-        input_ids=batch.input_ids, position_ids=batch.position_ids, attention_mask=batch.attention_mask
-    ).last_hidden_state  # (rows, length, width)
-    first = hidden.flatten(0, 1)[batch.first].unsqueeze(1)  # (sentences, 1, width): each sentence's [CLS]
-    return head.classifier(head.dropout(bert.pooler(first))).float()
+    first = packed.first_tokens(model.base_model, batch)
+    return head.classifier(head.dropout(model.base_model.pooler(first.unsqueeze(1)))).float()
 
 
 @torch.inference_mode()
@@ -92,12 +88,12 @@ def predict(
     They are packed where the model can take them so, unless `padded` asks for the reference.
     """
     model.eval()
-    packed = packable(model) and not padded
+    packing = packable(model) and not padded
     # Sentences of like length share a batch: less padding.
     order = np.argsort([len(ids) for ids in input_ids], kind="stable")
     found = np.empty((len(input_ids), len(LABELS)), dtype=np.float32)
     with runtime.autocast(model.device, precision):
         for rows in encoding.batches(order, batch_size):
-            batch = collate(model, [input_ids[row] for row in rows], packed)
+            batch = collate(model, [input_ids[row] for row in rows], packing)
             found[rows] = logits(model, batch).cpu().numpy()
     return found

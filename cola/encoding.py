@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 TokenIds = Sequence[int] | np.ndarray  # of one sentence, special tokens included
-ROW_LENGTH = 64  # tokens in a packed row: 32 of CoLA's sentences fill about six and a half
+ROW_LENGTH = 64  # tokens in a packed row, or a few less: 32 of CoLA's sentences take six such rows
 
 
 class Padded(NamedTuple):
@@ -99,23 +99,18 @@ def pad(input_ids: Sequence[TokenIds], pad_token_id: int) -> Padded:
 
 
 def pack(input_ids: Sequence[TokenIds], pad_token_id: int) -> Packed:
-    """Put sentences into as few rows of ROW_LENGTH tokens (or of the longest sentence) as first-fit finds.
+    """Put sentences into as many rows as ROW_LENGTH tokens to a row need, and make the rows as short as then fits.
 
-    With rows of 6, [[101, 7, 102], [101, 102], [101, 8, 9, 102]] -> input_ids [[101, 8, 9, 102, 101, 102],
-    [101, 7, 102, 0, 0, 0]], position_ids [[0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 0, 0]], first [6, 4, 0].
+    With rows of 6, [[101, 7, 102], [101, 102], [101, 8, 9, 102]] -> input_ids [[101, 8, 9, 102, 0],
+    [101, 7, 102, 101, 102]], position_ids [[0, 1, 2, 3, 0], [0, 1, 2, 0, 1]], first [5, 8, 0].
     """
     lengths = [len(ids) for ids in input_ids]
-    row_length = max(ROW_LENGTH, *lengths)
-    free: list[int] = []  # tokens, by row
-    first = np.empty(len(input_ids), dtype=np.int64)
-    for sentence in np.argsort(lengths, kind="stable")[::-1]:  # the longest first, which packs tightest
-        row = next((row for row, left in enumerate(free) if left >= lengths[sentence]), len(free))
-        if row == len(free):
-            free.append(row_length)
-        first[sentence] = row * row_length + row_length - free[row]
-        free[row] -= lengths[sentence]
+    rows = -(-sum(lengths) // ROW_LENGTH)
+    row_length = max(-(-sum(lengths) // rows), *lengths)
+    while (first := _first_fit(lengths, rows, row_length)) is None:
+        row_length += 1
 
-    tokens = np.full(len(free) * row_length, pad_token_id, dtype=np.int64)
+    tokens = np.full(rows * row_length, pad_token_id, dtype=np.int64)
     owner = np.full(len(tokens), -1)  # which sentence each token is of; -1: none
     starts = np.zeros(len(tokens), dtype=np.int64)
     for sentence, (ids, start) in enumerate(zip(input_ids, first, strict=True)):
@@ -123,10 +118,23 @@ def pack(input_ids: Sequence[TokenIds], pad_token_id: int) -> Packed:
         owner[start : start + len(ids)] = sentence
         starts[start : start + len(ids)] = start
     positions = np.where(owner >= 0, np.arange(len(tokens)) - starts, 0)
-    by_row = torch.from_numpy(owner).view(len(free), 1, row_length)
+    by_row = torch.from_numpy(owner).view(rows, 1, row_length)
     return Packed(
-        torch.from_numpy(tokens).view(len(free), row_length),
-        torch.from_numpy(positions).view(len(free), row_length),
+        torch.from_numpy(tokens).view(rows, row_length),
+        torch.from_numpy(positions).view(rows, row_length),
         by_row.unsqueeze(2) == by_row.unsqueeze(3),  # padding sees padding: a row of nothing would be NaN
         torch.from_numpy(first),
     )
+
+
+def _first_fit(lengths: list[int], rows: int, row_length: int) -> np.ndarray | None:
+    """Where in the flattened rows each sentence begins, the longest placed first; None where a sentence has no room."""
+    free = [row_length] * rows  # tokens, by row
+    first = np.empty(len(lengths), dtype=np.int64)
+    for sentence in np.argsort(lengths, kind="stable")[::-1]:
+        row = next((row for row, left in enumerate(free) if left >= lengths[sentence]), None)
+        if row is None:
+            return None
+        first[sentence] = (row + 1) * row_length - free[row]
+        free[row] -= lengths[sentence]
+    return first

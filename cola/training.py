@@ -67,10 +67,12 @@ def fit(
     labels = [torch.tensor(table["label"].to_numpy(np.int64)) for table in (training, validation)]
     packed = recipe.fast and classifier.packable(model)
     with (
-        fast.prepared(model, input_ids, recipe.weight_decay) if packed else nullcontext(input_ids) as (train, held_out)
-    ):
+        fast.prepared(model, input_ids, precision, recipe.weight_decay)
+        if packed
+        else nullcontext((input_ids, list(model.parameters())))
+    ) as ((train, held_out), weights):
         optimizer = torch.optim.AdamW(
-            model.parameters(),
+            weights,
             lr=recipe.learning_rate,
             eps=recipe.adam_epsilon,
             weight_decay=recipe.weight_decay,
@@ -126,11 +128,12 @@ def step(
     precision: torch.dtype,
 ) -> tuple[float, float]:
     """One step of the optimizer on one batch: (mean loss, norm of the gradient before clipping)."""
-    optimizer.zero_grad()
+    model.zero_grad()
     with runtime.autocast(model.device, precision):
         loss = cross_entropy(classifier.logits(model, batch), labels.to(model.device))
     loss.backward()
-    norm = nn.utils.get_total_norm([weights.grad for weights in model.parameters() if weights.grad is not None])
+    weights = optimizer.param_groups[0]["params"]
+    norm = nn.utils.get_total_norm([each.grad for each in weights if each.grad is not None])
     # Clipping divides every gradient by the same number; the fused optimizer does that as it reads them, which spares
     # a pass over the memory. As torch's clip_grad_norm_ has it, with its 1e-6.
     optimizer.grad_scale = ((norm + 1e-6) / max_grad_norm).clamp(min=1.0)  # type: ignore[attr-defined]

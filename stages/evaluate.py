@@ -1,6 +1,6 @@
 """Reads models/finetuned/ and data/tokenized/test.parquet. Writes the test's scores and predictions in metrics/."""
 
-from cola import artifacts, classifier, params, paths, report, runtime, scoring, tracking
+from cola import artifacts, classifier, fast, params, paths, report, runtime, scoring, tracking
 from cola.errors import run
 
 
@@ -10,7 +10,7 @@ def main() -> None:
     source = artifacts.read_json(paths.FINETUNED / "source.json")
     device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device)
-    model = classifier.load(paths.FINETUNED, device)
+    model = fast.lower(classifier.load(paths.FINETUNED, device), precision)
 
     logits = classifier.predict(model, test["input_ids"].to_list(), settings.evaluate.batch_size, precision)
 

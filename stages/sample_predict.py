@@ -1,6 +1,6 @@
 """Reads models/finetuned/ and data/tokenized/test.parquet. Writes five predictions to metrics/samples.json."""
 
-from cola import artifacts, classifier, params, paths, report, runtime, scoring, tracking
+from cola import artifacts, classifier, fast, params, paths, report, runtime, scoring, tracking
 from cola.errors import run
 
 SAMPLES = 5
@@ -12,7 +12,7 @@ def main() -> None:
     source = artifacts.read_json(paths.FINETUNED / "source.json")
     device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device)
-    model = classifier.load(paths.FINETUNED, device)
+    model = fast.lower(classifier.load(paths.FINETUNED, device), precision)
     chosen = test.sample(min(SAMPLES, len(test)), random_state=settings.sample_predict.seed)
 
     logits = classifier.predict(model, chosen["input_ids"].to_list(), SAMPLES, precision)

@@ -19,10 +19,10 @@ WORDS = "bert.embeddings.word_embeddings.weight"
 compared = []  # the configurations that a sweep has tried
 
 
-def gradients(model, batch, labels):
+def backward(model, batch, labels):
     loss = cross_entropy(classifier.logits(model, batch), labels)
     loss.backward()
-    return loss.item(), {name: weights.grad for name, weights in model.named_parameters()}
+    return loss.item()
 
 
 def compare_a_step(config, input_ids, labels, tolerance=1e-5):
@@ -30,9 +30,13 @@ def compare_a_step(config, input_ids, labels, tolerance=1e-5):
     model = BertForSequenceClassification(config).eval()
     reference = copy.deepcopy(model)
     reference.set_attn_implementation("eager")
-    loss, expected = gradients(reference, classifier.collate(reference, input_ids, packed=False), labels)
-    with fast.prepared(model, [input_ids], 0.0) as (renumbered,):
-        fast_loss, found = gradients(model, classifier.collate(model, renumbered, packed=True), labels)
+    loss = backward(reference, classifier.collate(reference, input_ids, packed=False), labels)
+    expected = {name: weights.grad for name, weights in reference.named_parameters()}
+    with fast.prepared(model, [input_ids], torch.float32, 0.0) as ((renumbered,), (weights,)):
+        fast_loss = backward(model, classifier.collate(model, renumbered, packed=True), labels)
+        named = dict(model.named_parameters())
+        flat = weights.grad.split([each.numel() for each in named.values()])
+        found = {name: gradient.view(named[name].shape) for name, gradient in zip(named, flat, strict=True)}
     used = np.unique(np.concatenate([[0], *input_ids]))
     found[WORDS] = torch.zeros_like(expected[WORDS]).index_copy(0, torch.tensor(used), found[WORDS])
     assert fast_loss == pytest.approx(loss, rel=tolerance)
@@ -108,12 +112,13 @@ def test_the_whole_table_is_back_with_the_trained_rows_in_it():
     model = BertForSequenceClassification(tiny.config())
     table = model.get_input_embeddings()
     before = table.weight.detach().clone()
-    with fast.prepared(model, [[np.array([2, 9, 3])], [np.array([2, 7, 9, 3])]], 0.0) as (training, validation):
+    sentences = [[np.array([2, 9, 3])], [np.array([2, 7, 9, 3])]]
+    with fast.prepared(model, sentences, torch.bfloat16, 0.0) as ((training, validation), (weights,)):
         assert table.weight.shape == (5, 16)  # 0 (padding), 2, 3, 7, 9
         assert training[0].tolist() == [1, 4, 2]
         assert validation[0].tolist() == [1, 3, 4, 2]
         with torch.no_grad():
-            table.weight += 1
+            weights += 1
     assert table.weight.shape == (40, 16)
     assert table.padding_idx == 0
     moved = (table.weight != before).any(dim=1)
@@ -124,6 +129,6 @@ def test_the_whole_table_is_back_with_the_trained_rows_in_it():
 def test_with_weight_decay_every_row_takes_part():
     model = BertForSequenceClassification(tiny.config())
     sentences = [[np.array([2, 9, 3])]]
-    with fast.prepared(model, sentences, 0.01) as same:
+    with fast.prepared(model, sentences, torch.float32, 0.01) as (same, _):
         assert same is sentences
         assert model.get_input_embeddings().weight.shape == (40, 16)
