@@ -24,7 +24,7 @@ def main() -> None:
             model = torch.nn.Module.to(type(model)(model.config), device)
         for epoch in training.fit(model, train, validation, settings.train, precision, settings.seed):
             print(f"{weights} weights, {epoch}", flush=True)
-        logits = classifier.predict(model, test["input_ids"].to_list(), settings.evaluate.batch_size, precision)
+        logits = classifier.predict(model, test["input_ids"].to_list(), precision)
         mcc = scoring.mcc(test["label"].to_numpy(), logits.argmax(axis=1))
         print(f"{weights} weights: test MCC {mcc:.3f}", flush=True)
 

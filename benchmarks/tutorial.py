@@ -24,8 +24,8 @@ def fit(
     recipe: Train,
     seed: int,
     length: int = MAX_LENGTH,
-) -> Iterator[list[float]]:
-    """Train `model` in place; yields the losses of each epoch's steps. The order is the one that training.fit takes.
+) -> Iterator[float]:
+    """Train `model` in place; yields each step's loss. The order of the sentences is the one that training.fit takes.
 
     Sentences are padded to `length` tokens, or to the longest of their batch where that is more.
     """
@@ -35,11 +35,9 @@ def fit(
     ]
     optimizer, scheduler = optimization(model, recipe, sum(map(len, epochs)))
     for batches in epochs:
-        model.train()
-        yield [
-            step(model, collate([input_ids[row] for row in rows], labels[rows], length), optimizer, scheduler)
-            for rows in batches
-        ]
+        for rows in batches:
+            model.train()
+            yield step(model, collate([input_ids[row] for row in rows], labels[rows], length), optimizer, scheduler)
 
 
 def optimization(model: nn.Module, recipe: Train, total_steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:

@@ -14,6 +14,7 @@ from cola import encoding, packed, runtime
 from cola.errors import UserError
 
 LABELS = ["unacceptable", "acceptable"]  # by label: 0, 1
+AT_ONCE = 128  # sentences that are predicted together
 
 
 def load(folder: Path, device: torch.device) -> PreTrainedModel:
@@ -78,7 +79,6 @@ def logits(model: PreTrainedModel, batch: encoding.Padded | encoding.Packed) -> 
 def predict(
     model: PreTrainedModel,
     input_ids: Sequence[encoding.TokenIds],
-    batch_size: int,
     precision: torch.dtype,
     *,
     padded: bool = False,
@@ -93,7 +93,7 @@ def predict(
     order = np.argsort([len(ids) for ids in input_ids], kind="stable")
     found = np.empty((len(input_ids), len(LABELS)), dtype=np.float32)
     with runtime.autocast(model.device, precision):
-        for rows in encoding.batches(order, batch_size):
+        for rows in encoding.batches(order, AT_ONCE):
             batch = collate(model, [input_ids[row] for row in rows], packing)
             found[rows] = logits(model, batch).cpu().numpy()
     return found

@@ -56,7 +56,9 @@ class Dropout(nn.Dropout):
 
 def drop(values: Tensor, probability: float) -> Tensor:
     """Zero each value with `probability`, to 1 in 65,536, and scale the others so that the mean stays."""
-    if probability == 0 or not values.is_cpu:
+    if probability == 0:
+        return values
+    if not values.is_cpu:
         return functional.dropout(values, probability)
     dropped = round(probability * 2**16)  # of 65,536 cases
     # Four elements share a draw of 64 bits. Clamping tells the cases apart, 0 from 1, in a fraction of the time that
@@ -134,8 +136,9 @@ def flat_weights(model: PreTrainedModel, precision: torch.dtype) -> Iterator[nn.
             each.data = master.clone()
 
 
-def lower(model: PreTrainedModel, precision: torch.dtype) -> PreTrainedModel:
-    """Have the model's Linears hold their weights in `precision`, for good: autocast would convert them at every use."""
+def for_prediction(model: PreTrainedModel, precision: torch.dtype) -> PreTrainedModel:
+    """Make the model ready for fast prediction, for good: autocast would convert the Linears' weights at every use."""
+    keep_freed_memory()
     for module in model.modules():
         if isinstance(module, nn.Linear):
             module.to(precision)

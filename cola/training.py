@@ -101,7 +101,7 @@ def fit(
                     bar.update(len(rows))
             trained = time.perf_counter()
             logits = torch.from_numpy(
-                classifier.predict(model, held_out, recipe.batch_size, precision, padded=not packed)
+                classifier.predict(model, held_out, precision, padded=not packed)
             )
             yield Epoch(
                 epoch=epoch,

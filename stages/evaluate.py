@@ -10,9 +10,9 @@ def main() -> None:
     source = artifacts.read_json(paths.FINETUNED / "source.json")
     device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device)
-    model = fast.lower(classifier.load(paths.FINETUNED, device), precision)
+    model = fast.for_prediction(classifier.load(paths.FINETUNED, device), precision)
 
-    logits = classifier.predict(model, test["input_ids"].to_list(), settings.evaluate.batch_size, precision)
+    logits = classifier.predict(model, test["input_ids"].to_list(), precision)
 
     predictions = scoring.predictions(test, logits, classifier.LABELS)
     scores = scoring.scores(test["label"].to_numpy(), logits.argmax(axis=1))

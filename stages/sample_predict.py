@@ -12,10 +12,10 @@ def main() -> None:
     source = artifacts.read_json(paths.FINETUNED / "source.json")
     device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device)
-    model = fast.lower(classifier.load(paths.FINETUNED, device), precision)
+    model = fast.for_prediction(classifier.load(paths.FINETUNED, device), precision)
     chosen = test.sample(min(SAMPLES, len(test)), random_state=settings.sample_predict.seed)
 
-    logits = classifier.predict(model, chosen["input_ids"].to_list(), SAMPLES, precision)
+    logits = classifier.predict(model, chosen["input_ids"].to_list(), precision)
 
     samples = scoring.predictions(chosen, logits, classifier.LABELS).drop(columns="sentence_source").to_dict("records")
     artifacts.write_json(paths.SAMPLES, samples)

@@ -110,7 +110,7 @@ def test_packed_and_padded_sentences_have_the_same_logits(encoder):
 def test_predictions_come_in_the_order_of_the_sentences(encoder):
     model = classifier.load(encoder, CPU)
     input_ids = tiny.sentences(20)["input_ids"].to_list()
-    together = classifier.predict(model, input_ids, 7, torch.float32)
+    together = classifier.predict(model, input_ids, torch.float32)
     for padded in (True, False):
-        alone = [classifier.predict(model, [ids], 1, torch.float32, padded=padded)[0] for ids in input_ids]
+        alone = [classifier.predict(model, [ids], torch.float32, padded=padded)[0] for ids in input_ids]
         np.testing.assert_allclose(together, np.array(alone), rtol=1e-4, atol=1e-6)

@@ -83,7 +83,7 @@ def test_the_record_of_an_epoch_is_that_of_the_validation_sentences():
     trained = model(dropout=0.1)
     last = fitted(trained)[-1]
     validation = tiny.sentences(9, seed=1)
-    logits = torch.from_numpy(classifier.predict(trained, validation["input_ids"].to_list(), 4, torch.float32))
+    logits = torch.from_numpy(classifier.predict(trained, validation["input_ids"].to_list(), torch.float32))
     labels = torch.tensor(validation["label"].to_numpy())
     assert last.validation_loss == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-4)
     assert last.validation_accuracy == (logits.argmax(dim=1) == labels).double().mean().item()

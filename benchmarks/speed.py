@@ -1,0 +1,149 @@
+"""How fast this trains and predicts beside the tutorial's loop and transformers' Trainer, on this machine.
+
+`make bench` runs them in turn, round after round, each in a process of its own that sleeps while another's turn lasts,
+and each on the same batches. It prints medians and ratios (the median of the rounds' ratios), and writes them to
+benchmarks/results/<machine>.json, with the floor: the time of a step's arithmetic at the rate that matrices are
+multiplied here, plus the time that the optimizer's bytes take at the rate that memory is copied.
+"""
+
+import json
+import multiprocessing
+import os
+import platform
+import re
+import statistics
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from benchmarks import workload
+from cola import runtime
+from cola.errors import UserError, run
+
+ROUNDS, WARM_UP = 3, 1  # warm-up steps begin each round, and are not counted
+STEPS = {"training": 3, "prediction": 10}  # in a round
+RESULTS = Path("benchmarks/results")
+
+
+def main() -> None:
+    device = runtime.choose_device("auto")
+    machine = name(device)
+    results = {
+        kind: {shape: compare(kind, shape) for shape in workload.SHAPES} for kind in ("training", "prediction")
+    }
+    for shape, config in workload.SHAPES.items():
+        results["training"][shape]["floor"] = {"seconds": floor(config, device)}
+    path = RESULTS / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"machine": machine, "torch": torch.__version__} | results, indent=2) + "\n")
+    show(json.loads(path.read_text()))
+    print(f"{path} has the figures of each round")
+
+
+def name(device: torch.device) -> str:
+    """'AMD EPYC, 2 threads', or 'NVIDIA H200'."""
+    if device.type == "cuda":
+        return runtime.describe(device)
+    info = Path("/proc/cpuinfo")
+    found = re.search("model name\\s*: (.*)", info.read_text()) if info.exists() else None
+    return f"{found[1] if found else platform.processor()}, {torch.get_num_threads()} threads"
+
+
+def compare(kind: str, shape: str) -> dict[str, Any]:
+    """Seconds a batch of each way, and how many times as long as this it takes; by round, and their medians."""
+    from benchmarks import ways
+
+    context = multiprocessing.get_context("spawn")
+    workers = {}
+    for way in ways.WAYS[kind]:
+        here, there = context.Pipe()
+        process = context.Process(target=work, args=(kind, shape, way, there), daemon=True)
+        process.start()
+        there.close()
+        here.recv()  # it is ready, and sleeps
+        workers[way] = (process, here)
+    if (busy := psutil.cpu_percent(1.0)) > 15:
+        raise UserError(f"other work takes {busy:.0f}% of this machine: no timing would be worth anything; end it first")
+    rounds: dict[str, list[float]] = {way: [] for way in workers}
+    for turn in tqdm(range(ROUNDS), f"{shape}, {kind}", unit=" rounds"):
+        for way, (_, pipe) in workers.items():
+            pipe.send((WARM_UP + STEPS[kind], turn))
+            rounds[way].append(statistics.median(pipe.recv()[WARM_UP:]))
+    for process, _ in workers.values():
+        process.kill()
+    return {
+        way: {
+            "seconds": statistics.median(seconds),
+            "times_this": statistics.median(a / b for a, b in zip(seconds, rounds["this"], strict=True)),
+            "rounds": seconds,
+        }
+        for way, seconds in rounds.items()
+    }
+
+
+def work(kind: str, shape: str, way: str, pipe: Connection) -> None:
+    """A worker: builds the model, then times batches whenever it is told to."""
+    from benchmarks import ways
+
+    run_ = ways.WAYS[kind][way](workload.model(shape, runtime.choose_device("auto")))
+    pipe.send("ready")
+    while True:
+        count, seed = pipe.recv()
+        pipe.send(run_(workload.batches(count, seed)))
+
+
+def floor(config: Any, device: torch.device) -> float:
+    """The least seconds that a training step could take on this device, were there nothing but sums and bytes.
+
+    The sums are those of the linear layers, forward and backward, for a batch's real tokens; of the last layer, keys
+    and values for all tokens and the rest for each sentence's first. AdamW reads four float32 numbers for each weight
+    (itself, gradient, two moments) and writes three.
+    """
+    precision = runtime.choose_precision("auto", device)
+    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    layer = 4 * width**2 + 2 * width * inner  # weights
+    tokens = 363.4  # in 32 of CoLA's sentences, on average
+    sums = 6 * (tokens * ((layers - 1) * layer + 2 * width**2) + workload.BATCH_SIZE * (layer - width**2))
+    weights = layers * layer + (len(workload.VOCABULARY) + config.max_position_embeddings) * width
+    left, right = (torch.randn(shape, device=device, dtype=precision) for shape in ((384, width), (width, inner)))
+    multiplied = 2 * 384 * width * inner / best(lambda: left @ right, device)  # a second
+    numbers = torch.randn(2**26, device=device)
+    target = torch.empty_like(numbers)
+    copied = 2 * 4 * 2**26 / best(lambda: target.copy_(numbers), device)  # bytes a second, read and written
+    print(f"matrices: {multiplied / 1e12:.2f} TFLOP/s in {precision}; memory: {copied / 1e9:.0f} GB/s")
+    return sums / multiplied + 7 * 4 * weights / copied
+
+
+def best(call: Any, device: torch.device) -> float:
+    """Seconds that a call takes when all is warm: the median of 50."""
+    seconds = []
+    for _ in range(60):
+        started = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[10:])
+
+
+def show(results: dict[str, Any]) -> None:
+    for kind in ("training", "prediction"):
+        table = Table(title=f"{kind}, 32 sentences: {results['machine']}", title_justify="left")
+        for column in ("encoder's shape", "way", "seconds", "times this"):
+            table.add_column(column, justify="left" if column in ("encoder's shape", "way") else "right")
+        for shape, ways in results[kind].items():
+            for way, found in ways.items():
+                ratio = found["seconds"] / ways["this"]["seconds"] if way == "floor" else found["times_this"]
+                table.add_row(shape, way, f"{found['seconds']:.4f}", f"{ratio:.2f}")
+        Console(width=min(100, os.get_terminal_size().columns) if os.isatty(1) else 80).print(table)
+
+
+if __name__ == "__main__":
+    run(main)

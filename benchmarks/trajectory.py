@@ -1,0 +1,56 @@
+"""Does each step of this training go where the tutorial's goes? 200 steps of both, without dropout, in float32.
+
+`python -m benchmarks.trajectory` trains the encoder in models/pretrained on the corpus in data/tokenized with the
+settings of params.yaml, both ways from the same weights on the same batches, and compares losses and final weights.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from benchmarks import tutorial
+from cola import artifacts, classifier, params, paths, runtime, training
+from cola.errors import run
+
+STEPS = 200
+
+
+def main() -> None:
+    settings = params.load(paths.PARAMS)
+    recipe = settings.train.model_copy(update={"max_steps": STEPS})
+    device = runtime.choose_device(settings.device)
+    train = artifacts.read_parquet(paths.TOKENIZED / "train.parquet")
+    labels = torch.tensor(train["label"].to_numpy(np.int64))
+
+    start, reference, model = (without_dropout(device, settings.seed) for _ in range(3))
+    reference.set_attn_implementation("eager")
+    steps = tutorial.fit(reference, train["input_ids"].to_list(), labels, recipe, settings.seed)
+    expected = [next(steps) for _ in range(STEPS)]
+    epochs = list(training.fit(model, train, train[:1], recipe, torch.float32, settings.seed))
+    found = training.steps(epochs)["loss"]
+
+    print(f"{STEPS} steps, float32, no dropout, {runtime.describe(device)}")
+    print(f"losses: {expected[0]:.4f} at first, {expected[-1]:.4f} at last; largest difference {max(abs(found - expected)):.1e}")
+    for what, keys in (("all weights", True), ("without the keys' biases", False)):
+        names = [name for name, _ in start.named_parameters() if keys or not name.endswith("key.bias")]
+        travelled, apart = distance(start, reference, names), distance(reference, model, names)
+        print(f"{what}: travelled {travelled:.4f}, apart {apart:.2e}: {apart / travelled:.1e} of the distance")
+
+
+def without_dropout(device: torch.device, seed: int) -> PreTrainedModel:
+    runtime.fix_seed(seed)
+    model = classifier.load(paths.PRETRAINED, device)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def distance(one: nn.Module, other: nn.Module, names: list[str]) -> float:
+    pairs = [(one.get_parameter(name), other.get_parameter(name)) for name in names]
+    return sum((a - b).double().square().sum().item() for a, b in pairs) ** 0.5
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,173 @@
+"""The ways of training and of predicting that `benchmarks.speed` compares, each as its users run it.
+
+A way takes a model and gives back a function: from batches to the seconds that each took.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BertForSequenceClassification, DataCollatorWithPadding, PreTrainedTokenizerFast
+
+from benchmarks import tutorial, workload
+from benchmarks.workload import Batch
+from cola import classifier, fast, params, paths, runtime, training
+
+Model = BertForSequenceClassification
+Timed = Callable[[list[Batch]], list[float]]
+RECIPE = params.load(paths.PARAMS).train
+
+
+def _each(step: Callable[[Batch], Any], device: torch.device) -> Timed:
+    def timed(batches: list[Batch]) -> list[float]:
+        marks = [_now(device)]
+        for batch in batches:
+            step(batch)
+            marks.append(_now(device))
+        return np.diff(marks).tolist()
+
+    return timed
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def train_as_the_tutorial(model: Model) -> Timed:
+    model.set_attn_implementation("eager")
+    model.train()
+    optimizer, scheduler = tutorial.optimization(model, RECIPE, workload.STEPS)
+    return _each(
+        lambda batch: tutorial.step(model, tutorial.collate(*batch), optimizer, scheduler), model.device
+    )
+
+
+def train_with_trainer(model: Model) -> Timed:
+    from transformers import Trainer, TrainerCallback
+
+    marks: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            marks.append(_now(model.device))
+
+    def timed(batches: list[Batch]) -> list[float]:
+        marks.clear()
+        rows = [{"input_ids": ids, "labels": label} for batch in batches for ids, label in zip(*batch, strict=True)]
+        Trainer(
+            model,
+            _arguments(model.device, max_steps=len(batches), train_sampling_strategy="sequential"),
+            DataCollatorWithPadding(_tokenizer()),
+            train_dataset=rows,  # type: ignore[arg-type]
+            callbacks=[Clock()],
+        ).train()
+        return np.diff([*marks, _now(model.device)]).tolist()
+
+    return timed
+
+
+def train_fast(model: Model, precision: torch.dtype | None = None) -> Timed:
+    """The pipeline's training: what training.fit does at each step."""
+    precision = precision or runtime.choose_precision("auto", model.device)
+    vocabulary = workload.VOCABULARY
+    _, weights = ExitStack().enter_context(fast.prepared(model, [[np.arange(vocabulary[0]), vocabulary]], precision, 0))
+    optimizer = torch.optim.AdamW(weights, lr=RECIPE.learning_rate, weight_decay=0, fused=True)
+    model.train()
+
+    def step(batch: Batch) -> None:
+        input_ids, labels = batch
+        collated = classifier.collate(model, input_ids, packed=True)
+        training.step(model, collated, labels, optimizer, RECIPE.max_grad_norm, precision)
+
+    return _each(step, model.device)
+
+
+def predict_as_the_tutorial(model: Model) -> Timed:
+    model.set_attn_implementation("eager")
+    model.eval()
+
+    @torch.no_grad()
+    def step(batch: Batch) -> None:
+        collated = {name: tensor.to(model.device) for name, tensor in tutorial.collate(*batch).items()}
+        model(input_ids=collated["input_ids"], attention_mask=collated["attention_mask"]).logits.cpu()
+
+    return _each(step, model.device)
+
+
+def predict_with_trainer(model: Model) -> Timed:
+    from transformers import Trainer
+
+    trainer = Trainer(model, _arguments(model.device, bf16_full_eval=True), DataCollatorWithPadding(_tokenizer()))
+
+    def timed(batches: list[Batch]) -> list[float]:
+        rows = [{"input_ids": ids} for input_ids, _ in batches for ids in input_ids]
+        started = _now(model.device)
+        trainer.predict(rows)  # type: ignore[arg-type]
+        return [(_now(model.device) - started) / len(batches)] * len(batches)
+
+    return timed
+
+
+def predict_fast(model: Model) -> Timed:
+    precision = runtime.choose_precision("auto", model.device)
+    fast.for_prediction(model, precision)
+
+    def timed(batches: list[Batch]) -> list[float]:
+        input_ids = [ids for sentences, _ in batches for ids in sentences]
+        started = _now(model.device)
+        classifier.predict(model, input_ids, precision)
+        return [(_now(model.device) - started) / len(batches)] * len(batches)
+
+    return timed
+
+
+def _arguments(device: torch.device, **more: Any) -> Any:
+    """Trainer's settings as someone who knows them well would choose them, for the recipe."""
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        mkdtemp(),
+        per_device_train_batch_size=workload.BATCH_SIZE,
+        per_device_eval_batch_size=workload.BATCH_SIZE,
+        learning_rate=RECIPE.learning_rate,
+        weight_decay=0,
+        max_grad_norm=RECIPE.max_grad_norm,
+        optim="adamw_torch_fused",
+        bf16=True,
+        use_cpu=device.type == "cpu",
+        torch_compile=device.type == "cuda",
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        **more,
+    )
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """Nothing but what a collator pads with."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"[PAD]": 0}, "[PAD]")), pad_token="[PAD]")
+
+
+PEER_TRAINING: dict[str, Callable[[Model], Timed]] = {
+    "the tutorial's loop": train_as_the_tutorial,
+    "transformers' Trainer": train_with_trainer,
+    "this, in float32": partial(train_fast, precision=torch.float32),
+    "this": train_fast,
+}
+PEER_PREDICTION: dict[str, Callable[[Model], Timed]] = {
+    "padded, in float32": predict_as_the_tutorial,
+    "transformers' Trainer": predict_with_trainer,
+    "this": predict_fast,
+}
+WAYS = {"training": PEER_TRAINING, "prediction": PEER_PREDICTION}

@@ -1,0 +1,45 @@
+"""What the benchmarks compute on: sentences as long as CoLA's, and models of the true shapes with random weights."""
+
+import numpy as np
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+# How many of CoLA's 7,695 training sentences have how many tokens.
+LENGTHS = {
+    4: 5, 5: 115, 6: 278, 7: 586, 8: 873, 9: 1029, 10: 1013, 11: 825, 12: 711, 13: 522, 14: 411, 15: 308, 16: 216,
+    17: 159, 18: 134, 19: 115, 20: 90, 21: 64, 22: 62, 23: 56, 24: 37, 25: 23, 26: 17, 27: 14, 28: 6, 29: 8, 30: 5,
+    31: 1, 32: 7, 33: 1, 35: 1, 37: 1, 40: 1, 47: 1,
+}  # fmt: skip
+VOCABULARY = np.arange(1_000, 1_000 + 5_584)  # as many token ids as CoLA's training and validation sentences use
+BATCH_SIZE = 32  # sentences
+STEPS = 4 * 241  # in the tutorial's four epochs
+
+SHAPES = {
+    "bert-base-uncased": BertConfig(),  # its defaults
+    "all-MiniLM-L6-v2": BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+    ),
+}
+
+Batch = tuple[list[np.ndarray], torch.Tensor]  # token ids of each sentence, and labels (sentences,) int64
+
+
+def batches(count: int, seed: int, size: int = BATCH_SIZE, scale: float = 1) -> list[Batch]:
+    """`count` batches of `size` sentences; `scale` makes every sentence that much longer."""
+    rng = np.random.default_rng(seed)
+    lengths = np.repeat(list(LENGTHS), list(LENGTHS.values()))
+    return [
+        (
+            [rng.choice(VOCABULARY, round(scale * length)) for length in rng.choice(lengths, size)],
+            torch.from_numpy(rng.integers(0, 2, size)),
+        )
+        for _ in range(count)
+    ]
+
+
+def model(shape: str | BertConfig, device: torch.device) -> BertForSequenceClassification:
+    """BERT with random weights; `shape` is a key of SHAPES or a configuration."""
+    torch.manual_seed(0)
+    built = BertForSequenceClassification(SHAPES[shape] if isinstance(shape, str) else shape)
+    torch.nn.Module.to(built, device)
+    return built
