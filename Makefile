@@ -7,7 +7,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TEXT
 
-.PHONY: help .venv lock demo repro ui predict test lint clean
+.PHONY: help .venv lock demo repro ui predict test bench profile lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z.]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -21,7 +21,7 @@ help: ## list the targets
 
 lock: .venv ## choose the newest packages that pyproject.toml allows, and write requirements.lock
 	pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --no-header --no-annotate --extra dev --output-file requirements.lock pyproject.toml
+	  --no-header --no-annotate --extra bench --extra dev --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu$$//' requirements.lock  # CPU or CUDA build: each machine's package index decides
 
 demo: .venv ## the whole pipeline in minutes, with nothing but a package index: a small encoder, a generated corpus
@@ -45,6 +45,12 @@ predict: .venv ## judge a sentence with the trained model: make predict TEXT="Th
 
 test: .venv ## run the tests
 	python -m pytest
+
+bench: .venv ## how fast this is beside the tutorial's loop and transformers' Trainer, on this machine
+	python -m benchmarks.speed
+
+profile: .venv ## where the time of a training step goes
+	python -m benchmarks.profile
 
 lint: .venv ## check style and types
 	ruff check .

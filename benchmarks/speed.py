@@ -27,17 +27,15 @@ from benchmarks import workload
 from cola import runtime
 from cola.errors import UserError, run
 
-ROUNDS, WARM_UP = 3, 1  # warm-up steps begin each round, and are not counted
-STEPS = {"training": 3, "prediction": 10}  # in a round
+ROUNDS = 5
+TURN, AT_LEAST = 5.0, 2  # seconds that a way's turn lasts after two batches of warm-up, and batches in it
 RESULTS = Path("benchmarks/results")
 
 
 def main() -> None:
     device = runtime.choose_device("auto")
     machine = name(device)
-    results = {
-        kind: {shape: compare(kind, shape) for shape in workload.SHAPES} for kind in ("training", "prediction")
-    }
+    results = {kind: {shape: compare(kind, shape) for shape in workload.SHAPES} for kind in ("training", "prediction")}
     for shape, config in workload.SHAPES.items():
         results["training"][shape]["floor"] = {"seconds": floor(config, device)}
     path = RESULTS / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
@@ -70,12 +68,14 @@ def compare(kind: str, shape: str) -> dict[str, Any]:
         here.recv()  # it is ready, and sleeps
         workers[way] = (process, here)
     if (busy := psutil.cpu_percent(1.0)) > 15:
-        raise UserError(f"other work takes {busy:.0f}% of this machine: no timing would be worth anything; end it first")
+        raise UserError(
+            f"other work takes {busy:.0f}% of this machine: no timing would be worth anything; end it first"
+        )
     rounds: dict[str, list[float]] = {way: [] for way in workers}
     for turn in tqdm(range(ROUNDS), f"{shape}, {kind}", unit=" rounds"):
         for way, (_, pipe) in workers.items():
-            pipe.send((WARM_UP + STEPS[kind], turn))
-            rounds[way].append(statistics.median(pipe.recv()[WARM_UP:]))
+            pipe.send(turn)
+            rounds[way].append(pipe.recv())
     for process, _ in workers.values():
         process.kill()
     return {
@@ -89,14 +89,16 @@ def compare(kind: str, shape: str) -> dict[str, Any]:
 
 
 def work(kind: str, shape: str, way: str, pipe: Connection) -> None:
-    """A worker: builds the model, then times batches whenever it is told to."""
+    """A worker: builds the model, then takes its turn whenever it is told to, and answers with the median seconds."""
     from benchmarks import ways
 
     run_ = ways.WAYS[kind][way](workload.model(shape, runtime.choose_device("auto")))
     pipe.send("ready")
     while True:
-        count, seed = pipe.recv()
-        pipe.send(run_(workload.batches(count, seed)))
+        seed = pipe.recv()
+        warm = run_(workload.batches(2, seed))[-1]
+        count = max(AT_LEAST, round(TURN / warm))
+        pipe.send(statistics.median(run_(workload.batches(count, seed))))
 
 
 def floor(config: Any, device: torch.device) -> float:

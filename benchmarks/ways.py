@@ -44,9 +44,7 @@ def train_as_the_tutorial(model: Model) -> Timed:
     model.set_attn_implementation("eager")
     model.train()
     optimizer, scheduler = tutorial.optimization(model, RECIPE, workload.STEPS)
-    return _each(
-        lambda batch: tutorial.step(model, tutorial.collate(*batch), optimizer, scheduler), model.device
-    )
+    return _each(lambda batch: tutorial.step(model, tutorial.collate(*batch), optimizer, scheduler), model.device)
 
 
 def train_with_trainer(model: Model) -> Timed:
@@ -65,7 +63,7 @@ def train_with_trainer(model: Model) -> Timed:
             model,
             _arguments(model.device, max_steps=len(batches), train_sampling_strategy="sequential"),
             DataCollatorWithPadding(_tokenizer()),
-            train_dataset=rows,  # type: ignore[arg-type]
+            train_dataset=rows,
             callbacks=[Clock()],
         ).train()
         return np.diff([*marks, _now(model.device)]).tolist()
@@ -76,8 +74,7 @@ def train_with_trainer(model: Model) -> Timed:
 def train_fast(model: Model, precision: torch.dtype | None = None) -> Timed:
     """The pipeline's training: what training.fit does at each step."""
     precision = precision or runtime.choose_precision("auto", model.device)
-    vocabulary = workload.VOCABULARY
-    _, weights = ExitStack().enter_context(fast.prepared(model, [[np.arange(vocabulary[0]), vocabulary]], precision, 0))
+    _, weights = ExitStack().enter_context(fast.prepared(model, [[workload.VOCABULARY]], precision, weight_decay=0))
     optimizer = torch.optim.AdamW(weights, lr=RECIPE.learning_rate, weight_decay=0, fused=True)
     model.train()
 
@@ -156,7 +153,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"[PAD]": 0}, "[PAD]")), pad_token="[PAD]")
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"[PAD]": 0}, "[PAD]")), pad_token="[PAD]")  # noqa: S106
 
 
 PEER_TRAINING: dict[str, Callable[[Model], Timed]] = {

@@ -71,8 +71,8 @@ def logits(model: PreTrainedModel, batch: encoding.Padded | encoding.Packed) -> 
     if isinstance(batch, encoding.Padded):
         return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits.float()
     head: Any = model
-    first = packed.first_tokens(model.base_model, batch)
-    return head.classifier(head.dropout(model.base_model.pooler(first.unsqueeze(1)))).float()
+    first = packed.first_tokens(head.bert, batch).unsqueeze(1)  # the pooler takes sentences, and each's first token
+    return head.classifier(head.dropout(head.bert.pooler(first))).float()
 
 
 @torch.inference_mode()

@@ -25,8 +25,8 @@ def prepared(
 ) -> Iterator[tuple[list[list[np.ndarray]], list[nn.Parameter]]]:
     """Make the model ready for fast training; afterwards its weights have names, shapes and type as before.
 
-    Takes tables of sentences; yields them with the ids that the model has inside the block, and what the optimizer is to
-    train there.
+    Takes tables of sentences; yields them with the ids that the model has inside the block, and what the optimizer
+    trains there.
     """
     keep_freed_memory()
     for module in model.modules():

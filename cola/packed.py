@@ -27,14 +27,12 @@ def first_tokens(bert: Any, batch: encoding.Packed) -> Tensor:
 
 
 def _layer(layer: Any, looking: Tensor, hidden: Tensor, mask: Tensor, row: Tensor | None = None) -> Tensor:
-    """A layer's output (n, queries, width) for the tokens `looking` (n, queries, width) at hidden (rows, length, width).
+    """A layer's output for the tokens `looking` (n, queries, width), which look at hidden (rows, length, width).
 
     The i-th of `looking` looks at row[i] of hidden, or at the i-th. mask is (n, 1, queries, length).
     """
     attention = layer.attention.self
-    narrow = hidden.to(attention.key.weight.dtype)  # once for three Linears
-    query = attention.query(narrow if looking is hidden else looking)
-    key, value = attention.key(narrow), attention.value(narrow)
+    query, key, value = attention.query(looking), attention.key(hidden), attention.value(hidden)
     if row is not None:
         key, value = key.index_select(0, row), value.index_select(0, row)
     query, key, value = (

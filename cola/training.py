@@ -100,9 +100,7 @@ def fit(
                     bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                     bar.update(len(rows))
             trained = time.perf_counter()
-            logits = torch.from_numpy(
-                classifier.predict(model, held_out, precision, padded=not packed)
-            )
+            logits = torch.from_numpy(classifier.predict(model, held_out, precision, padded=not packed))
             yield Epoch(
                 epoch=epoch,
                 training_loss=float(np.mean([each.loss for each in steps])),

@@ -9,12 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from torch.nn.functional import cross_entropy
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
-from cola import classifier, fast
+from benchmarks import same_step, workload
+from cola import classifier, fast, runtime
 
-BERT_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
-MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 WORDS = "bert.embeddings.word_embeddings.weight"
 compared = []  # the configurations that a sweep has tried
 
@@ -54,10 +53,10 @@ def random_batch(sentences, vocabulary, seed):
     return input_ids, torch.tensor(rng.integers(0, 2, sentences))
 
 
-@pytest.mark.parametrize("shape", [BERT_BASE, MINILM], ids=["bert-base", "MiniLM"])
+@pytest.mark.parametrize("shape", list(workload.SHAPES))
 def test_a_step_is_the_padded_models_step(shape):
     torch.manual_seed(0)
-    compare_a_step(BertConfig(**shape), *random_batch(32, 30522, seed=0))
+    compare_a_step(workload.SHAPES[shape], *random_batch(32, 30522, seed=0))
 
 
 def test_a_step_is_the_padded_models_step_for_any_shape_and_batch():
@@ -81,6 +80,39 @@ def test_a_step_is_the_padded_models_step_for_any_shape_and_batch():
 
     try_one()
     assert len(compared) >= 50
+
+
+def test_in_bfloat16_a_step_deviates_as_autocast_does():
+    model = workload.model("all-MiniLM-L6-v2", torch.device("cpu")).eval()
+    batch = workload.batches(1, seed=0)[0]
+    reference = same_step.step(model, batch, torch.float32, packed=False)
+    found, autocast = (
+        same_step.deviation(same_step.step(model, batch, torch.bfloat16, packed), reference) for packed in (True, False)
+    )
+    assert autocast[1] > 1e-3, "bfloat16 has a precision of 1 in 256"
+    assert found[1] <= 1.1 * autocast[1]
+    assert found[0] <= 5e-3
+
+
+def test_the_copies_in_bfloat16_are_what_autocast_would_make():
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(tiny.config()).eval()
+    expected = copy.deepcopy(model)
+    batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)
+    labels = torch.tensor([0, 1, 1] * 3)
+    with fast.flat_weights(model, torch.bfloat16) as weights:
+        for changed in (0.0, 0.01):  # the second step has other weights: the copies follow
+            with torch.no_grad():
+                weights += changed
+                for each in expected.parameters():
+                    each += changed
+            expected.zero_grad()
+            with runtime.autocast(model.device, torch.bfloat16):
+                assert backward(model, batch, labels) == backward(expected, batch, labels)
+            gradient = torch.cat([each.grad.flatten() for each in expected.parameters()])
+            assert torch.equal(weights.grad.sort().values, gradient.sort().values), "in another order"
+    for each, other in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(each, other)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,6 +1,6 @@
 """Does each step of this training go where the tutorial's goes? 200 steps of both, without dropout, in float32.
 
-`python -m benchmarks.trajectory` trains the encoder in models/pretrained on the corpus in data/tokenized with the
+`python -m benchmarks.same_trajectory` trains the encoder in models/pretrained on the corpus in data/tokenized with the
 settings of params.yaml, both ways from the same weights on the same batches, and compares losses and final weights.
 """
 
@@ -31,7 +31,8 @@ def main() -> None:
     found = training.steps(epochs)["loss"]
 
     print(f"{STEPS} steps, float32, no dropout, {runtime.describe(device)}")
-    print(f"losses: {expected[0]:.4f} at first, {expected[-1]:.4f} at last; largest difference {max(abs(found - expected)):.1e}")
+    apart = max(abs(found - expected))
+    print(f"losses: {expected[0]:.4f} at first, {expected[-1]:.4f} at last; at most {apart:.1e} apart")
     for what, keys in (("all weights", True), ("without the keys' biases", False)):
         names = [name for name, _ in start.named_parameters() if keys or not name.endswith("key.bias")]
         travelled, apart = distance(start, reference, names), distance(reference, model, names)

@@ -1,0 +1,40 @@
+"""Where a training step's time goes: `python -m benchmarks.profile` (bert-base-uncased's shape, random weights)."""
+
+import statistics
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks import ways, workload
+from cola import runtime
+from cola.errors import run
+
+STEPS, SHOWN = 10, 15
+
+
+def main() -> None:
+    device = runtime.choose_device("auto")
+    train = ways.train_fast(workload.model("bert-base-uncased", device))
+    batches = workload.batches(STEPS, seed=0)
+    train(batches)  # warm-up
+    seconds = statistics.median(train(batches))
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+    with profile(activities=activities) as profiler:
+        train(batches)
+    on = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    operations = sorted(profiler.key_averages(), key=lambda each: -getattr(each, on))
+    total = sum(getattr(each, on) for each in operations)
+    table = Table(title=f"a step of {seconds:.3f} s: {runtime.describe(device)}", title_justify="left")
+    for column in ("operation", "share", "ms a step", "calls a step"):
+        table.add_column(column, justify="left" if column == "operation" else "right")
+    for each in operations[:SHOWN]:
+        spent = getattr(each, on)
+        table.add_row(each.key, f"{spent / total:.1%}", f"{spent / STEPS / 1e3:.2f}", f"{each.count / STEPS:.0f}")
+    Console(width=80).print(table)
+    print(f"the profiler itself takes time: it saw {total / STEPS / 1e6:.3f} s a step; torch {torch.__version__}")
+
+
+if __name__ == "__main__":
+    run(main)

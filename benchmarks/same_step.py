@@ -1,0 +1,61 @@
+"""How far a step's loss and gradients are from those of transformers' padded, eager model in float32.
+
+`python -m benchmarks.same_step` measures this training in float32, where nothing but the order of sums differs, and in
+bfloat16, beside autocast on the padded model: what bfloat16 itself costs. Dropout is off, weights are random.
+"""
+
+import copy
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from benchmarks import workload
+from cola import classifier, runtime
+from cola.errors import run
+
+Step = tuple[float, Tensor]  # loss, and all gradients in one vector
+
+
+def main() -> None:
+    device = runtime.choose_device("auto")
+    table = Table(title=f"distance from float32, padded and eager: {runtime.describe(device)}", title_justify="left")
+    for column in ("encoder's shape", "precision", "way", "loss", "gradient"):
+        table.add_column(column, justify="right" if column in ("loss", "gradient") else "left")
+    for shape in workload.SHAPES:
+        model = workload.model(shape, device).eval()
+        batch = workload.batches(1, seed=0)[0]
+        reference = step(model, batch, torch.float32, packed=False)
+        low = runtime.choose_precision("auto", device)
+        ways = [("this", torch.float32, True)] + [("this", low, True), ("autocast, padded and eager", low, False)] * (
+            low != torch.float32
+        )
+        for way, precision, packed in ways:
+            loss, gradient = deviation(step(model, batch, precision, packed), reference)
+            table.add_row(shape, str(precision).removeprefix("torch."), way, f"{loss:.1e}", f"{gradient:.1e}")
+    Console(width=100).print(table)
+
+
+def step(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype, packed: bool) -> Step:
+    model = copy.deepcopy(model)
+    model.set_attn_implementation("eager")  # of the padded model; packed.py has its own
+    input_ids, labels = batch
+    with runtime.autocast(model.device, precision):
+        logits = classifier.logits(model, classifier.collate(model, input_ids, packed))
+        loss = cross_entropy(logits, labels.to(model.device))
+    loss.backward()
+    gradients = [weights.grad.flatten() for weights in model.parameters() if weights.grad is not None]
+    return loss.item(), torch.cat(gradients)
+
+
+def deviation(step: Step, reference: Step) -> tuple[float, float]:
+    """Relative differences of the loss, and of the gradient as a whole."""
+    loss = abs(step[0] - reference[0]) / reference[0]
+    return loss, ((step[1] - reference[1]).norm() / reference[1].norm()).item()
+
+
+if __name__ == "__main__":
+    run(main)

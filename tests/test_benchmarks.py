@@ -1,0 +1,93 @@
+"""The benchmarks measure what they say: their parts on a tiny BERT, against hand-computed values."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+from transformers import BertForSequenceClassification
+
+from benchmarks import same_outcome, speed, tutorial, ways, workload
+from cola import training
+from cola.params import Train
+
+RECIPE = Train(
+    epochs=2,
+    batch_size=8,
+    learning_rate=1e-3,
+    adam_epsilon=1e-8,
+    weight_decay=0.0,
+    max_grad_norm=1.0,
+    max_steps=None,
+    fast=True,
+)
+
+
+def model():
+    torch.manual_seed(3)
+    changes = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return BertForSequenceClassification(tiny.config(**changes, _attn_implementation="eager"))
+
+
+@pytest.mark.parametrize("length", [0, 64])
+def test_this_training_goes_where_the_tutorials_loop_goes(length):
+    table = tiny.sentences(20)
+    labels = torch.tensor(table["label"].to_numpy())
+    reference, found = model(), model()
+    expected = list(tutorial.fit(reference, table["input_ids"].to_list(), labels, RECIPE, 5, length))
+    epochs = list(training.fit(found, table, table[:2], RECIPE, torch.float32, 5))
+    assert training.steps(epochs)["loss"].to_list() == pytest.approx(expected, rel=1e-4)
+    assert len(expected) == 6
+    for (name, each), other in zip(found.named_parameters(), reference.parameters(), strict=True):
+        if not name.endswith("key.bias"):  # their gradient is rounding: softmax ignores what shifts all scores alike
+            torch.testing.assert_close(each, other, rtol=1e-3, atol=1e-4)
+
+
+def test_the_tutorial_pads_to_64():
+    batch = tutorial.collate([[101, 7, 102], [101, 102]], torch.tensor([1, 0]))
+    assert batch["input_ids"].shape == (2, 64)
+    assert batch["attention_mask"].sum(dim=1).tolist() == [3, 2]
+
+
+def test_sentences_are_as_long_as_colas():
+    assert sum(workload.LENGTHS.values()) == 7695
+    ((sentences, labels),) = workload.batches(1, seed=0, size=5000)
+    assert np.mean([len(ids) for ids in sentences]) == pytest.approx(363.4 / 32, rel=0.02)
+    assert labels.shape == (5000,)
+    assert [len(ids) for ids in workload.batches(1, seed=0, size=9, scale=2)[0][0]] == [
+        2 * len(ids) for ids in workload.batches(1, seed=0, size=9)[0][0]
+    ]
+
+
+@pytest.mark.parametrize(("kind", "way"), [(kind, way) for kind, all_ in ways.WAYS.items() for way in all_])
+def test_every_way_times_every_batch(kind, way):
+    config = tiny.config(vocab_size=7000)
+    seconds = ways.WAYS[kind][way](workload.model(config, torch.device("cpu")))(workload.batches(3, seed=0))
+    assert len(seconds) == 3
+    assert all(0 < each < 60 for each in seconds)
+
+
+def test_ways_are_compared_in_turn(monkeypatch, capsys):
+    monkeypatch.setattr(speed, "ROUNDS", 1)
+    monkeypatch.setattr(speed, "TURN", 0.0)
+    monkeypatch.setattr(speed.psutil, "cpu_percent", lambda _: 0.0)
+    found = speed.compare("prediction", "all-MiniLM-L6-v2")
+    assert list(found) == ["padded, in float32", "transformers' Trainer", "this"]
+    assert [len(each["rounds"]) for each in found.values()] == [1, 1, 1]
+    assert found["this"]["times_this"] == 1
+    results = {"machine": "a machine", "training": {}, "prediction": {"all-MiniLM-L6-v2": found}}
+    speed.show(json.loads(json.dumps(results)))
+    assert "padded, in float32" in capsys.readouterr().out
+
+
+def test_equivalence_by_hand():
+    # Means 0.5 and 0.51, variances 0.0001: the error is sqrt(2 * 0.0001 / 3) = 0.00816 with 4 degrees of freedom, whose
+    # 95% quantile is 2.132: the interval is +-0.0174. Within 0.05: t = (0.05 - 0.01) / 0.00816 = 4.899, p = 0.0040.
+    one, other = pd.Series([0.49, 0.50, 0.51]), pd.Series([0.50, 0.51, 0.52])
+    difference, half, p = same_outcome.equivalence(one, other, 0.05)
+    assert difference == pytest.approx(-0.01)
+    assert half == pytest.approx(0.0174, abs=1e-4)
+    assert p == pytest.approx(0.0040, abs=1e-4)
+    assert same_outcome.equivalence(one, other, 0.01)[2] == pytest.approx(0.5)
