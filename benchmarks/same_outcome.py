@@ -1,8 +1,8 @@
 """Does this training end where the tutorial's ends? Ten seeds of each, and a test of equivalence.
 
 `python -m benchmarks.same_outcome` trains the encoder in models/pretrained on the corpus in data/tokenized, with the
-settings of params.yaml and each seed: with the tutorial's loop, and with the pipeline's training. A row for each is added
-to benchmarks/results/outcome.csv as it ends; what is there is not trained again.
+settings of params.yaml and each seed: with the tutorial's loop, and with the pipeline's training. As each ends, its row
+goes to benchmarks/results/outcome.csv; what is there is not trained again.
 
 The tutorial's loop pads to the longest of a batch here, not to 64, which takes a third of the time: padding is masked.
 """

@@ -1,0 +1,25 @@
+"""How long a whole run takes beside its training loop: `python -m benchmarks.overhead`, after `dvc repro fetch`.
+
+Runs every stage after fetch again, and sets what is not the loop (start of processes, reading, validation, writing, DVC's
+hashes, MLflow's records, evaluation) against the loop's own time.
+"""
+
+import subprocess
+import time
+
+from cola import artifacts, paths
+from cola.errors import UserError, run
+
+
+def main() -> None:
+    started = time.perf_counter()
+    ended = subprocess.run(["dvc", "repro", "--force", "--downstream", "tokenize"], check=False)  # noqa: S607
+    total = time.perf_counter() - started
+    if ended.returncode:
+        raise UserError("dvc repro failed: see above")
+    loop = artifacts.read_json(paths.TIMINGS)["training_seconds"]
+    print(f"{total:.1f} s in all, {loop:.1f} s of them the training loop: {(total - loop) / loop:.1%} on top of it")
+
+
+if __name__ == "__main__":
+    run(main)

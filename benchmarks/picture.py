@@ -1,0 +1,38 @@
+"""Draws docs/speed.png, from the newest of what `make bench` wrote: how many times as long as this each way takes."""
+
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from benchmarks.speed import RESULTS
+from cola.errors import UserError, run
+
+PICTURE = Path("docs/speed.png")
+
+
+def main() -> None:
+    written = sorted(RESULTS.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    if not written:
+        raise UserError(f"{RESULTS} has no results; run make bench first")
+    results = json.loads(written[-1].read_text())
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, 2), ("training", "prediction"), strict=True):
+        bars = [
+            (f"{way}\n{shape}", found["times_this"])
+            for shape, ways in results[kind].items()
+            for way, found in ways.items()
+            if "times_this" in found
+        ]
+        drawn = axes.barh(*zip(*reversed(bars), strict=True))
+        axes.bar_label(drawn, fmt="%.1f", padding=3)
+        axes.tick_params(axis="y", labelsize=7)
+        axes.margins(x=0.12)
+        axes.set_xlabel(f"{kind}: time, with this as 1")
+    figure.suptitle(results["machine"], fontsize=9)
+    figure.savefig(PICTURE, dpi=110)
+    print(PICTURE)
+
+
+if __name__ == "__main__":
+    run(main)
