@@ -1,7 +1,7 @@
 """How long a whole run takes beside its training loop: `python -m benchmarks.overhead`, after `dvc repro fetch`.
 
-Runs every stage after fetch again, and sets what is not the loop (start of processes, reading, validation, writing, DVC's
-hashes, MLflow's records, evaluation) against the loop's own time.
+Runs every stage after fetch again, and sets what is not the loop (start of processes, reading, validation, writing,
+DVC's hashes, MLflow's records, evaluation) against the loop's own time.
 """
 
 import subprocess
