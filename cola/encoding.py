@@ -99,13 +99,14 @@ def pad(input_ids: Sequence[TokenIds], pad_token_id: int) -> Padded:
 
 
 def pack(input_ids: Sequence[TokenIds], pad_token_id: int) -> Packed:
-    """Put sentences into as many rows as ROW_LENGTH tokens to a row need, and make the rows as short as then fits.
+    """Put sentences into as many rows as they would fill of ROW_LENGTH tokens (or of the longest sentence's), and make
+    the rows as short as then fits.
 
     With rows of 6, [[101, 7, 102], [101, 102], [101, 8, 9, 102]] -> input_ids [[101, 8, 9, 102, 0],
     [101, 7, 102, 101, 102]], position_ids [[0, 1, 2, 3, 0], [0, 1, 2, 0, 1]], first [5, 8, 0].
     """
     lengths = [len(ids) for ids in input_ids]
-    rows = -(-sum(lengths) // ROW_LENGTH)
+    rows = -(-sum(lengths) // max(ROW_LENGTH, *lengths))
     row_length = max(-(-sum(lengths) // rows), *lengths)
     while (first := _first_fit(lengths, rows, row_length)) is None:
         row_length += 1

@@ -7,7 +7,7 @@ costs less, and weights laid out so that a step moves less memory. The training 
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -100,32 +100,25 @@ def flat_weights(model: PreTrainedModel, precision: torch.dtype) -> Iterator[nn.
     """
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     copied = {weights for module in linears if precision != torch.float32 for weights in module.parameters()}
-    weights = sorted(model.parameters(), key=lambda each: each not in copied)  # those with copies come first
+    weights = [each for each in model.parameters() if each in copied]
+    weights += [each for each in model.parameters() if each not in copied]
     vector = nn.Parameter(torch.cat([each.detach().flatten() for each in weights]))
     vector.grad = torch.zeros_like(vector)
+    masters, gradients = _views(vector.detach(), weights), _views(vector.grad, weights)
     originals = vector.detach()[: sum(each.numel() for each in copied)]
     copies = originals.to(precision)
 
-    def cut(flat: Tensor) -> list[Tensor]:  # into views, one for each of the first weights
-        views, start = [], 0
-        for each in weights:
-            if start < len(flat):
-                views.append(flat[start : start + each.numel()].view(each.shape))
-            start += each.numel()
-        return views
+    def renew(*_: Any) -> None:
+        copies.copy_(originals)
 
     def collect(gradient: Tensor, each: Tensor) -> None:  # while it is in the processor's cache
         gradient.copy_(each.grad)  # type: ignore[arg-type]
         each.grad = None
 
-    def renew(*_: Any) -> None:
-        copies.copy_(originals)
-
-    masters, gradients = cut(vector.detach()), cut(vector.grad)
     hooks = [model.get_input_embeddings().register_forward_pre_hook(renew)]  # the first thing of every step
     for each, gradient in zip(weights, gradients, strict=True):
         hooks.append(each.register_post_accumulate_grad_hook(partial(collect, gradient)))
-    for each, view in zip(weights, cut(copies) + masters[len(copied) :], strict=True):
+    for each, view in zip(weights, _views(copies, weights[: len(copied)]) + masters[len(copied) :], strict=True):
         each.data = view
     try:
         yield vector
@@ -134,6 +127,12 @@ def flat_weights(model: PreTrainedModel, precision: torch.dtype) -> Iterator[nn.
             hook.remove()
         for each, master in zip(weights, masters, strict=True):
             each.data = master.clone()
+
+
+def _views(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Cut a vector into views with these tensors' shapes."""
+    pieces = vector.split([each.numel() for each in like])
+    return [piece.view(each.shape) for piece, each in zip(pieces, like, strict=True)]
 
 
 def for_prediction(model: PreTrainedModel, precision: torch.dtype) -> PreTrainedModel:
