@@ -26,7 +26,7 @@ TOKENIZED_SCHEMA = pa.schema(
 
 def write_json(path: Path, value: Any) -> None:
     """Write plain data as indented JSON; NaN and infinity are refused (ValueError), for JSON has none."""
-    with _replacing(path) as partial:
+    with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -35,13 +35,13 @@ def read_json(path: Path) -> Any:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    with _replacing(path) as partial:
+    with replacing(path) as partial:
         frame.to_csv(partial, index=False, lineterminator="\n")
 
 
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:
     """Write tokenized sentences (TOKENIZED_SCHEMA). `frame.attrs` (plain data) travels in the file's metadata."""
-    with _replacing(path) as partial:
+    with replacing(path) as partial:
         frame.to_parquet(partial, index=False, schema=TOKENIZED_SCHEMA)
 
 
@@ -69,7 +69,7 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A neighbour of `path` to write to; renamed over it, which is atomic, once its bytes are on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

@@ -4,7 +4,8 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from cola import classifier, encoding, fast, progress, runtime, scoring
+from cola import checkpoint, classifier, encoding, fast, progress, runtime, scoring
 from cola.errors import UserError
 from cola.params import Train
+
+KEEP_EVERY = 300.0  # seconds; also at the end of each epoch
 
 
 class Step(NamedTuple):
@@ -56,12 +59,14 @@ def fit(
     recipe: Train,
     precision: torch.dtype,
     seed: int,
+    kept: Path | None = None,
 ) -> Iterator[Epoch]:
     """Train `model` in place, on the device it is on, and yield a record of each epoch.
 
     Both tables have the columns label (0 or 1) and input_ids (the token ids of a sentence). The seed fixes the order of
     the sentences; dropout draws from PyTorch's random state. With recipe.max_steps, the schedule is that of the whole
-    run, and the run ends early. Raises UserError where a loss is not finite.
+    run, and the run ends early. Where a checkpoint is `kept`, training goes on from there, as if it had never stopped.
+    Raises UserError where a loss is not finite.
     """
     input_ids = [training["input_ids"].to_list(), validation["input_ids"].to_list()]
     labels = [torch.tensor(table["label"].to_numpy(np.int64)) for table in (training, validation)]
@@ -78,43 +83,67 @@ def fit(
             weight_decay=recipe.weight_decay,
             fused=True,
         )
-        total_steps = recipe.epochs * len(encoding.batches(np.arange(len(train)), recipe.batch_size))
+        per_epoch = len(encoding.batches(np.arange(len(train)), recipe.batch_size))
+        total_steps = recipe.epochs * per_epoch
         last_step = min(total_steps, recipe.max_steps or total_steps)
-        done = 0
-        for epoch in range(1, recipe.epochs + 1):
-            started = time.perf_counter()
+        epochs, steps, seconds = _record(checkpoint.resume(kept, optimizer) if kept else None)
+        yield from epochs
+        for epoch in range(len(epochs) + 1, recipe.epochs + 1):
+            started = saved = time.perf_counter()
             order = encoding.shuffled(len(train), seed, epoch)
-            batches = encoding.batches(order, recipe.batch_size)[: last_step - done]
-            steps: list[Step] = []
+            batches = encoding.batches(order, recipe.batch_size)[: last_step - per_epoch * (epoch - 1)]
             model.train()
-            with progress.bar(sum(map(len, batches)), "sentences", f"epoch {epoch}/{recipe.epochs}") as bar:
-                for rows in batches:
+            with progress.bar(len(order), "sentences", f"epoch {epoch}/{recipe.epochs}") as bar:
+                bar.update(sum(map(len, batches[: len(steps)])))
+                for rows in batches[len(steps) :]:
+                    done = per_epoch * (epoch - 1) + len(steps)
                     for group in optimizer.param_groups:
                         group["lr"] = recipe.learning_rate * linear_decay(done, total_steps)
                     batch = classifier.collate(model, [train[row] for row in rows], packed)
                     loss, norm = step(model, batch, labels[0][rows], optimizer, recipe.max_grad_norm, precision)
-                    done += 1
                     if not math.isfinite(loss):
-                        raise UserError(f"the loss of step {done} is {loss}; try a lower train.learning_rate")
-                    steps.append(Step(done, loss, group["lr"], norm))
+                        raise UserError(f"the loss of step {done + 1} is {loss}; try a lower train.learning_rate")
+                    steps.append(Step(done + 1, loss, group["lr"], norm))
                     bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                     bar.update(len(rows))
+                    if kept and time.perf_counter() - saved > KEEP_EVERY:
+                        saved = time.perf_counter()
+                        checkpoint.keep(kept, optimizer, [epochs, steps, seconds + saved - started])
             trained = time.perf_counter()
             logits = torch.from_numpy(classifier.predict(model, held_out, precision, padded=not packed))
-            yield Epoch(
-                epoch=epoch,
-                training_loss=float(np.mean([each.loss for each in steps])),
-                validation_loss=cross_entropy(logits, labels[1]).item(),
-                validation_accuracy=(logits.argmax(dim=1) == labels[1]).double().mean().item(),
-                validation_mcc=scoring.mcc(labels[1].numpy(), logits.argmax(dim=1).numpy()),
-                training_seconds=trained - started,
-                validation_seconds=time.perf_counter() - trained,
-                sentences=sum(map(len, batches)),
-                tokens=sum(len(train[row]) for rows in batches for row in rows),
-                steps=steps,
+            epochs.append(
+                Epoch(
+                    epoch=epoch,
+                    training_loss=float(np.mean([each.loss for each in steps])),
+                    validation_loss=cross_entropy(logits, labels[1]).item(),
+                    validation_accuracy=(logits.argmax(dim=1) == labels[1]).double().mean().item(),
+                    validation_mcc=scoring.mcc(labels[1].numpy(), logits.argmax(dim=1).numpy()),
+                    training_seconds=seconds + trained - started,
+                    validation_seconds=time.perf_counter() - trained,
+                    sentences=sum(map(len, batches)),
+                    tokens=sum(len(train[row]) for rows in batches for row in rows),
+                    steps=steps,
+                )
             )
-            if done == last_step:
+            yield epochs[-1]
+            if steps[-1].step == last_step:
                 return
+            steps, seconds = [], 0.0
+            if kept:
+                checkpoint.keep(kept, optimizer, [epochs, steps, seconds])
+
+
+def steps_kept(kept: Path) -> int:
+    """After which step training would go on."""
+    epochs, steps, _ = _record(checkpoint.record(kept))
+    return sum(len(epoch.steps) for epoch in epochs) + len(steps)
+
+
+def _record(kept: Any) -> tuple[list[Epoch], list[Step], float]:
+    """What a checkpoint says of the training so far: epochs that ended; of the one that had not, steps and seconds."""
+    epochs, steps, seconds = kept or ([], [], 0.0)
+    ended = [Epoch._make([*fields, [Step(*each) for each in its_steps]]) for *fields, its_steps in epochs]
+    return ended, [Step(*each) for each in steps], seconds
 
 
 def step(

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from cola import artifacts, classifier, encoding, params, paths, report, runtime, tracking, training
-from cola.errors import run
+from cola import artifacts, checkpoint, classifier, encoding, params, paths, report, runtime, tracking, training
+from cola.errors import UserError, run
 
 
 def main() -> None:
@@ -16,17 +16,23 @@ def main() -> None:
     runtime.fix_seed(settings.seed)
     model = classifier.load(paths.PRETRAINED, device)
 
+    machine = {"device": runtime.describe(device), "precision": str(precision).removeprefix("torch.")}
+    files = [paths.TOKENIZED / "train.parquet", paths.TOKENIZED / "validation.parquet", *paths.PRETRAINED.iterdir()]
+    kept = checkpoint.place({"train": settings.train.model_dump(), "seed": settings.seed, **machine}, files)
+
     epochs = []
-    for epoch in training.fit(model, train, validation, settings.train, precision, settings.seed):
-        print(epoch, flush=True)
-        epochs.append(epoch)
+    try:
+        for epoch in training.fit(model, train, validation, settings.train, precision, settings.seed, kept):
+            print(epoch, flush=True)
+            epochs.append(epoch)
+    except KeyboardInterrupt:
+        raise UserError(f"interrupted; `dvc repro` goes on after step {training.steps_kept(kept)}") from None
 
     with artifacts.directory(paths.FINETUNED) as folder:
         classifier.save(model, folder)
         encoding.load_tokenizer(paths.PRETRAINED).save_pretrained(folder)
         artifacts.write_json(folder / "source.json", source)
     history, steps, timings = training.history(epochs), training.steps(epochs), training.timings(epochs)
-    machine = {"device": runtime.describe(device), "precision": str(precision).removeprefix("torch.")}
     artifacts.write_json(paths.TRAIN_METRICS, history.drop(columns="epoch").iloc[-1].to_dict())
     artifacts.write_csv(paths.HISTORY, history)
     artifacts.write_csv(paths.STEPS, steps)
@@ -42,6 +48,7 @@ def main() -> None:
         files=[paths.CORPUS_METRICS, paths.TRAIN_METRICS, paths.HISTORY, paths.STEPS, paths.TIMINGS],
         pictures={"learning_curve.png": report.learning_curve(history)},
     )
+    kept.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

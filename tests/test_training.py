@@ -27,9 +27,9 @@ def model(dropout=0.0):
     return BertForSequenceClassification(tiny.config(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout))
 
 
-def fitted(classifier_model, recipe=RECIPE, seed=5, sentences=20):
+def fitted(classifier_model, recipe=RECIPE, seed=5, sentences=20, kept=None):
     train, validation = tiny.sentences(sentences), tiny.sentences(9, seed=1)
-    return list(training.fit(classifier_model, train, validation, recipe, torch.float32, seed))
+    return list(training.fit(classifier_model, train, validation, recipe, torch.float32, seed, kept))
 
 
 def test_the_learning_rate_falls_to_zero_in_a_line():
@@ -139,3 +139,43 @@ def test_tables_of_a_training():
     assert timings["validation_seconds"] == 1.0
     assert timings["sentences_per_second"] == 40 / 4.0
     assert timings["tokens_per_second"] == sum(epoch.tokens for epoch in epochs) / 4.0
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("dead_after", range(1, 6))
+def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, dead_after, fast):
+    """Six steps, of which the first `dead_after` are kept; then another process, with another random state."""
+    recipe = RECIPE.model_copy(update={"fast": fast})
+    kept = tmp_path / "kept.safetensors"
+    undisturbed = model(dropout=0.1)
+    torch.manual_seed(8)
+    expected = fitted(undisturbed, recipe)
+
+    monkeypatch.setattr(training, "KEEP_EVERY", 0.0)
+    real_step, count = training.step, 0
+
+    def step(*arguments):
+        nonlocal count
+        if count == dead_after:
+            raise KilledError
+        count += 1
+        return real_step(*arguments)
+
+    killed, resumed = model(dropout=0.1), model(dropout=0.1)
+    torch.manual_seed(8)
+    monkeypatch.setattr(training, "step", step)
+    with pytest.raises(KilledError):
+        fitted(killed, recipe, kept=kept)
+    monkeypatch.setattr(training, "step", real_step)
+    assert training.steps_kept(kept) == dead_after
+
+    torch.manual_seed(99)
+    found = fitted(resumed, recipe, kept=kept)
+    for one, other in zip(resumed.parameters(), undisturbed.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert training.history(found).equals(training.history(expected))
+    assert training.steps(found).equals(training.steps(expected))

@@ -1,0 +1,80 @@
+"""The state of a training that has not ended, so that one which is killed goes on where it was.
+
+A file per configuration, in .dvc/tmp of the main project, where neither git nor a failed stage loses it. Its name is a
+digest of everything that determines the result: another configuration never finds it.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from cola import artifacts
+
+FOLDER = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp" / "checkpoints"
+_FORGOTTEN = 7 * 24 * 3600  # seconds after which a training that nobody resumed is given up
+
+
+def place(configuration: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
+    """Where the state of this training is, or will be: settings, files that it reads, this code, and the libraries."""
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    determines = {
+        "configuration": configuration,
+        "files": {str(path): artifacts.sha256(path) for path in inputs},
+        "code": {path.name: artifacts.sha256(path) for path in code},
+        "libraries": [module.__version__ for module in (numpy, torch, transformers)],
+    }
+    digest = hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()
+    return FOLDER / f"{digest[:16]}.safetensors"
+
+
+def keep(path: Path, optimizer: torch.optim.Optimizer, so_far: Any) -> None:
+    """Replace the checkpoint at `path`: weights, the optimizer's moments, the random state, and plain data beside."""
+    for old in path.parent.glob("*.safetensors"):
+        if time.time() - old.stat().st_mtime > _FORGOTTEN:
+            old.unlink(missing_ok=True)
+    tensors = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    for number, weights in enumerate(optimizer.param_groups[0]["params"]):
+        tensors[f"{number}.weights"] = weights.detach()
+        tensors |= {f"{number}.{name}": value for name, value in optimizer.state[weights].items()}
+    with artifacts.replacing(path) as partial:
+        save_file(tensors, partial, {"record": json.dumps(so_far)})
+
+
+def resume(path: Path, optimizer: torch.optim.Optimizer) -> Any:
+    """Put back what `keep` wrote, and return what was so far; without a checkpoint, change nothing and return None."""
+    kept = record(path)
+    if kept is None:
+        return None
+    with safe_open(path, "pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            value = file.get_tensor(name)
+            owner, part = name.split(".")
+            if owner == "random":
+                {"cpu": torch.set_rng_state, "cuda": torch.cuda.set_rng_state}[part](value)
+                continue
+            weights = optimizer.param_groups[0]["params"][int(owner)]
+            if part == "weights":
+                weights.detach().copy_(value)
+            else:
+                optimizer.state[weights][part] = value.to(weights.device)
+    return kept
+
+
+def record(path: Path) -> Any:
+    """What was said of the training when it was kept; None without a checkpoint."""
+    if not path.exists():
+        return None
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["record"])
