@@ -7,7 +7,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TEXT
 
-.PHONY: help .venv lock demo repro ui predict test bench profile lint clean
+.PHONY: help .venv lock demo repro ui predict test torture bench profile lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z.]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ predict: .venv ## judge a sentence with the trained model: make predict TEXT="Th
 
 test: .venv ## run the tests
 	python -m pytest
+
+torture: .venv ## kill the pipeline at random moments, again and again, and compare its bytes (minutes)
+	python -m pytest -m slow -s
 
 bench: .venv ## how fast this is beside the tutorial's loop and transformers' Trainer, on this machine
 	python -m benchmarks.speed
