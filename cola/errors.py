@@ -1,8 +1,6 @@
 """How a command ends: what a person did wrong or can mend is said in one line instead of a traceback."""
 
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Callable
 
@@ -12,18 +10,11 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command's `main`. A UserError ends it with status 1 and its one line on standard error.
-
-    A stage ends with the `dvc` that runs it, however that ends: else it would go on, and the next `dvc repro` run a
-    second one beside it.
-    """
-    stage = "DVC_STAGE" in os.environ
-    if stage and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    """Run a command's `main`. A UserError ends it with status 1 and its one line on standard error."""
     try:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("\ninterrupted" + "; `dvc repro` goes on with this stage" * stage, file=sys.stderr)
+        print("\ninterrupted" + "; `dvc repro` goes on with this stage" * ("DVC_STAGE" in os.environ), file=sys.stderr)
         sys.exit(130)  # as shells have it: 128 + SIGINT

@@ -1,5 +1,8 @@
+import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -24,3 +27,38 @@ def test_a_command_that_ends_well_is_run_once(capsys):
 
 def test_a_user_error_says_what_it_was_given():
     assert str(UserError("params.yaml is missing")) == "params.yaml is missing"
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [({}, "\ninterrupted\n"), ({"DVC_STAGE": "train"}, "\ninterrupted; `dvc repro` goes on with this stage\n")],
+)
+def test_an_interrupt_ends_a_command_in_one_line(stage, said):
+    code = "from cola.errors import run\ndef main():\n    raise KeyboardInterrupt\nrun(main)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | stage, capture_output=True, text=True, check=False
+    )
+    assert (answer.returncode, answer.stderr) == (130, said)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_stage_ends_with_the_process_that_runs_it():
+    code = "import stages, time\nprint('ready', flush=True)\ntime.sleep(60)"
+    parent = (
+        "import os, subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {code!r}], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\nprint(child.pid, flush=True)\nos.kill(os.getpid(), 9)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", parent],
+        env=os.environ | {"DVC_STAGE": "train"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    child = Path("/proc", answer.stdout.strip())
+    for _ in range(100):
+        if not child.exists() or (child / "stat").read_text().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("the stage goes on")
