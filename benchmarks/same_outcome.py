@@ -24,8 +24,8 @@ from cola.errors import run
 
 SEEDS = range(10)
 RESULTS = Path("benchmarks/results/outcome.csv")
-# Means that differ by less than this many standard deviations of the tutorial's seeds count as equal. With ten seeds each
-# way, two ways that are the same pass with a chance of 0.9; narrower margins need more seeds.
+# Means that differ by less than this many standard deviations of the tutorial's seeds count as equal. With ten seeds
+# each, two ways that are the same pass with a chance of 0.9; a narrower margin needs more.
 MARGIN = 1.5
 
 
