@@ -27,7 +27,7 @@ from benchmarks import workload
 from cola import runtime
 from cola.errors import UserError, run
 
-ROUNDS = 5
+ROUNDS = 3
 TURN, AT_LEAST = 5.0, 2  # seconds that a way's turn lasts after two batches of warm-up, and batches in it
 RESULTS = Path("benchmarks/results")
 

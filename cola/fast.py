@@ -95,31 +95,33 @@ def used_rows(model: PreTrainedModel, input_ids: list[list[np.ndarray]]) -> Iter
 def flat_weights(model: PreTrainedModel, precision: torch.dtype) -> Iterator[nn.Parameter]:
     """Keep all weights in one float32 vector and their gradients in another: one pass each for norm and optimizer.
 
-    Yields that vector, which the optimizer trains. The Linears compute with copies in `precision`, made once a step;
-    autocast would make the same copies at every use. Every weight must have a gradient in every step.
+    Yields that vector, which the optimizer trains. The Linears compute with copies in `precision`, as autocast has them
+    do; renewed as a Linear is about to compute, a copy is in the processor's cache. Every weight must have a gradient
+    in every step.
     """
-    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    copied = {weights for module in linears if precision != torch.float32 for weights in module.parameters()}
-    weights = [each for each in model.parameters() if each in copied]
-    weights += [each for each in model.parameters() if each not in copied]
+    weights = list(model.parameters())
     vector = nn.Parameter(torch.cat([each.detach().flatten() for each in weights]))
     vector.grad = torch.zeros_like(vector)
     masters, gradients = _views(vector.detach(), weights), _views(vector.grad, weights)
-    originals = vector.detach()[: sum(each.numel() for each in copied)]
-    copies = originals.to(precision)
+    hooks = []
 
-    def renew(*_: Any) -> None:
-        copies.copy_(originals)
-
-    def collect(gradient: Tensor, each: Tensor) -> None:  # while it is in the processor's cache
+    def collect(gradient: Tensor, each: Tensor) -> None:  # it is in the cache, too
         gradient.copy_(each.grad)  # type: ignore[arg-type]
         each.grad = None
 
-    hooks = [model.get_input_embeddings().register_forward_pre_hook(renew)]  # the first thing of every step
-    for each, gradient in zip(weights, gradients, strict=True):
+    for each, master, gradient in zip(weights, masters, gradients, strict=True):
+        each.data = master
         hooks.append(each.register_post_accumulate_grad_hook(partial(collect, gradient)))
-    for each, view in zip(weights, _views(copies, weights[: len(copied)]) + masters[len(copied) :], strict=True):
-        each.data = view
+
+    def renew(masters: list[Tensor], linear: nn.Module, _: Any) -> None:
+        for each, master in zip(linear.parameters(), masters, strict=True):
+            each.data.copy_(master)
+
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and precision != torch.float32:
+            hooks.append(module.register_forward_pre_hook(partial(renew, [each.data for each in module.parameters()])))
+            for each in module.parameters():
+                each.data = each.data.to(precision)
     try:
         yield vector
     finally:
