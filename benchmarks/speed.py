@@ -124,15 +124,15 @@ def floor(config: Any, device: torch.device) -> float:
 
 
 def best(call: Any, device: torch.device) -> float:
-    """Seconds that a call takes when all is warm: the median of 50."""
-    seconds = []
-    for _ in range(60):
+    """Seconds that a call takes when all is warm and nothing disturbs it: the least within five seconds."""
+    seconds: list[float] = []
+    while sum(seconds) < 5:
         started = time.perf_counter()
         call()
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[10:])
+    return min(seconds)
 
 
 def show(results: dict[str, Any]) -> None:
