@@ -3,11 +3,9 @@
 import statistics
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import ways, workload
+from benchmarks import table, ways, workload
 from cola import runtime
 from cola.errors import run
 
@@ -26,13 +24,15 @@ def main() -> None:
     on = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     operations = sorted(profiler.key_averages(), key=lambda each: -getattr(each, on))
     total = sum(getattr(each, on) for each in operations)
-    table = Table(title=f"a step of {seconds:.3f} s: {runtime.describe(device)}", title_justify="left")
-    for column in ("operation", "share", "ms a step", "calls a step"):
-        table.add_column(column, justify="left" if column == "operation" else "right")
-    for each in operations[:SHOWN]:
-        spent = getattr(each, on)
-        table.add_row(each.key, f"{spent / total:.1%}", f"{spent / STEPS / 1e3:.2f}", f"{each.count / STEPS:.0f}")
-    Console(width=80).print(table)
+    spent = {each.key: (getattr(each, on), each.count) for each in operations[:SHOWN]}
+    table.show(
+        f"a step of {seconds:.3f} s: {runtime.describe(device)}",
+        ("operation", "share", "ms a step", "calls a step"),
+        (
+            (name, f"{time / total:.1%}", f"{time / STEPS / 1e3:.2f}", f"{count / STEPS:.0f}")
+            for name, (time, count) in spent.items()
+        ),
+    )
     print(f"the profiler itself takes time: it saw {total / STEPS / 1e6:.3f} s a step; torch {torch.__version__}")
 
 

@@ -13,12 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from rich.console import Console
-from rich.table import Table
 from scipy import stats
 from torch.nn.functional import cross_entropy
 
-from benchmarks import tutorial
+from benchmarks import table, tutorial
 from cola import artifacts, classifier, encoding, fast, params, paths, runtime, scoring, training
 from cola.errors import run
 
@@ -61,10 +59,8 @@ def train(way: str, seed: int) -> None:
     if way == "this":
         for each in training.fit(model, tables["train"], tables["validation"], recipe, precision, seed):
             print(f"seed {seed}, this: {each}", flush=True)
-            row[f"training_loss_{each.epoch}"], row[f"validation_loss_{each.epoch}"] = (
-                each.training_loss,
-                each.validation_loss,
-            )
+            row[f"training_loss_{each.epoch}"] = each.training_loss
+            row[f"validation_loss_{each.epoch}"] = each.validation_loss
     else:
         fast.keep_freed_memory()
         model.set_attn_implementation("eager")
@@ -94,17 +90,19 @@ def equivalence(one: pd.Series, other: pd.Series, margin: float) -> tuple[float,
 
 def show(results: pd.DataFrame) -> None:
     ways = dict(list(results.groupby("way")))
-    table = Table(title=f"{len(ways['this'])} seeds each way: mean (standard deviation)", title_justify="left")
-    for column in ("", "the tutorial's loop", "this", "difference", "90% interval", "margin", "equal"):
-        table.add_column(column, justify="left" if not column else "right")
+    rows = []
     for name in results.columns[2:]:
         this, tutorial = (ways[way][name] for way in ("this", "tutorial"))
         margin = MARGIN * tutorial.std()
         difference, half, p = equivalence(this, tutorial, margin)
         cells = [f"{each.mean():.3f} ({each.std():.3f})" for each in (tutorial, this)]
         verdict = f"{'yes' if p < 0.05 else 'not shown'}, p = {p:.1g}"
-        table.add_row(name, *cells, f"{difference:+.3f}", f"±{half:.3f}", f"{margin:.3f}", verdict)
-    Console(width=120).print(table)
+        rows.append((name, *cells, f"{difference:+.3f}", f"±{half:.3f}", f"{margin:.3f}", verdict))
+    table.show(
+        f"{len(ways['this'])} seeds each way: mean (standard deviation)",
+        ("", "the tutorial's loop", "this", "difference", "90% interval", "margin", "equal"),
+        rows,
+    )
 
 
 if __name__ == "__main__":

@@ -7,13 +7,11 @@ bfloat16, beside autocast on the padded model: what bfloat16 itself costs. Dropo
 import copy
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from benchmarks import workload
+from benchmarks import table, workload
 from cola import classifier, runtime
 from cola.errors import run
 
@@ -22,9 +20,7 @@ Step = tuple[float, Tensor]  # loss, and all gradients in one vector
 
 def main() -> None:
     device = runtime.choose_device("auto")
-    table = Table(title=f"distance from float32, padded and eager: {runtime.describe(device)}", title_justify="left")
-    for column in ("encoder's shape", "precision", "way", "loss", "gradient"):
-        table.add_column(column, justify="right" if column in ("loss", "gradient") else "left")
+    rows = []
     for shape in workload.SHAPES:
         model = workload.model(shape, device).eval()
         batch = workload.batches(1, seed=0)[0]
@@ -35,8 +31,13 @@ def main() -> None:
         )
         for way, precision, packed in ways:
             loss, gradient = deviation(step(model, batch, precision, packed), reference)
-            table.add_row(shape, str(precision).removeprefix("torch."), way, f"{loss:.1e}", f"{gradient:.1e}")
-    Console(width=100).print(table)
+            rows.append((shape, str(precision).removeprefix("torch."), way, f"{loss:.1e}", f"{gradient:.1e}"))
+    table.show(
+        f"distance from float32, padded and eager: {runtime.describe(device)}",
+        ("encoder's shape", "precision", "way", "loss", "gradient"),
+        rows,
+        words=3,
+    )
 
 
 def step(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype, packed: bool) -> Step:

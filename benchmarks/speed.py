@@ -8,7 +8,6 @@ multiplied here, plus the time that the optimizer's bytes take at the rate that 
 
 import json
 import multiprocessing
-import os
 import platform
 import re
 import statistics
@@ -19,11 +18,9 @@ from typing import Any
 
 import psutil
 import torch
-from rich.console import Console
-from rich.table import Table
 from tqdm import tqdm
 
-from benchmarks import workload
+from benchmarks import table, workload
 from cola import runtime
 from cola.errors import UserError, run
 
@@ -137,14 +134,13 @@ def best(call: Any, device: torch.device) -> float:
 
 def show(results: dict[str, Any]) -> None:
     for kind in ("training", "prediction"):
-        table = Table(title=f"{kind}, 32 sentences: {results['machine']}", title_justify="left")
-        for column in ("encoder's shape", "way", "seconds", "times this"):
-            table.add_column(column, justify="left" if column in ("encoder's shape", "way") else "right")
+        rows = []
         for shape, ways in results[kind].items():
             for way, found in ways.items():
                 ratio = found["seconds"] / ways["this"]["seconds"] if way == "floor" else found["times_this"]
-                table.add_row(shape, way, f"{found['seconds']:.4f}", f"{ratio:.2f}")
-        Console(width=min(100, os.get_terminal_size().columns) if os.isatty(1) else 80).print(table)
+                rows.append((shape, way, f"{found['seconds']:.4f}", f"{ratio:.2f}"))
+        headings = "encoder's shape", "way", "seconds", "times this"
+        table.show(f"{kind}, 32 sentences: {results['machine']}", headings, rows, words=2)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def fit(
     for batches in epochs:
         for rows in batches:
             model.train()
-            yield step(model, collate([input_ids[row] for row in rows], labels[rows], length), optimizer, scheduler)
+            batch = collate([input_ids[row] for row in rows], labels[rows], length)
+            yield step(model, batch, optimizer, scheduler, recipe.max_grad_norm)
 
 
 def optimization(model: nn.Module, recipe: Train, total_steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
@@ -60,13 +61,17 @@ def collate(input_ids: Sequence[encoding.TokenIds], labels: Tensor, length: int 
 
 
 def step(
-    model: PreTrainedModel, batch: dict[str, Tensor], optimizer: torch.optim.Optimizer, scheduler: LRScheduler
+    model: PreTrainedModel,
+    batch: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    scheduler: LRScheduler,
+    max_grad_norm: float,
 ) -> float:
     """One step of the optimizer; returns the batch's mean loss. `model` is the one that attends eagerly."""
     model.zero_grad()
     loss: Tensor = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).loss
     loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
     optimizer.step()
     scheduler.step()
     return loss.item()

@@ -44,7 +44,11 @@ def train_as_the_tutorial(model: Model) -> Timed:
     model.set_attn_implementation("eager")
     model.train()
     optimizer, scheduler = tutorial.optimization(model, RECIPE, workload.STEPS)
-    return _each(lambda batch: tutorial.step(model, tutorial.collate(*batch), optimizer, scheduler), model.device)
+
+    def step(batch: Batch) -> None:
+        tutorial.step(model, tutorial.collate(*batch), optimizer, scheduler, RECIPE.max_grad_norm)
+
+    return _each(step, model.device)
 
 
 def train_with_trainer(model: Model) -> Timed:

@@ -48,6 +48,6 @@ def _layer(layer: Any, looking: Tensor, hidden: Tensor, mask: Tensor, row: Tenso
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float) -> Tensor:
     if not query.is_cpu:
         return scaled_dot_product_attention(query, key, value, mask.to(query.dtype), dropout_p=dropout)
-    # On a CPU, PyTorch's has no dropout, and takes twice as long for sentences as short as these.
+    # On a CPU, PyTorch's has no dropout, and mostly takes longer for sentences as short as these.
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3) + mask  # float32
     return fast.drop(softmax(scores, dim=-1).to(value.dtype), dropout) @ value

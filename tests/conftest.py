@@ -1,6 +1,7 @@
 """What several test files need: the real corpus and an encoder, where they can be had."""
 
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -43,3 +44,11 @@ def encoder_folder(tmp_path_factory):
     except UserError as error:
         pytest.skip(f"an encoder is needed: {error}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    """Of the tests' own virtual environment, with a home that knows no git identity and no cache of anything."""
+    home = tmp_path_factory.mktemp("home")
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "OMP_", "LANG", "LC_"))}
+    return kept | {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}

@@ -7,22 +7,11 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from tiny import RECIPE
 from transformers import BertForSequenceClassification
 
 from benchmarks import same_outcome, speed, tutorial, ways, workload
 from cola import training
-from cola.params import Train
-
-RECIPE = Train(
-    epochs=2,
-    batch_size=8,
-    learning_rate=1e-3,
-    adam_epsilon=1e-8,
-    weight_decay=0.0,
-    max_grad_norm=1.0,
-    max_steps=None,
-    fast=True,
-)
 
 
 def model():

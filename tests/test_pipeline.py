@@ -1,7 +1,6 @@
 """The whole pipeline, as a user runs it: in a fresh copy of the project, through make and dvc."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,14 +17,6 @@ from transformers import pipeline
 
 ROOT = Path(__file__).parents[1]
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """Of the tests' own virtual environment, with a home that knows no git identity and no cache of anything."""
-    home = tmp_path_factory.mktemp("home")
-    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "OMP_", "LANG", "LC_"))}
-    return kept | {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
 
 
 @pytest.fixture

@@ -2,24 +2,13 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from tiny import RECIPE
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import BertForSequenceClassification
 
 from cola import classifier, training
 from cola.errors import UserError
-from cola.params import Train
-
-RECIPE = Train(
-    epochs=2,
-    batch_size=8,
-    learning_rate=1e-3,
-    adam_epsilon=1e-8,
-    weight_decay=0.0,
-    max_grad_norm=0.5,  # low enough to clip some of the steps
-    max_steps=None,
-    fast=True,
-)
 
 
 def model(dropout=0.0):

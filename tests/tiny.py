@@ -7,8 +7,20 @@ import pandas as pd
 import torch
 from transformers import BertConfig, BertModel
 
+from cola.params import Train
+
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [f"word{number}" for number in range(35)]
+RECIPE = Train(
+    epochs=2,
+    batch_size=8,
+    learning_rate=1e-3,
+    adam_epsilon=1e-8,
+    weight_decay=0.0,
+    max_grad_norm=0.5,  # low enough to clip some of the steps
+    max_steps=None,
+    fast=True,
+)
 
 
 def config(**changes):
