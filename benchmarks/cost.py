@@ -41,8 +41,8 @@ def seconds(size: int, scale: float, layers: int, width: int) -> float:
     config = BertConfig(
         hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64, intermediate_size=4 * width
     )
-    train = ways.train_fast(workload.model(config, runtime.choose_device("auto")))
-    return statistics.median(train(workload.batches(WARM_UP + STEPS, 0, size, scale))[WARM_UP:])
+    with ways.train_fast(workload.model(config, runtime.choose_device("auto"))) as train:
+        return statistics.median(train(workload.batches(WARM_UP + STEPS, 0, size, scale))[WARM_UP:])
 
 
 def draw(found: dict[str, list[tuple[float | str, float]]]) -> Figure:

@@ -14,13 +14,13 @@ STEPS, SHOWN = 10, 15
 
 def main() -> None:
     device = runtime.choose_device("auto")
-    train = ways.train_fast(workload.model("bert-base-uncased", device))
     batches = workload.batches(STEPS, seed=0)
-    train(batches)  # warm-up
-    seconds = statistics.median(train(batches))
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
-    with profile(activities=activities) as profiler:
-        train(batches)
+    with ways.train_fast(workload.model("bert-base-uncased", device)) as train:
+        train(batches)  # warm-up
+        seconds = statistics.median(train(batches))
+        with profile(activities=activities) as profiler:
+            train(batches)
     on = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     operations = sorted(profiler.key_averages(), key=lambda each: -getattr(each, on))
     total = sum(getattr(each, on) for each in operations)

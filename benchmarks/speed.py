@@ -89,13 +89,13 @@ def work(kind: str, shape: str, way: str, pipe: Connection) -> None:
     """A worker: builds the model, then takes its turn whenever it is told to, and answers with the median seconds."""
     from benchmarks import ways
 
-    run_ = ways.WAYS[kind][way](workload.model(shape, runtime.choose_device("auto")))
-    pipe.send("ready")
-    while True:
-        seed = pipe.recv()
-        warm = run_(workload.batches(2, seed))[-1]
-        count = max(AT_LEAST, round(TURN / warm))
-        pipe.send(statistics.median(run_(workload.batches(count, seed))))
+    with ways.WAYS[kind][way](workload.model(shape, runtime.choose_device("auto"))) as timed:
+        pipe.send("ready")
+        while True:
+            seed = pipe.recv()
+            warm = timed(workload.batches(2, seed))[-1]
+            count = max(AT_LEAST, round(TURN / warm))
+            pipe.send(statistics.median(timed(workload.batches(count, seed))))
 
 
 def floor(config: Any, device: torch.device) -> float:

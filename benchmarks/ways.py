@@ -1,11 +1,11 @@
 """The ways of training and of predicting that `benchmarks.speed` compares, each as its users run it.
 
-A way takes a model and gives back a function: from batches to the seconds that each took.
+A way takes a model, and is a context that gives a function: from batches to the seconds that each took.
 """
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from tempfile import mkdtemp
 from typing import Any
@@ -40,7 +40,8 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def train_as_the_tutorial(model: Model) -> Timed:
+@contextmanager
+def train_as_the_tutorial(model: Model) -> Iterator[Timed]:
     model.set_attn_implementation("eager")
     model.train()
     optimizer, scheduler = tutorial.optimization(model, RECIPE, workload.STEPS)
@@ -48,10 +49,11 @@ def train_as_the_tutorial(model: Model) -> Timed:
     def step(batch: Batch) -> None:
         tutorial.step(model, tutorial.collate(*batch), optimizer, scheduler, RECIPE.max_grad_norm)
 
-    return _each(step, model.device)
+    yield _each(step, model.device)
 
 
-def train_with_trainer(model: Model) -> Timed:
+@contextmanager
+def train_with_trainer(model: Model) -> Iterator[Timed]:
     from transformers import Trainer, TrainerCallback
 
     marks: list[float] = []
@@ -72,25 +74,27 @@ def train_with_trainer(model: Model) -> Timed:
         ).train()
         return np.diff([*marks, _now(model.device)]).tolist()
 
-    return timed
+    yield timed
 
 
-def train_fast(model: Model, precision: torch.dtype | None = None) -> Timed:
+@contextmanager
+def train_fast(model: Model, precision: torch.dtype | None = None) -> Iterator[Timed]:
     """The pipeline's training: what training.fit does at each step."""
     precision = precision or runtime.choose_precision("auto", model.device)
-    _, weights = ExitStack().enter_context(fast.prepared(model, [[workload.VOCABULARY]], precision, weight_decay=0))
-    optimizer = torch.optim.AdamW(weights, lr=RECIPE.learning_rate, weight_decay=0, fused=True)
-    model.train()
+    with fast.prepared(model, [[workload.VOCABULARY]], precision, weight_decay=0) as (_, weights):
+        optimizer = torch.optim.AdamW(weights, lr=RECIPE.learning_rate, weight_decay=0, fused=True)
+        model.train()
 
-    def step(batch: Batch) -> None:
-        input_ids, labels = batch
-        collated = classifier.collate(model, input_ids, packed=True)
-        training.step(model, collated, labels, optimizer, RECIPE.max_grad_norm, precision)
+        def step(batch: Batch) -> None:
+            input_ids, labels = batch
+            collated = classifier.collate(model, input_ids, packed=True)
+            training.step(model, collated, labels, optimizer, RECIPE.max_grad_norm, precision)
 
-    return _each(step, model.device)
+        yield _each(step, model.device)
 
 
-def predict_as_the_tutorial(model: Model) -> Timed:
+@contextmanager
+def predict_as_the_tutorial(model: Model) -> Iterator[Timed]:
     model.set_attn_implementation("eager")
     model.eval()
 
@@ -99,10 +103,11 @@ def predict_as_the_tutorial(model: Model) -> Timed:
         collated = {name: tensor.to(model.device) for name, tensor in tutorial.collate(*batch).items()}
         model(input_ids=collated["input_ids"], attention_mask=collated["attention_mask"]).logits.cpu()
 
-    return _each(step, model.device)
+    yield _each(step, model.device)
 
 
-def predict_with_trainer(model: Model) -> Timed:
+@contextmanager
+def predict_with_trainer(model: Model) -> Iterator[Timed]:
     from transformers import Trainer
 
     trainer = Trainer(model, _arguments(model.device, bf16_full_eval=True), DataCollatorWithPadding(_tokenizer()))
@@ -113,10 +118,11 @@ def predict_with_trainer(model: Model) -> Timed:
         trainer.predict(rows)  # type: ignore[arg-type]
         return [(_now(model.device) - started) / len(batches)] * len(batches)
 
-    return timed
+    yield timed
 
 
-def predict_fast(model: Model) -> Timed:
+@contextmanager
+def predict_fast(model: Model) -> Iterator[Timed]:
     precision = runtime.choose_precision("auto", model.device)
     fast.for_prediction(model, precision)
 
@@ -126,7 +132,7 @@ def predict_fast(model: Model) -> Timed:
         classifier.predict(model, input_ids, precision)
         return [(_now(model.device) - started) / len(batches)] * len(batches)
 
-    return timed
+    yield timed
 
 
 def _arguments(device: torch.device, **more: Any) -> Any:
@@ -160,13 +166,13 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"[PAD]": 0}, "[PAD]")), pad_token="[PAD]")  # noqa: S106
 
 
-PEER_TRAINING: dict[str, Callable[[Model], Timed]] = {
+PEER_TRAINING: dict[str, Callable[[Model], AbstractContextManager[Timed]]] = {
     "the tutorial's loop": train_as_the_tutorial,
     "transformers' Trainer": train_with_trainer,
     "this, in float32": partial(train_fast, precision=torch.float32),
     "this": train_fast,
 }
-PEER_PREDICTION: dict[str, Callable[[Model], Timed]] = {
+PEER_PREDICTION: dict[str, Callable[[Model], AbstractContextManager[Timed]]] = {
     "padded, in float32": predict_as_the_tutorial,
     "transformers' Trainer": predict_with_trainer,
     "this": predict_fast,
