@@ -12,6 +12,7 @@ import platform
 import re
 import statistics
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,13 @@ def compare(kind: str, shape: str) -> dict[str, Any]:
 
 
 def work(kind: str, shape: str, way: str, pipe: Connection) -> None:
-    """A worker: builds the model, then takes its turn whenever it is told to, and answers with the median seconds."""
+    """A worker: builds the model, then takes its turn whenever it is told to, and answers with the median seconds.
+
+    It ends when the other end of its pipe is closed.
+    """
     from benchmarks import ways
 
-    with ways.WAYS[kind][way](workload.model(shape, runtime.choose_device("auto"))) as timed:
+    with suppress(EOFError), ways.WAYS[kind][way](workload.model(shape, runtime.choose_device("auto"))) as timed:
         pipe.send("ready")
         while True:
             seed = pipe.recv()
