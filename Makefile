@@ -7,7 +7,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TEXT
 
-.PHONY: help .venv lock demo repro ui predict test torture bench profile lint clean
+.PHONY: help .venv lock demo repro ui track predict test verify torture bench profile lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z.]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -40,11 +40,17 @@ ui: .venv ## open MLflow on http://127.0.0.1:5000 (make ui PORT=...)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true mlflow ui \
 	  --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri sqlite:///mlflow.db
 
+track: .venv ## record in MLflow what it missed of the result here: after its server was away, say
+	python -m cola.tracking
+
 predict: .venv ## judge a sentence with the trained model: make predict TEXT="The book was written by John."
 	@python -m cola.predict "$$TEXT"
 
 test: .venv ## run the tests
 	python -m pytest
+
+verify: .venv ## run the pipeline twice, and compare every byte of what it writes
+	python -m benchmarks.same_bytes
 
 torture: .venv ## kill the pipeline at random moments, again and again, and compare its bytes (minutes)
 	python -m pytest -m slow -s

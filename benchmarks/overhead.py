@@ -13,12 +13,16 @@ from cola.errors import UserError, run
 
 def main() -> None:
     started = time.perf_counter()
-    ended = subprocess.run(["dvc", "repro", "--force", "--downstream", "tokenize"], check=False)  # noqa: S607
+    repro("--force", "--downstream", "tokenize")
     total = time.perf_counter() - started
-    if ended.returncode:
-        raise UserError("dvc repro failed: see above")
     loop = artifacts.read_json(paths.TIMINGS)["training_seconds"]
     print(f"{total:.1f} s in all, {loop:.1f} s of them the training loop: {(total - loop) / loop:.1%} on top of it")
+
+
+def repro(*options: str) -> None:
+    """Run the pipeline, and show what it says. Raises UserError where it fails."""
+    if subprocess.run(["dvc", "repro", *options], check=False).returncode:  # noqa: S607
+        raise UserError("dvc repro failed: see above")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from cola.errors import UserError
 
+SUMS = "SHA256SUMS"
 TOKENIZED_SCHEMA = pa.schema(
     [
         ("sentence_source", pa.string()),
@@ -31,12 +33,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(_existing(path).read_text(encoding="utf-8"))
+    try:
+        return json.loads(_existing(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # also of what is not UTF-8
+        raise UserError(f"{path} is no JSON ({error}): remove it, and `dvc repro` makes it anew") from None
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     with replacing(path) as partial:
         frame.to_csv(partial, index=False, lineterminator="\n")
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read what write_csv wrote, to the last digit, and "None" as the word it is."""
+    return pd.read_csv(_existing(path), keep_default_na=False)
 
 
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:
@@ -46,21 +56,43 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> None:
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(_existing(path))
+    """Read a table of a folder that `directory` filled. Raises UserError as `unchanged` does."""
+    return pd.read_parquet(unchanged(path))
 
 
 @contextmanager
 def directory(path: Path) -> Iterator[Path]:
-    """A new folder to fill. It takes the place of `path` when the block ends well, and is removed otherwise."""
+    """A new folder to fill. It takes the place of `path` when the block ends well, and is removed otherwise.
+
+    The hashes of its files go to its SHA256SUMS, as the command `sha256sum` has them. Raises UserError where the disk
+    refuses something.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # a killed run's
-    partial.mkdir(parents=True)
     try:
-        yield partial
-        shutil.rmtree(path, ignore_errors=True)
-        partial.replace(path)
+        with _writing(path):
+            shutil.rmtree(partial, ignore_errors=True)  # a killed run's
+            partial.mkdir(parents=True)
+            yield partial
+            lines = [f"{sha256(file)}  {file.name}\n" for file in sorted(partial.iterdir())]
+            (partial / SUMS).write_text("".join(lines), encoding="utf-8")
+            for file in partial.iterdir():
+                _flush(file)
+            shutil.rmtree(path, ignore_errors=True)
+            partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def unchanged(path: Path) -> Path:
+    """`path`: a folder that `directory` filled, or a file in one. Raises UserError where a byte of it has changed."""
+    folder = path if _existing(path).is_dir() else path.parent
+    lines = [line.partition("  ") for line in _existing(folder / SUMS).read_text(encoding="utf-8").splitlines()]
+    written = {name: digest for digest, _, name in lines}
+    there = {file.name for file in folder.iterdir()} - {SUMS}
+    for name in sorted(there | written.keys()) if path is folder else [path.name]:
+        if name not in there or sha256(folder / name) != written.get(name):
+            raise UserError(f"{folder / name} is not as it was written; `dvc repro` puts it right")
+    return path
 
 
 def sha256(path: Path) -> str:
@@ -70,16 +102,40 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A neighbour of `path` to write to; renamed over it, which is atomic, once its bytes are on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A neighbour of `path` to write to; renamed over it, which is atomic, once its bytes are on the disk.
+
+    Raises UserError where the disk refuses something.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            _flush(partial)
+            partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raise what the system says against writing, a full disk say, as a UserError that names `path`."""
+    try:
+        yield
+    except Exception as error:
+        # safetensors and tokenizers, in Rust, have errors of their own, which tell the system's number in their text.
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        if number is None:
+            raise
+        raise UserError(f"{path} cannot be written: {os.strerror(number)}; mend that and run `dvc repro`") from None
+
+
+def _flush(path: Path) -> None:
+    """Have the bytes of a file on the disk: a crash of the machine would lose them behind the new name."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _existing(path: Path) -> Path:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
@@ -22,22 +23,26 @@ def load(folder: Path, device: torch.device) -> PreTrainedModel:
 
     Where the folder holds a bare encoder, a head is drawn from PyTorch's random state: for BERT, dropout on the pooled
     [CLS] and one linear layer, as in the tutorial. Pre-training heads in the file are left out. Raises UserError where
-    any weight of the encoder is missing or has another shape: transformers would only warn, and draw it at random.
+    the folder holds no such model, where a weight is not a finite number, or where any of the encoder's is missing or
+    has another shape: transformers would only warn, and draw it at random.
     """
     logging.set_verbosity_error()  # its table of missing and unused weights; what matters in it is checked below
     logging.disable_progress_bar()
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        num_labels=len(LABELS),
-        id2label=dict(enumerate(LABELS)),
-        label2id={label: number for number, label in enumerate(LABELS)},
-        dtype=torch.float32,
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # they are in the report, and refused below
-    )
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            num_labels=len(LABELS),
+            id2label=dict(enumerate(LABELS)),
+            label2id={label: number for number, label in enumerate(LABELS)},
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, and refused below
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder} has no model that can be loaded: {' '.join(str(error).split())}") from None
     encoder = f"{model.base_model_prefix}."
     missing = {name for name in report["missing_keys"] if name.startswith(encoder)}
     misfits = sorted(missing | {name for name, *_ in report["mismatched_keys"]})
@@ -45,6 +50,9 @@ def load(folder: Path, device: torch.device) -> PreTrainedModel:
         raise UserError(
             f"{folder}/model.safetensors does not fit its config.json: {misfits[0]} is missing or misshapen"
         )
+    for name, weights in model.named_parameters():
+        if not weights.isfinite().all():
+            raise UserError(f"{folder}/model.safetensors: {name} is not finite everywhere: take another encoder")
     return model.to(device).eval()
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+
+from cola.errors import UserError
 
 TokenIds = Sequence[int] | np.ndarray  # of one sentence, special tokens included
 ROW_LENGTH = 64  # tokens in a packed row, or a few less: 32 of CoLA's sentences take six such rows
@@ -31,10 +33,19 @@ class Packed(NamedTuple):
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer that belongs to the encoder in `folder`. Never runs code that comes with a model."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    )
+    """The tokenizer that belongs to the encoder in `folder`; its model_max_length is what both can take, in tokens.
+
+    Never runs code that comes with a model. Raises UserError where the folder has none that can be loaded.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} has no tokenizer that can be loaded: {' '.join(str(error).split())}") from None
+    if hasattr(config, "max_position_embeddings"):  # not of encoders with relative positions
+        tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
     return tokenizer
 
 
@@ -44,8 +55,13 @@ def tokenize(
     """Add the column input_ids to the tables train, validation and test, and say what the corpus is like.
 
     Lengths are in tokens, special tokens included, before the cut to `max_length`; longest_sentence and mean_length are
-    those of the training file (train and validation), as the tutorial has them.
+    those of the training file (train and validation), as the tutorial has them. Raises UserError where `max_length` is
+    more than the encoder takes.
     """
+    if max_length > tokenizer.model_max_length:
+        raise UserError(
+            f"tokenize.max_length is {max_length}, and this encoder takes at most {tokenizer.model_max_length}"
+        )
     encoded, lengths = {}, {}
     for name, table in tables.items():
         input_ids, lengths[name] = encode(table["sentence"], tokenizer, max_length)

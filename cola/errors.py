@@ -1,6 +1,7 @@
 """How a command ends: what a person did wrong or can mend is said in one line instead of a traceback."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -9,12 +10,24 @@ class UserError(Exception):
     """Something the user can mend. The message names what is wrong, where, and what to do; it is one line."""
 
 
+# What PyTorch says on a CPU, on a GPU, and what C++ says.
+_MEMORY = re.compile("can't allocate memory|out of memory|bad_alloc|could not create a memory object")
+_ENOUGH_MEMORY = (
+    "memory is too small: lower train.batch_size or tokenize.max_length, take a smaller fetch.encoder, "
+    "or set precision to bfloat16 (device to cpu, where it is a GPU's memory)"
+)
+
+
 def run(main: Callable[[], None]) -> None:
-    """Run a command's `main`. A UserError ends it with status 1 and its one line on standard error."""
+    """Run a command's `main`. What a person can mend ends it with status 1 and one line on standard error."""
     try:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _MEMORY.search(str(error)):
+            raise
+        sys.exit(f"error: {_ENOUGH_MEMORY}")
     except KeyboardInterrupt:
         print("\ninterrupted" + "; `dvc repro` goes on with this stage" * ("DVC_STAGE" in os.environ), file=sys.stderr)
         sys.exit(130)  # as shells have it: 128 + SIGINT

@@ -16,12 +16,12 @@ def main() -> None:
         raise UserError(
             f"{paths.FINETUNED} has no trained model; run `make repro`, or `make demo` and `dvc exp apply demo`"
         )
+    source = artifacts.read_json(artifacts.unchanged(paths.FINETUNED) / "source.json")
     max_length = params.load(paths.PARAMS).tokenize.max_length
     input_ids, _ = encoding.encode([sentence], encoding.load_tokenizer(paths.FINETUNED), max_length)
     model = classifier.load(paths.FINETUNED, torch.device("cpu"))  # one sentence is not worth waking a GPU
     probabilities = scoring.probabilities(classifier.predict(model, input_ids, torch.float32))[0]
     best = probabilities.argmax()
-    source = artifacts.read_json(paths.FINETUNED / "source.json")
     print(f"{classifier.LABELS[best]} ({probabilities[best]:.2f})  {sentence}  [{report.title(source)}]")
 
 

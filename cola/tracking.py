@@ -1,27 +1,33 @@
 """Records of training runs in MLflow: a mirror of the files, from which no number is ever read back.
 
 Without MLFLOW_TRACKING_URI the records are in mlflow.db and mlruns/ at the project's root, also those of experiments
-that DVC runs in a copy of the project. Where MLflow cannot be reached, a warning is all that is lost.
+that DVC runs in a copy of the project. Where MLflow cannot be reached, a warning is all that is lost, and
+`python -m cola.tracking` (`make track`) records later what is missing.
 """
 
+import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-# Set before mlflow is imported, which reads them once.
+# Set before mlflow is imported, which reads them once. By default a dead server holds each call for minutes.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # by default a dead server holds each call for minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds
 
 import pandas as pd
 from filelock import FileLock
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run
 from mlflow.tracking import MlflowClient
+
+from cola import artifacts, params, paths, report
+from cola.errors import UserError, run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,81 +37,81 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)  # each table of a new dat
 EXPERIMENT = "bert-cola"
 _BATCH = 500  # metrics in one call; the server takes up to 1,000
 
-
-def record_training(
-    *,
-    model_sha256: str,
-    params: Mapping[str, Any],
-    tags: Mapping[str, str],
-    steps: pd.DataFrame,
-    history: pd.DataFrame,
-    timings: Mapping[str, float],
-    files: Iterable[Path],
-    pictures: Mapping[str, "Figure"],
-) -> None:
-    """Record one training as a new run: `steps` by their column step, `history` by epoch, `timings` once."""
-
-    def record(client: MlflowClient, experiment_id: str) -> None:
-        ended = int(time.time() * 1000)
-        run = client.create_run(
-            experiment_id,
-            start_time=ended - int(1000 * (timings["training_seconds"] + timings["validation_seconds"])),
-            run_name=os.environ.get("DVC_EXP_NAME"),
-            tags={"model.sha256": model_sha256, **tags, **_surroundings()},
-        )
-        run_id = run.info.run_id
-        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
-        points = [*_points(steps, "step", ended), *_points(history, "epoch", ended)]
-        points += [Metric(name, value, ended, 0) for name, value in timings.items()]
-        for start in range(0, len(points), _BATCH):
-            client.log_batch(run_id, metrics=points[start : start + _BATCH])
-        _log_files(client, run_id, files, pictures)
-        client.set_terminated(run_id, end_time=ended)
-
-    _try(record)
+Record = Callable[[MlflowClient, str], None]  # of what a stage wrote, with a client and the experiment's id
 
 
-def record_results(
-    *,
-    model_sha256: str,
-    tags: Mapping[str, str],
-    metrics: Mapping[str, float],
-    files: Iterable[Path],
-    pictures: Mapping[str, "Figure"],
-) -> None:
-    """Add results to the newest run that trained this model; where none did (a fresh clone), to a new run."""
-
-    def record(client: MlflowClient, experiment_id: str) -> None:
-        runs = client.search_runs([experiment_id], f"tags.`model.sha256` = '{model_sha256}'", max_results=1)
-        if runs:
-            run_id = runs[0].info.run_id
-        else:
-            run = client.create_run(experiment_id, tags={"model.sha256": model_sha256, **tags, **_surroundings()})
-            run_id = run.info.run_id
-            client.set_terminated(run_id)
-        now = int(time.time() * 1000)
-        client.log_batch(
-            run_id,
-            metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
-            tags=[RunTag(key, value) for key, value in tags.items()],
-        )
-        _log_files(client, run_id, files, pictures)
-
-    _try(record)
+def record(stage: Record) -> None:
+    """Record what a stage wrote: `training`, `evaluation` or `samples`. MLflow's faults end in a warning."""
+    if fault := _fault_of(stage):
+        print(f"warning: not recorded in MLflow: {fault}; `make track` records it later", file=sys.stderr)
 
 
-def tags(source: Mapping[str, Any]) -> dict[str, str]:
-    """Tags that say what was trained on what, from a model's source.json: a demo is never mistaken for the tutorial."""
-    return {
-        "corpus": source["corpus"]["name"],
-        "encoder": source["encoder"]["name"],
-        "encoder.revision": str(source["encoder"]["revision"]),
-        "encoder.sha256": source["encoder"]["files"]["model.safetensors"],
+def training(client: MlflowClient, experiment_id: str) -> None:
+    """A new run: settings, a point for every step and epoch, times, files and pictures of the training."""
+    steps, history = artifacts.read_csv(paths.STEPS), artifacts.read_csv(paths.HISTORY)
+    timings = artifacts.read_json(paths.TIMINGS)
+    machine = {name: timings.pop(name) for name in ("device", "precision")}
+    ended = int(time.time() * 1000)
+    run_id = client.create_run(
+        experiment_id,
+        start_time=ended - int(1000 * (timings["training_seconds"] + timings["validation_seconds"])),
+        run_name=os.environ.get("DVC_EXP_NAME"),
+        tags=_tags() | machine,
+    ).info.run_id
+    settings = params.flatten(params.load(paths.PARAMS))
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in settings.items()])
+    points = [*_points(steps, "step", ended), *_points(history, "epoch", ended)]
+    points += [Metric(name, value, ended, 0) for name, value in timings.items()]
+    for start in range(0, len(points), _BATCH):
+        client.log_batch(run_id, metrics=points[start : start + _BATCH])
+    client.set_terminated(run_id, end_time=ended)
+    files = [paths.CORPUS_METRICS, paths.TRAIN_METRICS, paths.HISTORY, paths.STEPS, paths.TIMINGS]
+    _log_files(client, run_id, files, {"learning_curve.png": report.learning_curve(history)})
+
+
+def evaluation(client: MlflowClient, experiment_id: str) -> None:
+    """The test's scores, predictions and pictures, to the run of the model."""
+    run_id, now = _run_of_the_model(client, experiment_id), int(time.time() * 1000)
+    scores = artifacts.read_json(paths.TEST_METRICS)
+    client.log_batch(run_id, metrics=[Metric(f"test_{name}", value, now, 0) for name, value in scores.items()])
+    pictures = {
+        "mcc_per_batch.png": report.mcc_bars(artifacts.read_csv(paths.MCC_PER_BATCH)),
+        "confusion_matrix.png": report.confusion_matrix(artifacts.read_csv(paths.PREDICTIONS)),
     }
+    _log_files(client, run_id, [paths.TEST_METRICS, paths.MCC_PER_BATCH, paths.PREDICTIONS], pictures)
 
 
-def _try(record: Callable[[MlflowClient, str], None]) -> None:
-    """Give `record` a client and the experiment's id. What MLflow raises becomes a warning: its files are safe."""
+def samples(client: MlflowClient, experiment_id: str) -> None:
+    """The five sentences and what the model says of them, to the run of the model."""
+    _log_files(client, _run_of_the_model(client, experiment_id), [paths.SAMPLES], {})
+
+
+def main() -> None:
+    """Record what MLflow lacks of the workspace's results, which must be those of params.yaml."""
+    status = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True, check=False)  # noqa: S607
+    if status.returncode or json.loads(status.stdout):
+        raise UserError("the results are not those of params.yaml and this code: `dvc repro` makes and records them")
+
+    def missing(client: MlflowClient, experiment_id: str) -> None:
+        for stage, last in (
+            (training, "learning_curve.png"),
+            (evaluation, "confusion_matrix.png"),
+            (samples, paths.SAMPLES.name),
+        ):
+            newest = _newest_run(client, experiment_id)
+            if newest and last in {each.path for each in client.list_artifacts(newest.info.run_id)}:
+                continue
+            if newest and stage is training:  # half a record, of a server that went away
+                client.delete_run(newest.info.run_id)
+            stage(client, experiment_id)
+            print(f"recorded in MLflow: the {stage.__name__}")
+
+    if fault := _fault_of(missing):
+        raise UserError(f"not recorded in MLflow: {fault}")
+
+
+def _fault_of(record: Record) -> str | None:
+    """Give `record` a client and the experiment's id; what MLflow raises comes back as a line."""
     root = Path(os.environ.get("DVC_ROOT", ".")).absolute()  # the main project, also in DVC's copy of it
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     files = None if uri else (root / "mlruns").as_uri()
@@ -117,8 +123,40 @@ def _try(record: Callable[[MlflowClient, str], None]) -> None:
             experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, files)
         record(client, experiment_id)
     except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests'
-        reason = " ".join(str(error).split())
-        print(f"warning: not recorded in MLflow: {reason[:200]}", file=sys.stderr)
+        return re.sub("//[^/@ ]*@", "//", " ".join(str(error).split()))[:200]  # without the password of a URL
+    return None
+
+
+def _newest_run(client: MlflowClient, experiment_id: str) -> Run | None:
+    """Of the runs that trained the model here, the newest."""
+    digest = artifacts.sha256(paths.FINETUNED / "model.safetensors")
+    runs = client.search_runs([experiment_id], f"tags.`model.sha256` = '{digest}'", max_results=1)
+    return runs[0] if runs else None
+
+
+def _run_of_the_model(client: MlflowClient, experiment_id: str) -> str:
+    """The newest run that trained the model here; where none did (a fresh clone, a restored result), a new one."""
+    newest = _newest_run(client, experiment_id)
+    if newest is None:
+        newest = client.create_run(experiment_id, tags=_tags())
+        client.set_terminated(newest.info.run_id)
+    return newest.info.run_id
+
+
+def _tags() -> dict[str, str]:
+    """What was trained on what (a demo is never mistaken for the tutorial), at which commit, in which experiment."""
+    source = artifacts.read_json(paths.FINETUNED / "source.json")
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
+    surroundings = ("DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
+    return {
+        "model.sha256": artifacts.sha256(paths.FINETUNED / "model.safetensors"),
+        "corpus": source["corpus"]["name"],
+        "encoder": source["encoder"]["name"],
+        "encoder.revision": str(source["encoder"]["revision"]),
+        "encoder.sha256": source["encoder"]["files"]["model.safetensors"],
+        **({"git.commit": git.stdout.strip()} if git.returncode == 0 else {}),
+        **{name: os.environ[name] for name in surroundings if name in os.environ},
+    }
 
 
 def _points(table: pd.DataFrame, index: str, timestamp: int) -> list[Metric]:
@@ -137,11 +175,5 @@ def _log_files(client: MlflowClient, run_id: str, files: Iterable[Path], picture
         client.log_figure(run_id, figure, name)
 
 
-def _surroundings() -> dict[str, str]:
-    """Tags that say which commit, and which DVC experiment, a run belongs to."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
-    names = ("DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")
-    return {
-        **({"git.commit": git.stdout.strip()} if git.returncode == 0 else {}),
-        **{name: os.environ[name] for name in names if name in os.environ},
-    }
+if __name__ == "__main__":
+    run(main)

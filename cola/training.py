@@ -66,7 +66,7 @@ def fit(
     Both tables have the columns label (0 or 1) and input_ids (the token ids of a sentence). The seed fixes the order of
     the sentences; dropout draws from PyTorch's random state. With recipe.max_steps, the schedule is that of the whole
     run, and the run ends early. Where a checkpoint is `kept`, training goes on from there, as if it had never stopped.
-    Raises UserError where a loss is not finite.
+    Raises UserError where a loss or a gradient is not finite.
     """
     input_ids = [training["input_ids"].to_list(), validation["input_ids"].to_list()]
     labels = [torch.tensor(table["label"].to_numpy(np.int64)) for table in (training, validation)]
@@ -101,8 +101,11 @@ def fit(
                         group["lr"] = recipe.learning_rate * linear_decay(done, total_steps)
                     batch = classifier.collate(model, [train[row] for row in rows], packed)
                     loss, norm = step(model, batch, labels[0][rows], optimizer, recipe.max_grad_norm, precision)
-                    if not math.isfinite(loss):
-                        raise UserError(f"the loss of step {done + 1} is {loss}; try a lower train.learning_rate")
+                    if not math.isfinite(loss) or not math.isfinite(norm):
+                        raise UserError(
+                            f"step {done + 1} went wrong (loss {loss}, norm of the gradient {norm}): "
+                            "lower train.learning_rate"
+                        )
                     steps.append(Step(done + 1, loss, group["lr"], norm))
                     bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                     bar.update(len(rows))

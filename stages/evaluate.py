@@ -7,7 +7,7 @@ from cola.errors import run
 def main() -> None:
     settings = params.load(paths.PARAMS)
     test = artifacts.read_parquet(paths.TOKENIZED / "test.parquet")
-    source = artifacts.read_json(paths.FINETUNED / "source.json")
+    source = artifacts.read_json(artifacts.unchanged(paths.FINETUNED) / "source.json")
     device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device)
     model = fast.for_prediction(classifier.load(paths.FINETUNED, device), precision)
@@ -21,16 +21,7 @@ def main() -> None:
     artifacts.write_csv(paths.MCC_PER_BATCH, per_batch)
     artifacts.write_csv(paths.PREDICTIONS, predictions)
     report.print_test(scores, source)
-    tracking.record_results(
-        model_sha256=artifacts.sha256(paths.FINETUNED / "model.safetensors"),
-        tags=tracking.tags(source),
-        metrics={f"test_{name}": value for name, value in scores.items()},
-        files=[paths.TEST_METRICS, paths.MCC_PER_BATCH, paths.PREDICTIONS],
-        pictures={
-            "mcc_per_batch.png": report.mcc_bars(per_batch),
-            "confusion_matrix.png": report.confusion_matrix(predictions),
-        },
-    )
+    tracking.record(tracking.evaluation)
 
 
 if __name__ == "__main__":

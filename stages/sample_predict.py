@@ -9,7 +9,7 @@ SAMPLES = 5
 def main() -> None:
     settings = params.load(paths.PARAMS)
     test = artifacts.read_parquet(paths.TOKENIZED / "test.parquet")
-    source = artifacts.read_json(paths.FINETUNED / "source.json")
+    source = artifacts.read_json(artifacts.unchanged(paths.FINETUNED) / "source.json")
     device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device)
     model = fast.for_prediction(classifier.load(paths.FINETUNED, device), precision)
@@ -20,13 +20,7 @@ def main() -> None:
     samples = scoring.predictions(chosen, logits, classifier.LABELS).drop(columns="sentence_source").to_dict("records")
     artifacts.write_json(paths.SAMPLES, samples)
     report.print_samples(samples, source)
-    tracking.record_results(
-        model_sha256=artifacts.sha256(paths.FINETUNED / "model.safetensors"),
-        tags=tracking.tags(source),
-        metrics={},
-        files=[paths.SAMPLES],
-        pictures={},
-    )
+    tracking.record(tracking.samples)
 
 
 if __name__ == "__main__":

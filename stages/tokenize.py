@@ -6,17 +6,17 @@ from cola.errors import run
 
 def main() -> None:
     settings = params.load(paths.PARAMS)
+    source = artifacts.read_json(artifacts.unchanged(paths.RAW) / "source.json")
     training_file = corpus.read(paths.RAW / corpus.TRAINING_FILE)
     training, validation = corpus.split(training_file, settings.tokenize.validation_fraction, settings.seed)
     test = corpus.read(paths.RAW / corpus.TEST_FILE)
 
     tables, metrics = encoding.tokenize(
         {"train": training, "validation": validation, "test": test},
-        encoding.load_tokenizer(paths.PRETRAINED),
+        encoding.load_tokenizer(artifacts.unchanged(paths.PRETRAINED)),
         settings.tokenize.max_length,
     )
 
-    source = artifacts.read_json(paths.RAW / "source.json")
     with artifacts.directory(paths.TOKENIZED) as folder:
         for name, table in tables.items():
             table.attrs = source

@@ -10,7 +10,8 @@ def main() -> None:
     settings = params.load(paths.PARAMS)
     train = artifacts.read_parquet(paths.TOKENIZED / "train.parquet")
     validation = artifacts.read_parquet(paths.TOKENIZED / "validation.parquet")
-    source = {"corpus": train.attrs, "encoder": artifacts.read_json(paths.PRETRAINED / "source.json")}
+    encoder = artifacts.read_json(artifacts.unchanged(paths.PRETRAINED) / "source.json")
+    source = {"corpus": train.attrs, "encoder": encoder}
     device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device)
     runtime.fix_seed(settings.seed)
@@ -38,16 +39,7 @@ def main() -> None:
     artifacts.write_csv(paths.STEPS, steps)
     artifacts.write_json(paths.TIMINGS, timings | machine)
     report.print_training(pd.DataFrame(epochs), source)
-    tracking.record_training(
-        model_sha256=artifacts.sha256(paths.FINETUNED / "model.safetensors"),
-        params=params.flatten(settings),
-        tags=tracking.tags(source) | machine,
-        steps=steps,
-        history=history,
-        timings=timings,
-        files=[paths.CORPUS_METRICS, paths.TRAIN_METRICS, paths.HISTORY, paths.STEPS, paths.TIMINGS],
-        pictures={"learning_curve.png": report.learning_curve(history)},
-    )
+    tracking.record(tracking.training)
     kept.unlink(missing_ok=True)
 
 

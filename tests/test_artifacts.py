@@ -1,14 +1,17 @@
 import os
+import resource
 import subprocess
 import sys
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from cola import artifacts
 from cola.errors import UserError
@@ -76,12 +79,13 @@ def test_csv_sentences_come_back_as_they_were(tmp_path_factory, sentences):
 def test_parquet_has_its_schema_and_its_provenance(tmp_path):
     frame = TOKENIZED.copy()
     frame.attrs = {"name": "cola", "files": {"in_domain_train.tsv": "f320"}}
-    artifacts.write_parquet(tmp_path / "train.parquet", frame)
-    back = artifacts.read_parquet(tmp_path / "train.parquet")
+    with artifacts.directory(tmp_path / "tokenized") as folder:
+        artifacts.write_parquet(folder / "train.parquet", frame)
+    back = artifacts.read_parquet(tmp_path / "tokenized/train.parquet")
     assert back.attrs == {"name": "cola", "files": {"in_domain_train.tsv": "f320"}}
     assert back["sentence"].to_list() == ['He said "go".', "naïve 日本"]
     assert [ids.tolist() for ids in back["input_ids"]] == [[101, 2002, 102], [101, 102]]
-    schema = pyarrow.parquet.read_schema(tmp_path / "train.parquet")
+    schema = pyarrow.parquet.read_schema(tmp_path / "tokenized/train.parquet")
     assert schema.names == ["sentence_source", "label", "sentence", "input_ids"]
     assert schema.types == [pa.string(), pa.int8(), pa.string(), pa.list_(pa.int32())]
 
@@ -92,9 +96,9 @@ rows = st.tuples(texts, st.integers(0, 1), texts, st.lists(st.integers(0, 2**31 
 @settings(max_examples=40)  # each writes a file
 @given(st.lists(rows, min_size=1))
 def test_parquet_rows_come_back_as_they_were(tmp_path_factory, rows):
-    path = tmp_path_factory.getbasetemp() / "round.parquet"
-    artifacts.write_parquet(path, pd.DataFrame(rows, columns=TOKENIZED.columns))
-    back = artifacts.read_parquet(path)
+    with artifacts.directory(tmp_path_factory.getbasetemp() / "round") as folder:
+        artifacts.write_parquet(folder / "train.parquet", pd.DataFrame(rows, columns=TOKENIZED.columns))
+    back = artifacts.read_parquet(folder.with_name("round") / "train.parquet")
     assert [(*row[:3], row[3].tolist()) for row in back.itertuples(index=False)] == rows
 
 
@@ -146,12 +150,12 @@ def test_a_killed_write_leaves_the_old_content_and_the_next_one_tidies_up(tmp_pa
 
 
 def test_a_missing_file_is_named_with_what_makes_it(tmp_path):
-    reads = (artifacts.read_json, artifacts.read_parquet)
+    reads = (artifacts.read_json, artifacts.read_csv, artifacts.read_parquet)
     for read in reads:
         with pytest.raises(UserError) as error:
             read(tmp_path / "file")
         assert str(error.value) == f"{tmp_path / 'file'} is missing: `dvc repro` makes it"
-    assert len(reads) == 2
+    assert len(reads) == 3
 
 
 def test_a_folder_takes_the_place_of_the_old_one_whole(tmp_path):
@@ -161,8 +165,8 @@ def test_a_folder_takes_the_place_of_the_old_one_whole(tmp_path):
         assert not path.exists(), "nothing is there before all is"
     with artifacts.directory(path) as folder:
         (folder / "two").write_text("2")
-        assert listing(path) == ["one"]
-    assert listing(path) == ["two"]
+        assert listing(path) == ["SHA256SUMS", "one"]
+    assert listing(path) == ["SHA256SUMS", "two"]
     assert listing(path.parent) == ["raw"]
 
 
@@ -195,7 +199,7 @@ def test_what_a_killed_run_left_of_a_folder_is_not_taken_over(tmp_path):
     with artifacts.directory(tmp_path / "raw") as folder:
         (folder / "whole").write_text("x")
     assert listing(tmp_path) == ["raw"]
-    assert listing(tmp_path / "raw") == ["whole"]
+    assert listing(tmp_path / "raw") == ["SHA256SUMS", "whole"]
 
 
 def test_sha256_of_known_bytes(tmp_path):
@@ -203,3 +207,91 @@ def test_sha256_of_known_bytes(tmp_path):
     assert artifacts.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     (tmp_path / "empty").write_bytes(b"")
     assert artifacts.sha256(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def folder_of_two(path):
+    with artifacts.directory(path) as folder:
+        (folder / "abc").write_bytes(b"abc")
+        artifacts.write_parquet(folder / "train.parquet", TOKENIZED)
+    return path
+
+
+def test_the_sums_of_a_folder_are_those_of_sha256sum(tmp_path):
+    folder = folder_of_two(tmp_path / "raw")
+    assert (
+        (folder / "SHA256SUMS")
+        .read_text()
+        .startswith("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  abc\n")
+    )
+    checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True, check=True)
+    assert checked.stdout == "abc: OK\ntrain.parquet: OK\n"
+    assert artifacts.unchanged(folder) == folder
+    assert artifacts.unchanged(folder / "abc") == folder / "abc"
+
+
+def test_any_changed_byte_of_a_table_is_noticed(tmp_path):
+    path = folder_of_two(tmp_path / "tokenized") / "train.parquet"
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(UserError, match=r"train\.parquet is not as it was written; `dvc repro` puts it right"):
+            artifacts.read_parquet(path)
+    assert len(content) > 1000
+    path.write_bytes(content)
+    assert artifacts.read_parquet(path)["sentence"].equals(TOKENIZED["sentence"])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda folder: (folder / "abc").unlink(), "abc"),
+        (lambda folder: (folder / "another").touch(), "another"),
+        (lambda folder: (folder / "abc").write_bytes(b"abd"), "abc"),
+        (lambda folder: (folder / "SHA256SUMS").write_bytes(b""), "abc"),
+    ],
+    ids=["a file is gone", "a file came", "a byte", "no sums"],
+)
+def test_any_change_in_a_folder_is_noticed(tmp_path, change, named):
+    folder = folder_of_two(tmp_path / "raw")
+    change(folder)
+    with pytest.raises(UserError, match=f"raw/{named} is not as it was written"):
+        artifacts.unchanged(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
+def test_what_is_no_json_is_named(tmp_path, content):
+    (tmp_path / "test.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"test\.json is no JSON .*: remove it, and `dvc repro` makes it anew"):
+        artifacts.read_json(tmp_path / "test.json")
+
+
+def save_weights(path):
+    with artifacts.replacing(path) as partial:
+        save_file({"weights": np.zeros(100)}, partial)
+
+
+@pytest.mark.parametrize("write", [*WRITES.values(), save_weights], ids=[*WRITES, "file.safetensors"])
+def test_a_disk_that_takes_no_more_is_named_in_one_line_and_the_old_file_kept(tmp_path, write):
+    path = tmp_path / "file"
+    path.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # bytes; Python has the signal ignored
+    try:
+        with pytest.raises(UserError) as error:
+            write(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(error.value) == f"{path} cannot be written: File too large; mend that and run `dvc repro`"
+    assert listing(tmp_path) == ["file"]
+    assert path.read_text() == "old"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "data").touch()  # a file is where the folder should be
+    with (
+        pytest.raises(UserError, match=r"data/raw cannot be written: Not a directory"),
+        artifacts.directory(tmp_path / "data" / "raw"),
+    ):
+        pass
+    with pytest.raises(UserError, match=r"data/test.json cannot be written: "):
+        artifacts.write_json(tmp_path / "data" / "test.json", {})

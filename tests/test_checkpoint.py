@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cola import checkpoint
+from cola.errors import UserError
 
 
 def optimizer(seed):
@@ -43,7 +44,7 @@ def test_a_checkpoint_is_replaced_whole(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match=r"kept\.safetensors cannot be written: No space left on device"):
         checkpoint.keep(path, optimizer(2), "second")
     assert checkpoint.record(path) == "first"
     assert [each.name for each in tmp_path.iterdir()] == ["kept.safetensors"]

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import tiny
@@ -114,3 +116,47 @@ def test_predictions_come_in_the_order_of_the_sentences(encoder):
     for padded in (True, False):
         alone = [classifier.predict(model, [ids], torch.float32, padded=padded)[0] for ids in input_ids]
         np.testing.assert_allclose(together, np.array(alone), rtol=1e-4, atol=1e-6)
+
+
+def with_weights(change):
+    def damage(folder):
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return damage
+
+
+def with_config(**changes):
+    def damage(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+
+    return damage
+
+
+def as_pickle(folder):
+    torch.save(load_file(folder / "model.safetensors"), folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (with_weights(lambda all_: all_["pooler.dense.bias"].fill_(torch.nan)), "pooler.dense.bias is not finite"),
+        (with_weights(lambda all_: all_["pooler.dense.bias"].fill_(torch.inf)), "pooler.dense.bias is not finite"),
+        (as_pickle, "no model that can be loaded"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "no model that can be loaded"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no model that can be loaded"),
+        (lambda folder: (folder / "config.json").write_text("{"), "no model that can be loaded"),
+        (
+            with_config(model_type="own", auto_map={"AutoModelForSequenceClassification": "own.Model"}),
+            "no model that can be loaded",
+        ),
+    ],
+)
+def test_what_is_no_sound_model_is_refused_in_one_line(encoder, damage, fault):
+    (encoder / "own.py").write_text("raise SystemExit('code that came with a model was run')")
+    damage(encoder)
+    with pytest.raises(UserError, match=fault) as refused:
+        classifier.load(encoder, CPU)
+    assert "\n" not in str(refused.value)

@@ -1,6 +1,8 @@
+import re
+
 import pandas as pd
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cola import corpus
@@ -159,3 +161,53 @@ def test_the_real_corpus_is_the_tutorials(raw):
     test = corpus.read(raw / corpus.TEST_FILE)
     assert (len(test), test["label"].sum()) == (516, 354)
     assert len(corpus.read(raw / "in_domain_dev.tsv")) == 527
+
+
+ROWS = [b"gj04\t1\t\tOur friends won't buy this.", b"cj99\t0\t*\tThe more does Bill smoke.", b"ad03\t1\t\tCaf\xc3\xa9."]
+SPOILS = {
+    "cut short": lambda text, at, _: text[:at],
+    "a byte changed": lambda text, at, byte: text[:at] + bytes([byte]) + text[at + 1 :],
+    "bytes inserted": lambda text, at, byte: text[:at] + bytes([byte]) * (byte % 4 + 1) + text[at:],
+    "a tab more": lambda text, at, _: text[:at] + b"\t" + text[at:],
+    "a tab less": lambda text, at, _: text[:at] + text[at:].replace(b"\t", b"", 1),
+    "another line end": lambda text, at, _: text[:at] + text[at:].replace(b"\n", b"\r\n"),
+    "NUL": lambda text, at, _: text[:at] + b"\0" + text[at:],
+    "a byte order mark": lambda text, *_: b"\xef\xbb\xbf" + text,
+    "columns in another order": lambda text, *_: b"\n".join(
+        b"\t".join(reversed(row.split(b"\t"))) for row in text.split(b"\n")
+    ),
+    "rows twice": lambda text, *_: text * 2,
+    "another label": lambda text, at, byte: text[:at] + text[at:].replace(b"\t1\t", b"\t%d\t" % byte, 1),
+    "one class alone": lambda text, *_: text.replace(b"\t0\t", b"\t1\t"),
+    "a long line": lambda text, at, byte: text[:at] + bytes([byte % 128]) * 10_000 + text[at:],
+    "nothing": lambda *_: b"",
+}
+spoils = st.tuples(st.sampled_from(sorted(SPOILS)), st.integers(0, 400), st.integers(0, 255))
+
+
+@settings(max_examples=2500)
+@given(st.lists(st.sampled_from(ROWS), min_size=1, max_size=8), st.lists(spoils, min_size=1, max_size=3))
+def test_a_spoiled_file_is_read_as_it_stands_or_refused_in_one_line(rows, chosen):
+    content = b"\n".join(rows) + b"\n"
+    for name, place, byte in chosen:
+        content = SPOILS[name](content, place % (len(content) + 1), byte)
+    refused = None
+    try:
+        table = corpus.parse(content, "train.tsv")
+    except UserError as error:
+        refused = str(error)
+    if refused:
+        line = re.fullmatch(r"train\.tsv(?:, line (\d+): [^\n]+|: no sentences)", refused)
+        assert line, refused
+        assert line[1] is None or 1 <= int(line[1]) <= content.count(b"\n") + 1
+        return
+    lines = content.removeprefix(b"\xef\xbb\xbf").decode().removesuffix("\n").split("\n")
+    assert [(row[0], str(row[1]), row[2]) for row in table.itertuples(index=False)] == [
+        (source, label, sentence.strip()) for source, label, _, sentence in (line.split("\t") for line in lines)
+    ]
+
+
+def test_a_line_of_ten_megabytes_is_read():
+    sentence = "so " * 3_500_000
+    table = corpus.parse(f"gj04\t1\t\t{sentence}\n".encode(), "train.tsv")
+    assert table["sentence"][0] == sentence.strip()

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import socket
 import stat
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -357,6 +359,53 @@ def test_other_members_are_left_in_the_zip(tmp_path: Path, monkeypatch: pytest.M
     with serving(monkeypatch, content=archive(members | {"../evil.tsv": b"x", "cola_public/raw/evil.tsv": b"x"})):
         fetch(tmp_path / "raw")
     assert not list(tmp_path.rglob("evil*"))
+
+
+FAULTS: dict[str, Callable[[random.Random], Answer]] = {
+    "a cut": lambda chance: Answer(cut_after=chance.randrange(len(GOOD))),
+    "a cut, no length": lambda chance: Answer(cut_after=chance.randrange(len(GOOD)), length=False),
+    "a cut in chunks": lambda chance: Answer(cut_after=chance.randrange(len(GOOD)), chunked=True),
+    "other bytes": lambda chance: Answer(body=chance.randbytes(len(GOOD))),
+    "other bytes, fewer": lambda chance: Answer(body=chance.randbytes(chance.randrange(len(GOOD)))),
+    "other bytes in chunks": lambda chance: Answer(body=chance.randbytes(len(GOOD)), chunked=True),
+    "a page": lambda _: Answer(body=b"<html><title>Please log in</title></html>"),
+    "bytes after the end": lambda chance: Answer(extra=chance.randbytes(20), length=chance.random() < 0.5),
+    "no ranges": lambda _: Answer(ranges=False),
+    "another range": lambda chance: Answer(shift=chance.randrange(-50, 50)),
+    "an error": lambda chance: Answer(status=chance.choice([400, 403, 404, 416, 429, 500, 502, 503])),
+    "silence": lambda _: Answer(seconds=0.2),
+    "a redirect": lambda _: Answer(location="/" + ZIP),
+    "a redirect to nothing": lambda _: Answer(location="/elsewhere"),
+}
+
+
+def test_whatever_a_server_does_no_wrong_byte_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 downloads, each with one to five faults in a row, every third over what a killed run left."""
+    monkeypatch.setattr(download, "READ_SECONDS", 0.1)
+    chance, ended, tried = random.Random(0), Counter[str](), Counter[str]()
+    with serving(monkeypatch) as server:
+        for case in range(300):
+            place = tmp_path / str(case)
+            (place / "raw").mkdir(parents=True)
+            monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+            if case % 3 == 0:
+                left = chance.choice([GOOD, chance.randbytes(len(GOOD))])[: chance.randrange(len(GOOD) + 1)]
+                partial(place, left)
+            names = chance.choices(sorted(FAULTS), k=chance.randint(1, 5))
+            tried.update(names)
+            server.script[:] = [FAULTS[name](chance) for name in names]
+            said = None
+            try:
+                download.corpus("cola", place / "raw")
+            except UserError as error:
+                said = str(error)
+            there = {path.name: path.read_bytes() for path in (place / "raw").iterdir()}
+            assert there == ({} if said else MEMBERS)
+            assert "\n" not in (said or "")
+            ended["refused" if said else "right"] += 1
+            assert {path.name for path in place.iterdir()} == {"raw", "cache"}
+    assert min(ended["refused"], ended["right"]) > 50, ended
+    assert tried.keys() == FAULTS.keys()
 
 
 # The mirror

@@ -1,10 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cola import corpus, encoding
+from cola.errors import UserError
 
 # [CLS] our friends won ' t buy this analysis , let alone the next one we propose . [SEP]
 SENTENCE = "Our friends won't buy this analysis, let alone the next one we propose."
@@ -155,3 +157,17 @@ def test_a_packed_sentence_is_whole_and_sees_itself_alone(input_ids):
         assert seen[own].sum() == seen[:, own].sum() == len(ids) ** 2
     assert (batch.input_ids != 0).sum() == sum(map(len, input_ids)), "the rest is padding"
     assert batch.attention_mask.any(dim=-1).all(), "a row that sees nothing would be NaN"
+
+
+def test_more_tokens_than_the_encoder_takes_are_refused(tmp_path):
+    tokenizer = encoding.load_tokenizer(tiny.encoder(tmp_path))
+    tables = {name: tiny.sentences(2) for name in ("train", "validation", "test")}
+    encoding.tokenize(tables, tokenizer, 64)
+    with pytest.raises(UserError, match=r"^tokenize.max_length is 65, and this encoder takes at most 64$"):
+        encoding.tokenize(tables, tokenizer, 65)
+
+
+def test_a_folder_without_a_tokenizer_is_named(tmp_path):
+    with pytest.raises(UserError, match="has no tokenizer that can be loaded") as refused:
+        encoding.load_tokenizer(tmp_path)
+    assert "\n" not in str(refused.value)

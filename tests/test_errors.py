@@ -62,3 +62,19 @@ def test_a_stage_ends_with_the_process_that_runs_it():
             return
         time.sleep(0.05)
     pytest.fail("the stage goes on")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "import torch; torch.empty(10**15)",
+        "bytearray(10**18)",
+        "raise RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB.')",
+    ],
+)
+def test_too_little_memory_is_one_line_that_says_which_settings_help(fault):
+    code = f"from cola.errors import run\ndef main():\n    {fault}\nrun(main)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: memory is too small: lower train.batch_size or tokenize.max_length")
+    assert answer.stderr.count("\n") == 1

@@ -1,6 +1,5 @@
 """`python -m cola.predict` as a user runs it."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from cola import classifier, encoding
+from cola import artifacts, classifier, encoding
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,10 +31,10 @@ def train(project):
     encoder = project / "encoder"
     encoder.mkdir()
     tiny.encoder(encoder)
-    folder = project / "models" / "finetuned"
-    classifier.save(classifier.load(encoder, torch.device("cpu")), folder)
-    encoding.load_tokenizer(encoder).save_pretrained(folder)
-    (folder / "source.json").write_text(json.dumps({"corpus": {"name": "toy"}, "encoder": {"name": "tiny/bert"}}))
+    with artifacts.directory(project / "models" / "finetuned") as folder:
+        classifier.save(classifier.load(encoder, torch.device("cpu")), folder)
+        encoding.load_tokenizer(encoder).save_pretrained(folder)
+        artifacts.write_json(folder / "source.json", {"corpus": {"name": "toy"}, "encoder": {"name": "tiny/bert"}})
 
 
 def test_a_sentence_is_judged_and_the_model_named(project):
@@ -50,6 +49,18 @@ def test_a_sentence_is_judged_and_the_model_named(project):
 def test_a_text_longer_than_the_model_reads_is_cut(project):
     train(project)
     assert predict(project, "word1 " * 1000).returncode == 0
+
+
+def test_a_model_of_which_a_byte_has_changed_is_not_used(project):
+    train(project)
+    weights = project / "models/finetuned/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    answer = predict(project, "word1")
+    assert (answer.returncode, answer.stdout) == (1, "")
+    changed = "models/finetuned/model.safetensors is not as it was written; `dvc repro` puts it right"
+    assert answer.stderr == f"error: {changed}\n"
 
 
 @pytest.mark.parametrize(

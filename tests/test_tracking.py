@@ -1,5 +1,6 @@
 """Records in a real MLflow on SQLite, and what happens where there is none."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -8,18 +9,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from loopback import Answer, file_server
-from matplotlib.figure import Figure
 from mlflow.tracking import MlflowClient
 
-from cola import tracking
+from cola import artifacts, paths, tracking
 
+ROOT = Path(__file__).parents[1]
 SOURCE = {
     "corpus": {"name": "cola"},
     "encoder": {"name": "tiny/bert", "revision": "a" * 40, "files": {"model.safetensors": "b" * 64}},
 }
-STEPS = pd.DataFrame({"step": [1, 2], "loss": [0.7, 0.6], "learning_rate": [1e-4, 5e-5], "gradient_norm": [2.0, 1.0]})
-HISTORY = pd.DataFrame({"epoch": [1], "training_loss": [0.65], "validation_mcc": [0.25]})
-TIMINGS = {"training_seconds": 3.0, "validation_seconds": 1.0}
+STEPS = pd.DataFrame({"step": [1, 2], "loss": [0.1 + 0.2, 0.6], "learning_rate": [1e-4, 5e-5]})
+HISTORY = pd.DataFrame({"epoch": [1], "training_loss": [0.65], "validation_loss": [0.7], "validation_mcc": [0.25]})
+TIMINGS = {"training_seconds": 3.0, "validation_seconds": 1.0, "device": "cpu, 2 threads", "precision": "float32"}
+PREDICTIONS = pd.DataFrame({"label": ["acceptable"], "predicted": ["unacceptable"]})
 
 
 @pytest.fixture
@@ -34,24 +36,20 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "project"
 
 
-def record_training(digest="c" * 64, steps=STEPS):
-    Path("test.json").write_text("{}")
-    tracking.record_training(
-        model_sha256=digest,
-        params={"train.epochs": 1, "seed": 42},
-        tags=tracking.tags(SOURCE) | {"device": "cpu"},
-        steps=steps,
-        history=HISTORY,
-        timings=TIMINGS,
-        files=[Path("test.json")],
-        pictures={"learning_curve.png": Figure()},
-    )
-
-
-def record_results(digest="c" * 64, mcc=0.5):
-    tracking.record_results(
-        model_sha256=digest, tags=tracking.tags(SOURCE), metrics={"test_mcc": mcc}, files=[], pictures={}
-    )
+def results(weights=b"one", steps=STEPS, mcc=0.5):
+    """What the stages left of a training, in the working directory."""
+    shutil.copy(ROOT / "params.yaml", ".")
+    artifacts.write_json(paths.FINETUNED / "source.json", SOURCE)
+    (paths.FINETUNED / "model.safetensors").write_bytes(weights)
+    artifacts.write_json(paths.CORPUS_METRICS, {})
+    artifacts.write_json(paths.TRAIN_METRICS, {})
+    artifacts.write_csv(paths.HISTORY, HISTORY)
+    artifacts.write_csv(paths.STEPS, steps)
+    artifacts.write_json(paths.TIMINGS, TIMINGS)
+    artifacts.write_json(paths.TEST_METRICS, {"mcc": mcc})
+    artifacts.write_csv(paths.MCC_PER_BATCH, pd.DataFrame({"batch": [0], "mcc": [mcc]}))
+    artifacts.write_csv(paths.PREDICTIONS, PREDICTIONS)
+    artifacts.write_json(paths.SAMPLES, [])
 
 
 def runs(root):
@@ -60,14 +58,19 @@ def runs(root):
     return client, client.search_runs([experiment.experiment_id])
 
 
+def files(client, run):
+    return {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+
+
 def test_a_training_is_one_run_at_the_main_projects_root(root, monkeypatch):
     monkeypatch.setenv("DVC_EXP_NAME", "demo")
-    record_training()
+    results(b"abc")
+    tracking.record(tracking.training)
     client, (run,) = runs(root)
     assert run.info.run_name == "demo"
     assert run.info.status == "FINISHED"
     assert run.info.end_time - run.info.start_time == 4000  # ms: TIMINGS
-    assert run.data.params == {"train.epochs": "1", "seed": "42"}
+    assert (run.data.params["train.epochs"], run.data.params["seed"]) == ("4", "42")
     tags = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
     assert tags.pop("DVC_EXP_NAME") == "demo"
     assert tags == {
@@ -75,33 +78,42 @@ def test_a_training_is_one_run_at_the_main_projects_root(root, monkeypatch):
         "encoder": "tiny/bert",
         "encoder.revision": "a" * 40,
         "encoder.sha256": "b" * 64,
-        "device": "cpu",
-        "model.sha256": "c" * 64,
+        "device": "cpu, 2 threads",
+        "precision": "float32",
+        "model.sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",  # FIPS 180-2: of "abc"
     }
     history = client.get_metric_history(run.info.run_id, "loss")
-    assert [(point.step, point.value) for point in history] == [(1, 0.7), (2, 0.6)]
+    assert [(point.step, point.value) for point in history] == [(1, 0.1 + 0.2), (2, 0.6)]
     assert run.data.metrics["validation_mcc"] == 0.25
     assert run.data.metrics["training_seconds"] == 3.0
-    artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-    assert artifacts == {"learning_curve.png", "test.json"}
+    assert files(client, run) == {
+        "corpus.json", "train.json", "history.csv", "steps.csv", "timings.json", "learning_curve.png"
+    }  # fmt: skip
     assert (root / "mlruns").is_dir()
-    assert sorted(path.name for path in Path().iterdir()) == ["test.json"], "the copy has got files of MLflow's"
+    assert not Path("mlruns").exists(), "the copy has got files of MLflow's"
 
 
 def test_results_find_the_newest_run_of_their_model(root):
-    for _ in range(2):
-        record_training()
-    record_training(digest="d" * 64)
-    record_results()
-    _, found = runs(root)
+    results(b"one")
+    tracking.record(tracking.training)
+    tracking.record(tracking.training)
+    results(b"two")
+    tracking.record(tracking.training)
+    results(b"one")
+    tracking.record(tracking.evaluation)
+    tracking.record(tracking.samples)
+    client, found = runs(root)
     by_start = sorted(found, key=lambda run: run.info.start_time)
     assert ["test_mcc" in run.data.metrics for run in by_start] == [False, True, False]
-    assert len(found) == 3
+    assert ["samples.json" in files(client, run) for run in by_start] == [False, True, False]
+    assert {"test.json", "predictions.csv", "mcc_per_batch.png", "confusion_matrix.png"} <= files(client, by_start[1])
 
 
 def test_results_of_a_model_without_a_run_make_one(root):
-    record_results(mcc=0.25)
-    record_results(mcc=0.5)
+    results(mcc=0.25)
+    tracking.record(tracking.evaluation)
+    results(mcc=0.5)
+    tracking.record(tracking.evaluation)
     _, (run,) = runs(root)
     assert run.data.metrics == {"test_mcc": 0.5}
     assert run.data.tags["encoder"] == "tiny/bert"
@@ -110,34 +122,88 @@ def test_results_of_a_model_without_a_run_make_one(root):
 
 def test_many_steps_are_all_recorded(root):
     count = 1_234
-    record_training(steps=pd.DataFrame({"step": range(1, count + 1), "loss": 0.5}))
+    results(steps=pd.DataFrame({"step": range(1, count + 1), "loss": 0.5}))
+    tracking.record(tracking.training)
     client, (run,) = runs(root)
     assert len(client.get_metric_history(run.info.run_id, "loss")) == count
 
 
 def test_two_first_uses_at_once_share_one_database(root):
-    code = "import test_tracking; test_tracking.record_results('e' * 64); test_tracking.record_results('f' * 64)"
-    both = [subprocess.Popen([sys.executable, "-c", code], env=environment(root)) for _ in range(2)]
+    code = (
+        "import sys, test_tracking\nfrom cola import tracking\n"
+        "test_tracking.results(sys.argv[1].encode())\ntracking.record(tracking.samples)"
+    )
+    here = Path(__file__).parent
+    settings = {"PYTHONPATH": f"{here}:{here.parent}", "DVC_ROOT": str(root), "PATH": "/usr/bin:/bin"}
+    both = []
+    for name in ("one", "two"):
+        folder = root.parent / name
+        folder.mkdir()
+        both.append(
+            subprocess.Popen([sys.executable, "-c", code, name], cwd=folder, env=settings | {"HOME": str(folder)})
+        )
     assert [process.wait(60) for process in both] == [0, 0]
     _, found = runs(root)
-    # Each looks for the other's run, and may come too early to see it.
-    assert {run.data.tags["model.sha256"] for run in found} == {"e" * 64, "f" * 64}
+    assert len({run.data.tags["model.sha256"] for run in found}) == 2
 
 
-def environment(root):
-    here = Path(__file__).parent
-    return {"PYTHONPATH": f"{here}:{here.parent}", "DVC_ROOT": str(root), "PATH": "/usr/bin:/bin", "HOME": str(root)}
-
-
-@pytest.mark.parametrize("server", ["closed", "broken"])
+@pytest.mark.parametrize("server", ["closed", "broken", "hanging"])
 def test_a_server_that_cannot_record_costs_seconds_and_a_warning(root, monkeypatch, capfd, server):
-    with file_server({}, script=[Answer(status=500)] * 50) as broken:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9" if server == "closed" else broken.url)
+    answer = Answer(seconds=30) if server == "hanging" else Answer(status=500)
+    results()
+    with file_server({}, script=[answer] * 50) as bad:
+        place = "127.0.0.1:9" if server == "closed" else bad.url.removeprefix("http://")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:a-secret@{place}")
         started = time.monotonic()
-        record_training()
+        tracking.record(tracking.training)
         seconds = time.monotonic() - started
     warning = capfd.readouterr().err.strip().splitlines()
     assert len(warning) == 1
     assert warning[0].startswith("warning: not recorded in MLflow: ")
-    assert seconds < 15
+    assert warning[0].endswith("; `make track` records it later")
+    assert "a-secret" not in warning[0]
+    assert seconds < 7
     assert not (root / "mlflow.db").exists()
+
+
+@pytest.fixture
+def tracked(root, monkeypatch, capfd):
+    """`python -m cola.tracking` where the results are those of params.yaml; what it prints."""
+
+    def up_to_date(*_, **__):
+        return subprocess.CompletedProcess([], 0, stdout="{}")
+
+    def main():
+        with monkeypatch.context() as patch:
+            patch.setattr(tracking.subprocess, "run", up_to_date)
+            tracking.main()
+        return capfd.readouterr().out.splitlines()
+
+    return main
+
+
+def test_what_was_missed_is_recorded_later_and_only_once(root, tracked):
+    results()
+    assert tracked() == [f"recorded in MLflow: the {stage}" for stage in ("training", "evaluation", "samples")]
+    assert tracked() == []
+    client, (run,) = runs(root)
+    assert (run.info.status, run.data.metrics["loss"], run.data.metrics["test_mcc"]) == ("FINISHED", 0.6, 0.5)
+    assert {"learning_curve.png", "confusion_matrix.png", "samples.json"} <= files(client, run)
+
+
+@pytest.mark.parametrize("call", ["log_batch", "set_terminated", "log_artifact", "log_figure"])
+def test_a_record_that_was_cut_is_made_whole_later(root, monkeypatch, tracked, capfd, call):
+    results()
+
+    def gone(*_, **__):
+        raise ConnectionError("the server is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, call, gone)
+        tracking.record(tracking.training)
+    assert "the server is gone" in capfd.readouterr().err
+    assert len(tracked()) == 3
+    client, (run,) = runs(root)
+    assert run.info.status == "FINISHED"
+    assert len(client.get_metric_history(run.info.run_id, "loss")) == 2
+    assert {"learning_curve.png", "confusion_matrix.png", "samples.json"} <= files(client, run)

@@ -1,0 +1,35 @@
+"""Does the pipeline give the same bytes twice? `make verify` brings it up to date, runs it again, and compares.
+
+Every stage after fetch runs again, whatever DVC remembers. metrics/timings.json alone may differ.
+"""
+
+from pathlib import Path
+
+from benchmarks import overhead
+from cola import artifacts, paths
+from cola.errors import UserError, run
+
+FOLDERS = [paths.TOKENIZED, paths.FINETUNED, paths.TEST_METRICS.parent]
+
+
+def main() -> None:
+    overhead.repro()
+    first = digests()
+    overhead.repro("--force", "--downstream", "tokenize")
+    second = digests()
+    differing = [path for path in sorted(first.keys() | second.keys()) if first.get(path) != second.get(path)]
+    for path, digest in second.items():
+        print(f"{digest}  {path}{'  differs' * (path in differing)}")
+    if differing:
+        raise UserError(f"{len(differing)} of {len(second)} files are not the same twice, {differing[0]} for one")
+    print(f"{len(second)} files are the same twice, byte for byte")
+
+
+def digests() -> dict[Path, str]:
+    """The sha256 of each file that must repeat."""
+    files = sorted(path for folder in FOLDERS for path in folder.iterdir() if path.name != ".gitignore")
+    return {path: artifacts.sha256(path) for path in files if path != paths.TIMINGS}
+
+
+if __name__ == "__main__":
+    run(main)
