@@ -7,7 +7,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TEXT
 
-.PHONY: help .venv lock demo repro ui track predict test verify torture bench profile lint clean
+.PHONY: help .venv lock demo repro ui track predict test verify torture audit bench profile lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z.]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -60,6 +60,11 @@ verify: .venv .git ## run the pipeline twice, and compare every byte of what it 
 
 torture: .venv ## kill the pipeline at random moments, again and again, and compare its bytes (minutes)
 	python -m pytest -m slow -s
+
+audit: .venv ## look up the locked packages in PyPI's database of known vulnerabilities
+	@pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement requirements.lock 2> .venv/audit.log || \
+	  { grep '^Found' .venv/audit.log || echo "error: not checked: $$(tail -1 .venv/audit.log | sed 's/^ERROR:[^:]*://')"; exit 1; } >&2
+	@echo "none of the locked packages has a known vulnerability"
 
 bench: .venv ## how fast this is beside the tutorial's loop and transformers' Trainer, on this machine
 	python -m benchmarks.speed

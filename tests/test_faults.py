@@ -1,4 +1,4 @@
-"""What goes wrong while a stage runs: it ends in one line, leaves nothing half-written, and goes on once that is mended."""
+"""What goes wrong while a stage runs ends it in one line, leaves nothing half-written, and once mended it goes on."""
 
 import importlib
 import os

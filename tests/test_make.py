@@ -1,5 +1,6 @@
 """What make says where something that it needs is not there."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -52,14 +53,23 @@ def test_no_git_repository_is_one_line(folder, target):
     assert make(folder, target) == (2, [said])
 
 
+def test_without_a_database_of_vulnerabilities_nothing_is_called_safe():
+    nowhere = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    answer = subprocess.run(
+        ["make", "audit"], cwd=ROOT, env=os.environ | nowhere, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("error: not checked: ")
+    assert "Traceback" not in answer.stderr
+    assert "none" not in answer.stdout
+
+
 def test_a_python_that_is_too_old_is_one_line(folder):
     old = folder / "old"
     old.write_text("#!/bin/sh\n# A Python 3.8, of which the Makefile asks its version\n" + OLD)
     old.chmod(0o755)
     (folder / ".venv/ready").unlink()
-    answer = subprocess.run(
-        ["make", "repro", f"PYTHON={old}"], cwd=folder, capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run(["make", "repro", f"PYTHON={old}"], cwd=folder, capture_output=True, text=True, check=False)
     assert answer.returncode == 2
     assert answer.stderr.splitlines()[0] == "error: Python 3.11 or newer is needed; make PYTHON=..."
 
