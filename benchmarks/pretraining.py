@@ -7,6 +7,7 @@ Trains on the corpus in data/tokenized with the settings of params.yaml, once ea
 import torch
 
 from cola import artifacts, classifier, params, paths, runtime, scoring, training
+from cola.corpus import COLA_LABELS
 from cola.errors import run
 
 
@@ -19,7 +20,7 @@ def main() -> None:
     )
     for weights in ("pretrained", "random"):
         runtime.fix_seed(settings.seed)
-        model = classifier.load(paths.PRETRAINED, device)
+        model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
         if weights == "random":
             model = torch.nn.Module.to(type(model)(model.config), device)
         for epoch in training.fit(model, train, validation, settings.train, precision, settings.seed):

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks import table, tutorial
 from cola import artifacts, classifier, encoding, fast, params, paths, runtime, scoring, training
+from cola.corpus import COLA_LABELS
 from cola.errors import run
 
 SEEDS = range(10)
@@ -48,7 +49,7 @@ def train(way: str, seed: int) -> None:
     device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device) if way == "this" else torch.float32
     runtime.fix_seed(seed)
-    model = classifier.load(paths.PRETRAINED, device)
+    model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
     row: dict[str, float | str] = {"way": way, "seed": seed}
 
     def evaluate(name: str) -> tuple[float, float]:  # loss and MCC

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from benchmarks import tutorial
 from cola import artifacts, classifier, params, paths, runtime, training
+from cola.corpus import COLA_LABELS
 from cola.errors import run
 
 STEPS = 200
@@ -39,7 +40,7 @@ def main() -> None:
 
 def without_dropout(device: torch.device, seed: int) -> PreTrainedModel:
     runtime.fix_seed(seed)
-    model = classifier.load(paths.PRETRAINED, device)
+    model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

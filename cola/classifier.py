@@ -14,26 +14,24 @@ from transformers.utils import logging
 from cola import encoding, packed, runtime
 from cola.errors import UserError
 
-LABELS = ["unacceptable", "acceptable"]  # by label: 0, 1
 AT_ONCE = 128  # sentences that are predicted together
 
 
-def load(folder: Path, device: torch.device) -> PreTrainedModel:
+def load(folder: Path, device: torch.device, names: Sequence[str] | None = None) -> PreTrainedModel:
     """The model in `folder`, in float32, on `device`, in evaluation mode.
 
-    Where the folder holds a bare encoder, a head is drawn from PyTorch's random state: for BERT, dropout on the pooled
-    [CLS] and one linear layer, as in the tutorial. Pre-training heads in the file are left out. Raises UserError where
-    the folder holds no such model, where a weight is not a finite number, or where any of the encoder's is missing or
-    has another shape: transformers would only warn, and draw it at random.
+    With the `names` of the labels it is a bare encoder, whose head is drawn from PyTorch's random state: for BERT,
+    dropout on the pooled [CLS] and one linear layer, as in the tutorial. Pre-training heads in the file are left out.
+    Without, it is a classifier that was saved. Raises UserError where the folder holds no such model, where a weight is
+    not a finite number, or where one is missing or has another shape: transformers would only warn, and draw it at
+    random.
     """
     logging.set_verbosity_error()  # its table of missing and unused weights; what matters in it is checked below
     logging.disable_progress_bar()
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,
-            num_labels=len(LABELS),
-            id2label=dict(enumerate(LABELS)),
-            label2id={label: number for number, label in enumerate(LABELS)},
+            **_head(names),
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,
@@ -43,9 +41,9 @@ def load(folder: Path, device: torch.device) -> PreTrainedModel:
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{folder} has no model that can be loaded: {' '.join(str(error).split())}") from None
-    encoder = f"{model.base_model_prefix}."
-    missing = {name for name in report["missing_keys"] if name.startswith(encoder)}
-    misfits = sorted(missing | {name for name, *_ in report["mismatched_keys"]})
+    own = f"{model.base_model_prefix}." if names else ""  # the head of a bare encoder is not in its file
+    missing = {name for name in report["missing_keys"] if name.startswith(own)}
+    misfits = sorted(missing | {name for name, *_ in report["mismatched_keys"] if name.startswith(own)})
     if misfits:
         raise UserError(
             f"{folder}/model.safetensors does not fit its config.json: {misfits[0]} is missing or misshapen"
@@ -54,6 +52,20 @@ def load(folder: Path, device: torch.device) -> PreTrainedModel:
         if not weights.isfinite().all():
             raise UserError(f"{folder}/model.safetensors: {name} is not finite everywhere: take another encoder")
     return model.to(device).eval()
+
+
+def _head(names: Sequence[str] | None) -> dict[str, Any]:
+    """What config.json says of the classes."""
+    if names is None:
+        return {}
+    numbers = {name: number for number, name in enumerate(names)}
+    return {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": numbers}
+
+
+def labels(model: PreTrainedModel) -> list[str]:
+    """The names of the labels, by number."""
+    names: Any = model.config.id2label
+    return [names[number] for number in range(len(names))]
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
@@ -99,7 +111,7 @@ def predict(
     packing = packable(model) and not padded
     # Sentences of like length share a batch: less padding.
     order = np.argsort([len(ids) for ids in input_ids], kind="stable")
-    found = np.empty((len(input_ids), len(LABELS)), dtype=np.float32)
+    found = np.empty((len(input_ids), len(labels(model))), dtype=np.float32)
     with runtime.autocast(model.device, precision):
         for rows in encoding.batches(order, AT_ONCE):
             batch = collate(model, [input_ids[row] for row in rows], packing)

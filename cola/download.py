@@ -6,7 +6,6 @@ bytes than the expected ones is refused: that is no accident to pass over in sil
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -29,7 +28,8 @@ from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_downl
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from requests.exceptions import ChunkedEncodingError
 
-from cola import artifacts, minimal_pairs, progress, sources
+from cola import artifacts, folders, minimal_pairs, progress, sources
+from cola.corpus import COLA_LABELS
 from cola.errors import UserError
 from cola.sources import Archive, File, Source
 
@@ -39,9 +39,6 @@ TRIES = 4  # of one file at one place
 BACKOFF_SECONDS = 0.5  # before the second try; doubles with each
 CHUNK_BYTES = 1 << 16  # the most that a cut connection loses of what has come
 
-TOKENIZER_FILES = re.compile(
-    r"(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|(vocab|merges)\.txt|[^/\\]+\.model"
-)
 HUB = urlsplit(constants.ENDPOINT).hostname or constants.ENDPOINT
 # RuntimeError: of the Hub's storage, Xet. The last three: what an answer that is not the Hub's does to its library.
 HUB_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError, RuntimeError, ValueError, KeyError, TypeError)
@@ -60,29 +57,36 @@ class _AbsentError(_UnavailableError):
 
 
 def corpus(name: str, folder: Path) -> dict[str, Any]:
-    """Fill `folder`, which is empty, with the three TSVs of a corpus of sources.CORPORA. Returns their provenance.
+    """Fill `folder`, which is empty, with the files of a corpus of sources.CORPORA, or of the folder that `name` is.
 
-    Raises UserError, in one line, where they cannot be had or are not as expected.
+    Returns their provenance, with the names of the labels. Raises UserError, in one line, where the files cannot be had
+    or are not as expected.
     """
+    if name not in sources.CORPORA:
+        source, labels = folders.fetch_corpus(name, folder)
+        return _provenance(source, folder) | {"labels": labels}
     source = sources.CORPORA[name]
     if source.archive is None or source.archive.file is None:
         for file, rows in minimal_pairs.generate().items():
             (folder / file).write_text(minimal_pairs.tsv(rows), encoding="utf-8", newline="\n")
-        return _provenance(source, folder)
+        return _provenance(source, folder) | {"labels": COLA_LABELS}
     file = source.archive.place.rpartition("/")[2]
     with tempfile.TemporaryDirectory() as temporary:
         places: list[Place] = [partial(_from_mirror, ""), partial(_from_url, source.archive.place)]
         _gather(name, {file: source.archive.file}, Path(temporary), places, "", "run `make demo`")
         _extract(Path(temporary, file), source.archive.prefix, source.files, folder)
-    return _provenance(source, folder)
+    return _provenance(source, folder) | {"labels": COLA_LABELS}
 
 
 def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
     """Fill `folder`, which is empty, with config.json, model.safetensors and the tokenizer. Returns their provenance.
 
-    `revision` None is the pinned one; another commit is checked against the hashes that the Hub states.
+    `name` is a repository of the Hub, or a folder: /..., ./..., ../... or ~/... . `revision` None is the pinned one;
+    another commit is checked against the hashes that the Hub states.
     Raises UserError, in one line, where the files cannot be had or are not as expected.
     """
+    if name.startswith(("/", ".", "~")):
+        return _provenance(folders.fetch_encoder(name, folder), folder)
     source = sources.ENCODERS.get(name)
     if source is None or revision not in (None, source.revision):
         return _provenance(_unpinned(name, revision, folder), folder)
@@ -207,7 +211,7 @@ def _unpinned(name: str, revision: str | None, folder: Path) -> Source:
         if not {"config.json", "model.safetensors"} <= stated.keys():
             raise UserError(f"{name} at {revision} lacks config.json or model.safetensors; pickles are never loaded")
         # the weights come last: a config may be refused
-        for file in ["config.json", *sorted(filter(TOKENIZER_FILES.fullmatch, stated)), "model.safetensors"]:
+        for file in ["config.json", *sorted(filter(folders.TOKENIZER_FILES.fullmatch, stated)), "model.safetensors"]:
             path, lfs, size = _hub_file(name, str(revision), file), stated[file].lfs, stated[file].size or 0
             if lfs:
                 _copy(path, folder / file, File(lfs.sha256, lfs.size), str(path))
@@ -215,23 +219,11 @@ def _unpinned(name: str, revision: str | None, folder: Path) -> Source:
                 blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
                 _copy(path, folder / file, File(str(stated[file].blob_id), size), str(path), blob)
             if file.endswith("config.json"):
-                _refuse_remote_code(name, folder / file)
+                folders.refuse_remote_code(name, folder / file)
     except _UnavailableError as error:
         way_on = "Mend the connection to the Hub (HF_ENDPOINT), which alone can vouch for it, or run `make demo`"
         raise UserError(f"cannot fetch {name} at {revision}: {error}. {way_on}") from None
     return Source(name, revision, {}, license="see the model card", citation="see the model card")
-
-
-def _refuse_remote_code(name: str, config: Path) -> None:
-    """Raise UserError for a config that names Python code of its own to be run, or is no JSON object."""
-    try:
-        keys = dict(json.loads(config.read_bytes()))
-    except (ValueError, TypeError):
-        raise UserError(f"{name}: {config.name} is not a JSON object") from None
-    if "auto_map" in keys:
-        raise UserError(
-            f"{name}: {config.name} has auto_map, code of its own, which is never run: take another encoder"
-        )
 
 
 def _hub_file(name: str, revision: str, file: str) -> Path:

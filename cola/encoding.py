@@ -50,13 +50,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def tokenize(
-    tables: Mapping[str, pd.DataFrame], tokenizer: PreTrainedTokenizerBase, max_length: int
+    tables: Mapping[str, pd.DataFrame], tokenizer: PreTrainedTokenizerBase, max_length: int, classes: int
 ) -> tuple[dict[str, pd.DataFrame], dict[str, float | int]]:
     """Add the column input_ids to the tables train, validation and test, and say what the corpus is like.
 
     Lengths are in tokens, special tokens included, before the cut to `max_length`; longest_sentence and mean_length are
-    those of the training file (train and validation), as the tutorial has them. Raises UserError where `max_length` is
-    more than the encoder takes.
+    those of the training file (train and validation), as the tutorial has them. test_positives, of two classes alone,
+    are the test's sentences of class 1. Raises UserError where `max_length` is more than the encoder takes.
     """
     if max_length > tokenizer.model_max_length:
         raise UserError(
@@ -71,7 +71,7 @@ def tokenize(
         "training_sentences": len(lengths["train"]),
         "validation_sentences": len(lengths["validation"]),
         "test_sentences": len(lengths["test"]),
-        "test_positives": int(tables["test"]["label"].sum()),
+        **({"test_positives": int(tables["test"]["label"].sum())} if classes == 2 else {}),
         "longest_sentence": int(training_file.max()),
         "mean_length": float(training_file.mean()),
         "truncated_sentences": int(sum((each > max_length).sum() for each in lengths.values())),

@@ -21,8 +21,8 @@ class _Section(BaseModel):
 
 
 class Fetch(_Section):
-    corpus: Literal["cola", "minimal_pairs"]
-    encoder: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
+    corpus: Annotated[str, Field(pattern=r"^(\w[\w.-]*|[^\s].*/.*|[./~].*)$")]  # known by name, or a folder
+    encoder: Annotated[str, Field(pattern=r"^(\w[\w.-]*/\w[\w.-]*|(/|\./|\.\./|~/).*)$")]  # of the Hub, or a folder
     encoder_revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
 
 

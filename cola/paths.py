@@ -5,6 +5,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 
 # fetch
+CORPORA = Path("corpora")  # of the user's own; fetch runs again when something in it changes
 RAW = Path("data/raw")
 PRETRAINED = Path("models/pretrained")
 

@@ -22,7 +22,7 @@ def main() -> None:
     model = classifier.load(paths.FINETUNED, torch.device("cpu"))  # one sentence is not worth waking a GPU
     probabilities = scoring.probabilities(classifier.predict(model, input_ids, torch.float32))[0]
     best = probabilities.argmax()
-    print(f"{classifier.LABELS[best]} ({probabilities[best]:.2f})  {sentence}  [{report.title(source)}]")
+    print(f"{classifier.labels(model)[best]} ({probabilities[best]:.2f})  {sentence}  [{report.title(source)}]")
 
 
 if __name__ == "__main__":

@@ -14,15 +14,20 @@ def mcc(labels: np.ndarray, predicted: np.ndarray) -> float:
     return float(matthews_corrcoef(labels, predicted))
 
 
-def scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float | int]:
-    """Of all sentences at once: mcc, accuracy, f1 (of the acceptable), sentences, positives (acceptable sentences)."""
-    return {
+def scores(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, float | int]:
+    """Of all sentences at once: mcc, accuracy, macro_f1 (the mean of each class's) and sentences.
+
+    Where there are two classes, also f1 and positives, which are of class 1: the acceptable sentences, in CoLA.
+    """
+    found: dict[str, float | int] = {
         "mcc": mcc(labels, predicted),
         "accuracy": float(accuracy_score(labels, predicted)),
-        "f1": float(f1_score(labels, predicted, zero_division=0)),
+        "macro_f1": float(f1_score(labels, predicted, labels=range(classes), average="macro", zero_division=0)),
         "sentences": len(labels),
-        "positives": int(labels.sum()),
     }
+    if classes == 2:
+        found |= {"f1": float(f1_score(labels, predicted, zero_division=0)), "positives": int(labels.sum())}
+    return found
 
 
 def mcc_per_batch(labels: np.ndarray, predicted: np.ndarray, batch_size: int) -> pd.DataFrame:

@@ -14,8 +14,9 @@ def main() -> None:
 
     logits = classifier.predict(model, test["input_ids"].to_list(), precision)
 
-    predictions = scoring.predictions(test, logits, classifier.LABELS)
-    scores = scoring.scores(test["label"].to_numpy(), logits.argmax(axis=1))
+    names = classifier.labels(model)
+    predictions = scoring.predictions(test, logits, names)
+    scores = scoring.scores(test["label"].to_numpy(), logits.argmax(axis=1), len(names))
     per_batch = scoring.mcc_per_batch(test["label"].to_numpy(), logits.argmax(axis=1), settings.evaluate.batch_size)
     artifacts.write_json(paths.TEST_METRICS, scores)
     artifacts.write_csv(paths.MCC_PER_BATCH, per_batch)

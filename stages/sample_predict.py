@@ -17,7 +17,8 @@ def main() -> None:
 
     logits = classifier.predict(model, chosen["input_ids"].to_list(), precision)
 
-    samples = scoring.predictions(chosen, logits, classifier.LABELS).drop(columns="sentence_source").to_dict("records")
+    predictions = scoring.predictions(chosen, logits, classifier.labels(model))
+    samples = predictions.drop(columns="sentence_source").to_dict("records")
     artifacts.write_json(paths.SAMPLES, samples)
     report.print_samples(samples, source)
     tracking.record(tracking.samples)

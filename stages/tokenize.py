@@ -7,14 +7,14 @@ from cola.errors import run
 def main() -> None:
     settings = params.load(paths.PARAMS)
     source = artifacts.read_json(artifacts.unchanged(paths.RAW) / "source.json")
-    training_file = corpus.read(paths.RAW / corpus.TRAINING_FILE)
+    training_file, test = corpus.read_folder(paths.RAW, source["labels"])
     training, validation = corpus.split(training_file, settings.tokenize.validation_fraction, settings.seed)
-    test = corpus.read(paths.RAW / corpus.TEST_FILE)
 
     tables, metrics = encoding.tokenize(
         {"train": training, "validation": validation, "test": test},
         encoding.load_tokenizer(artifacts.unchanged(paths.PRETRAINED)),
         settings.tokenize.max_length,
+        len(source["labels"]),
     )
 
     with artifacts.directory(paths.TOKENIZED) as folder:

@@ -15,7 +15,7 @@ def main() -> None:
     device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device)
     runtime.fix_seed(settings.seed)
-    model = classifier.load(paths.PRETRAINED, device)
+    model = classifier.load(paths.PRETRAINED, device, train.attrs["labels"])
 
     machine = {"device": runtime.describe(device), "precision": str(precision).removeprefix("torch.")}
     files = [paths.TOKENIZED / "train.parquet", paths.TOKENIZED / "validation.parquet", *paths.PRETRAINED.iterdir()]

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertForMaskedLM, BertForSequenceClassification, pipeline
 
 from cola import classifier, encoding
+from cola.corpus import COLA_LABELS
 from cola.errors import UserError
 
 CPU = torch.device("cpu")
@@ -30,7 +31,7 @@ def encoder(tmp_path):
 def test_a_bare_encoder_gets_the_tutorials_head_and_keeps_its_weights(encoder):
     stored = load_file(encoder / "model.safetensors")
     torch.manual_seed(0)
-    model = classifier.load(encoder, CPU)
+    model = classifier.load(encoder, CPU, COLA_LABELS)
     assert isinstance(model, BertForSequenceClassification)
     assert model.classifier.weight.shape == (2, 16)
     assert model.config.id2label == {0: "unacceptable", 1: "acceptable"}
@@ -43,7 +44,7 @@ def test_the_head_is_drawn_from_the_seed(encoder):
     heads = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        heads.append(classifier.load(encoder, CPU).classifier.weight)
+        heads.append(classifier.load(encoder, CPU, COLA_LABELS).classifier.weight)
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
 
@@ -53,13 +54,13 @@ def test_a_checkpoint_with_old_names_and_pretraining_heads_loads_whole(encoder):
     whole = BertForMaskedLM(tiny.config())
     old = {
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor.clone()
-        for name, tensor in {**whole.state_dict(), **classifier.load(encoder, CPU).state_dict()}.items()
+        for name, tensor in {**whole.state_dict(), **classifier.load(encoder, CPU, COLA_LABELS).state_dict()}.items()
         if not name.startswith("classifier") and "decoder" not in name
     } | {"cls.seq_relationship.weight": torch.randn(2, 16), "cls.seq_relationship.bias": torch.randn(2)}
     layout = {name.replace("layer.11", "layer.1") for name in bert_base_shapes()}
     assert set(old) <= layout, "not the layout of bert-base-uncased's own file"
     save_file(old, encoder / "model.safetensors", metadata={"format": "pt"})
-    model = classifier.load(encoder, CPU)
+    model = classifier.load(encoder, CPU, COLA_LABELS)
     arrived = 0
     for name, weights in model.bert.named_parameters():
         stored = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
@@ -84,12 +85,12 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(encoder, damage):
     damage(tensors)
     save_file(tensors, encoder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"model\.safetensors does not fit its config\.json") as refused:
-        classifier.load(encoder, CPU)
+        classifier.load(encoder, CPU, COLA_LABELS)
     assert "\n" not in str(refused.value)
 
 
 def test_what_is_saved_answers_in_a_transformers_pipeline(encoder, tmp_path):
-    model = classifier.load(encoder, CPU)
+    model = classifier.load(encoder, CPU, COLA_LABELS)
     folder = saved(model, tmp_path / "finetuned")
     answer = pipeline("text-classification", str(folder))("word1 word30")
     assert answer[0]["label"] in ("acceptable", "unacceptable")
@@ -100,7 +101,7 @@ def test_what_is_saved_answers_in_a_transformers_pipeline(encoder, tmp_path):
 
 
 def test_packed_and_padded_sentences_have_the_same_logits(encoder):
-    model = classifier.load(encoder, CPU)
+    model = classifier.load(encoder, CPU, COLA_LABELS)
     input_ids = tiny.sentences(50)["input_ids"].to_list()
     with torch.inference_mode():
         padded = classifier.logits(model, classifier.collate(model, input_ids, packed=False))
@@ -110,7 +111,7 @@ def test_packed_and_padded_sentences_have_the_same_logits(encoder):
 
 
 def test_predictions_come_in_the_order_of_the_sentences(encoder):
-    model = classifier.load(encoder, CPU)
+    model = classifier.load(encoder, CPU, COLA_LABELS)
     input_ids = tiny.sentences(20)["input_ids"].to_list()
     together = classifier.predict(model, input_ids, torch.float32)
     for padded in (True, False):
@@ -158,5 +159,5 @@ def test_what_is_no_sound_model_is_refused_in_one_line(encoder, damage, fault):
     (encoder / "own.py").write_text("raise SystemExit('code that came with a model was run')")
     damage(encoder)
     with pytest.raises(UserError, match=fault) as refused:
-        classifier.load(encoder, CPU)
+        classifier.load(encoder, CPU, COLA_LABELS)
     assert "\n" not in str(refused.value)

@@ -211,3 +211,51 @@ def test_a_line_of_ten_megabytes_is_read():
     sentence = "so " * 3_500_000
     table = corpus.parse(f"gj04\t1\t\t{sentence}\n".encode(), "train.tsv")
     assert table["sentence"][0] == sentence.strip()
+
+
+TABLES_REFUSED = {
+    b"": "no sentences",
+    b"text,label\n": "no sentences",
+    b"sentence,label\nHello,1\n": "line 1: no column 'text' in the header (sentence, label)",
+    b"text,text,label\nHello,Bye,1\n": "line 1: no column 'text' in the header",
+    b"text;label\nHello;1\n": "line 1: no column 'text' in the header (text;label)",
+    b"text,label\nHello,1\nBye\n": "line 3: 1 columns, 2 expected (text, label)",
+    b"text,label\nHello, you,1\n": "line 2: 3 columns, 2 expected",
+    b"text,label\n ,1\n": "line 2: empty text",
+    b"text,label\nHello,\n": "line 2: empty label",
+    b"text,label\n\nHello,1\n\nBye,\n": "line 5: empty label",
+    b'text,label\n"Hello\nyou",1\nBye,\n': "line 4: empty label",
+    b'text,label\nHello,1\n"Bye,1\n': "line 3: unexpected end of data; a field with a quotation mark",
+    b'text,label\n"Hello" you,1\n': "line 2: ',' expected after '\"'; a field with a quotation mark",
+    b"text,label\nHe\0llo,1\n": "line 2: a NUL",
+    b"text,label\nHello,1\nBy\xff,1\n": "line 3: not UTF-8 (byte 0xff)",
+}
+
+
+@pytest.mark.parametrize(("content", "fault"), TABLES_REFUSED.items(), ids=range(len(TABLES_REFUSED)))
+def test_a_table_that_is_refused(content, fault):
+    with pytest.raises(UserError) as refused:
+        corpus.parse_table(content, "mine/train.csv")
+    assert str(refused.value).startswith(("mine/train.csv, " if "line" in fault else "mine/train.csv: ") + fault)
+    assert str(refused.value).isprintable()
+
+
+@given(
+    st.lists(st.tuples(texts.filter(str.strip), st.sampled_from(["yes", "no, never", '"perhaps"'])), min_size=1),
+    st.sampled_from([",", "\t"]),
+    st.sampled_from(["utf-8", "utf-8-sig"]),
+)
+def test_a_table_as_pandas_writes_it_is_read_as_it_was(rows, separator, encoding):
+    table = pd.DataFrame(rows, columns=["text", "label"])
+    content = table.to_csv(index=False, sep=separator, lineterminator="\n").encode(encoding)
+    found = corpus.parse_table(content, "train.tsv" if separator == "\t" else "train.csv")
+    assert found["sentence"].to_list() == [text.strip() for text, _ in rows]
+    assert found["label"].to_list() == [label for _, label in rows]
+
+
+def test_labels_are_in_the_order_of_numbers_or_of_the_alphabet(tmp_path):
+    def names(*labels):
+        return corpus.labels(pd.DataFrame({"label": labels}), tmp_path)
+
+    assert names("10", "9", "-1", "9") == ["-1", "9", "10"]
+    assert names("b", "a", "10", "9") == ["10", "9", "a", "b"]

@@ -120,6 +120,7 @@ def test_corpus_and_its_provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             "files": {name: hashlib.sha256(MEMBERS[name]).hexdigest() for name in sorted(MEMBERS)},
             "license": "a license",
             "citation": "a citation",
+            "labels": ["unacceptable", "acceptable"],
         }
     assert server.requests == [Request("GET", f"/{ZIP}", None)]
 

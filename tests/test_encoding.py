@@ -43,7 +43,7 @@ def test_what_is_said_of_a_small_corpus(tokenizer):
         "validation": pd.DataFrame({"label": [1], "sentence": ["They left."]}),
         "test": pd.DataFrame({"label": [1, 1, 0], "sentence": [SENTENCE + " " + SENTENCE, SENTENCE, "They left."]}),
     }
-    encoded, metrics = encoding.tokenize(tables, tokenizer, 19)
+    encoded, metrics = encoding.tokenize(tables, tokenizer, 19, 2)
     assert metrics == {
         "training_sentences": 2,
         "validation_sentences": 1,
@@ -63,7 +63,7 @@ def test_the_real_corpus_has_the_tutorials_lengths(tokenizer, raw):
     training_file = corpus.read(raw / corpus.TRAINING_FILE)
     training, validation = corpus.split(training_file, 0.1, 42)
     tables = {"train": training, "validation": validation, "test": corpus.read(raw / corpus.TEST_FILE)}
-    encoded, metrics = encoding.tokenize(tables, tokenizer, 64)
+    encoded, metrics = encoding.tokenize(tables, tokenizer, 64, 2)
     assert metrics == {
         "training_sentences": 7695,
         "validation_sentences": 856,
@@ -162,9 +162,9 @@ def test_a_packed_sentence_is_whole_and_sees_itself_alone(input_ids):
 def test_more_tokens_than_the_encoder_takes_are_refused(tmp_path):
     tokenizer = encoding.load_tokenizer(tiny.encoder(tmp_path))
     tables = {name: tiny.sentences(2) for name in ("train", "validation", "test")}
-    encoding.tokenize(tables, tokenizer, 64)
+    encoding.tokenize(tables, tokenizer, 64, 2)
     with pytest.raises(UserError, match=r"^tokenize.max_length is 65, and this encoder takes at most 64$"):
-        encoding.tokenize(tables, tokenizer, 65)
+        encoding.tokenize(tables, tokenizer, 65, 2)
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path):

@@ -10,6 +10,7 @@ import tiny
 import torch
 
 from cola import artifacts, classifier, encoding
+from cola.corpus import COLA_LABELS
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,7 +33,7 @@ def train(project):
     encoder.mkdir()
     tiny.encoder(encoder)
     with artifacts.directory(project / "models" / "finetuned") as folder:
-        classifier.save(classifier.load(encoder, torch.device("cpu")), folder)
+        classifier.save(classifier.load(encoder, torch.device("cpu"), COLA_LABELS), folder)
         encoding.load_tokenizer(encoder).save_pretrained(folder)
         artifacts.write_json(folder / "source.json", {"corpus": {"name": "toy"}, "encoder": {"name": "tiny/bert"}})
 

@@ -20,14 +20,28 @@ classes = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, 
 
 
 def test_scores_of_a_small_confusion_table():
-    assert scoring.scores(LABELS, PREDICTED) == {
+    assert scoring.scores(LABELS, PREDICTED, 2) == {
         "mcc": pytest.approx(MCC, abs=1e-12),
         "accuracy": 0.625,  # 5 of 8
+        "macro_f1": pytest.approx((2 / 3 + 4 / 7) / 2, abs=1e-12),  # of the unacceptable 2*2 / (2*2 + 2 + 1)
         "f1": pytest.approx(2 / 3, abs=1e-12),  # 2*3 / (2*3 + 1 + 2)
         "sentences": 8,
         "positives": 5,
     }
-    assert all(type(value) in (int, float) for value in scoring.scores(LABELS, PREDICTED).values()), "JSON takes these"
+    assert all(type(value) in (int, float) for value in scoring.scores(LABELS, PREDICTED, 2).values()), (
+        "JSON takes these"
+    )
+
+
+def test_scores_of_three_classes_of_which_one_does_not_occur():
+    found = scoring.scores(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]), 3)
+    # f1: 1, 2*1 / (2*1 + 0 + 1), 0. MCC as Gorodkin has it: (3*4 - 2*2 - 2*1) / sqrt((16 - 4 - 4) * (16 - 4 - 1 - 1))
+    assert found == {
+        "mcc": pytest.approx(6 / 80**0.5, abs=1e-12),
+        "accuracy": 0.75,
+        "macro_f1": pytest.approx((1 + 2 / 3 + 0) / 3, abs=1e-12),
+        "sentences": 4,
+    }
 
 
 def test_mcc_of_all_right_all_wrong_and_a_coin():
