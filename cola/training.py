@@ -71,6 +71,8 @@ def fit(
     input_ids = [training["input_ids"].to_list(), validation["input_ids"].to_list()]
     labels = [torch.tensor(table["label"].to_numpy(np.int64)) for table in (training, validation)]
     packed = recipe.fast and classifier.packable(model)
+    if recipe.fast and not packed:
+        print(f"{model.config.model_type} is trained the plain way, on padded sentences: train.fast is made for BERT")
     with (
         fast.prepared(model, input_ids, precision, recipe.weight_decay)
         if packed
