@@ -16,6 +16,7 @@ import pyarrow as pa
 from cola.errors import UserError
 
 SUMS = "SHA256SUMS"
+PARTS = ("train", "validation", "test")  # the tables of data/tokenized
 TOKENIZED_SCHEMA = pa.schema(
     [
         ("sentence_source", pa.string()),

@@ -24,6 +24,9 @@ TIMINGS = Path("metrics/timings.json")
 TEST_METRICS = Path("metrics/test.json")
 MCC_PER_BATCH = Path("metrics/mcc_per_batch.csv")
 PREDICTIONS = Path("metrics/predictions.csv")
+ANALYSIS = Path("metrics/analysis.json")
+PER_SOURCE = Path("metrics/per_source.csv")
+CALIBRATION = Path("metrics/calibration.csv")
 
 # sample_predict
 SAMPLES = Path("metrics/samples.json")

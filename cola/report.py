@@ -16,12 +16,14 @@ from rich.text import Text
 
 from cola import paths
 from cola.errors import UserError, run
-from cola.sources import ENCODERS
+from cola.sources import CORPORA, ENCODERS
 
 TUTORIAL_ENCODER = "google-bert/bert-base-uncased"
 # Test MCC of the tutorial, and of 26 public runs of its recipe.
 TUTORIAL_MCC = 0.498
 PUBLIC_RUNS = {"count": 26, "mean": 0.540, "lowest": 0.498, "highest": 0.571}
+
+MISTAKES = 5  # that are shown
 
 _BLUE, _ORANGE = "#2a6fbb", "#d9782d"
 
@@ -35,7 +37,7 @@ def comparable(source: Mapping[str, Any]) -> bool:
     """Whether a test MCC may be held against the tutorial's: its corpus, its encoder, at the pinned revision."""
     encoder = source["encoder"]
     return (
-        source["corpus"]["name"] == "cola"
+        (source["corpus"]["name"], source["corpus"]["revision"]) == ("cola", CORPORA["cola"].revision)
         and encoder["name"] == TUTORIAL_ENCODER
         and encoder["revision"] == ENCODERS[TUTORIAL_ENCODER].revision
     )
@@ -56,10 +58,14 @@ def print_training(history: pd.DataFrame, source: Mapping[str, Any]) -> None:
     _print(f"Training: {title(source)}", table)
 
 
-def print_test(scores: Mapping[str, Any], source: Mapping[str, Any]) -> None:
-    """The test MCC beside the tutorial's and the public runs'."""
+def print_test(scores: Mapping[str, Any], figures: Mapping[str, Any], source: Mapping[str, Any]) -> None:
+    """The test MCC with its interval, beside what needs no encoder, the tutorial's, and the public runs'."""
     console = Console(highlight=False)
     console.print(f"[bold]Test MCC: {scores['mcc']:.3f}[/]  ({title(source)}; {scores['sentences']} sentences)")
+    console.print(
+        f"  95% interval: {figures['mcc_low']:.3f} to {figures['mcc_high']:.3f}; "
+        f"without an encoder (words alone): {figures['bag_of_words_mcc']:.3f}"
+    )
     console.print(
         f"  the tutorial: {TUTORIAL_MCC}; {PUBLIC_RUNS['count']} public runs of its recipe: mean "
         f"{PUBLIC_RUNS['mean']:.3f}, {PUBLIC_RUNS['lowest']} to {PUBLIC_RUNS['highest']}"
@@ -69,6 +75,18 @@ def print_test(scores: Mapping[str, Any], source: Mapping[str, Any]) -> None:
     else:
         revision = ENCODERS[TUTORIAL_ENCODER].revision
         console.print(f"  not comparable: the tutorial's are cola and {TUTORIAL_ENCODER} at revision {revision}")
+
+
+def print_mistakes(mistakes: pd.DataFrame) -> None:
+    """The mistakes that the model was surest of."""
+    table = _table()
+    table.add_column("sentence", overflow="fold")
+    table.add_column("label")
+    table.add_column("predicted")
+    table.add_column("probability", justify="right")
+    for row in mistakes.itertuples():
+        table.add_row(Text(row.sentence), row.label, row.predicted, f"{row.probability:.2f}")
+    _print("The surest mistakes", table)
 
 
 def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> None:
@@ -104,6 +122,31 @@ def mcc_bars(per_batch: pd.DataFrame) -> Figure:
     axes.bar([str(batch) for batch in per_batch["batch"]], per_batch["mcc"], color=_BLUE)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set(title="MCC of each batch of test sentences", xlabel="batch", ylabel="MCC", ylim=(-1, 1))
+    return figure
+
+
+def reliability(calibration: pd.DataFrame) -> Figure:
+    """How often the model is right, by how sure it is (columns sentences, confidence, accuracy)."""
+    figure = Figure(figsize=(4.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
+    axes.plot(calibration["confidence"], calibration["accuracy"], "o-", color=_BLUE)
+    for row in calibration.itertuples():
+        axes.annotate(f"{row.sentences}", (row.confidence, row.accuracy), xytext=(4, -10), textcoords="offset points")
+    axes.set(title="Calibration", xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
+    return figure
+
+
+def source_bars(per_source: pd.DataFrame) -> Figure:
+    """The MCC of each source of sentences (columns source, publication, sentences, mcc)."""
+    figure = Figure(figsize=(6, 1 + 0.28 * len(per_source)), layout="constrained")
+    axes = figure.subplots()
+    names = [
+        f"{row.publication or row.source} ({row.sentences})" for row in per_source[::-1].itertuples()
+    ]  # the first row on top
+    axes.barh(names, per_source["mcc"][::-1], color=_BLUE)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set(title="MCC of each source (sentences)", xlabel="MCC", xlim=(-1, 1))
     return figure
 
 
@@ -158,7 +201,7 @@ def main() -> None:
 
     source = json.loads(read(paths.FINETUNED / "source.json"))
     print_training(pd.read_csv(io.StringIO(read(paths.HISTORY))), source)
-    print_test(json.loads(read(paths.TEST_METRICS)), source)
+    print_test(json.loads(read(paths.TEST_METRICS)), json.loads(read(paths.ANALYSIS)), source)
     print_samples(json.loads(read(paths.SAMPLES)), source)
 
 

@@ -72,13 +72,16 @@ def training(client: MlflowClient, experiment_id: str) -> None:
 def evaluation(client: MlflowClient, experiment_id: str) -> None:
     """The test's scores, predictions and pictures, to the run of the model."""
     run_id, now = _run_of_the_model(client, experiment_id), int(time.time() * 1000)
-    scores = artifacts.read_json(paths.TEST_METRICS)
-    client.log_batch(run_id, metrics=[Metric(f"test_{name}", value, now, 0) for name, value in scores.items()])
+    figures = artifacts.read_json(paths.TEST_METRICS) | artifacts.read_json(paths.ANALYSIS)
+    client.log_batch(run_id, metrics=[Metric(f"test_{name}", value, now, 0) for name, value in figures.items()])
     pictures = {
         "mcc_per_batch.png": report.mcc_bars(artifacts.read_csv(paths.MCC_PER_BATCH)),
+        "calibration.png": report.reliability(artifacts.read_csv(paths.CALIBRATION)),
+        "per_source.png": report.source_bars(artifacts.read_csv(paths.PER_SOURCE)),
         "confusion_matrix.png": report.confusion_matrix(artifacts.read_csv(paths.PREDICTIONS)),
     }
-    _log_files(client, run_id, [paths.TEST_METRICS, paths.MCC_PER_BATCH, paths.PREDICTIONS], pictures)
+    tables = [paths.MCC_PER_BATCH, paths.PREDICTIONS, paths.PER_SOURCE, paths.CALIBRATION]
+    _log_files(client, run_id, [paths.TEST_METRICS, paths.ANALYSIS, *tables], pictures)
 
 
 def samples(client: MlflowClient, experiment_id: str) -> None:

@@ -1,27 +1,33 @@
-"""Reads models/finetuned/ and data/tokenized/test.parquet. Writes the test's scores and predictions in metrics/."""
+"""Reads models/finetuned/ and data/tokenized/. Writes the test's scores, predictions and analysis in metrics/."""
 
-from cola import artifacts, classifier, fast, params, paths, report, runtime, scoring, tracking
+from cola import analysis, artifacts, classifier, fast, params, paths, report, runtime, scoring, tracking
 from cola.errors import run
 
 
 def main() -> None:
     settings = params.load(paths.PARAMS)
-    test = artifacts.read_parquet(paths.TOKENIZED / "test.parquet")
+    tables = {part: artifacts.read_parquet(paths.TOKENIZED / f"{part}.parquet") for part in artifacts.PARTS}
     source = artifacts.read_json(artifacts.unchanged(paths.FINETUNED) / "source.json")
     device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device)
     model = fast.for_prediction(classifier.load(paths.FINETUNED, device), precision)
 
-    logits = classifier.predict(model, test["input_ids"].to_list(), precision)
+    validation, test = (
+        classifier.predict(model, tables[part]["input_ids"].to_list(), precision) for part in ("validation", "test")
+    )
 
-    names = classifier.labels(model)
-    predictions = scoring.predictions(test, logits, names)
-    scores = scoring.scores(test["label"].to_numpy(), logits.argmax(axis=1), len(names))
-    per_batch = scoring.mcc_per_batch(test["label"].to_numpy(), logits.argmax(axis=1), settings.evaluate.batch_size)
+    names, labels, predicted = classifier.labels(model), tables["test"]["label"].to_numpy(), test.argmax(axis=1)
+    scores = scoring.scores(labels, predicted, len(names))
+    predictions = scoring.predictions(tables["test"], test, names)
+    figures, per_source, calibration = analysis.analyse(tables, test, validation)
     artifacts.write_json(paths.TEST_METRICS, scores)
-    artifacts.write_csv(paths.MCC_PER_BATCH, per_batch)
+    artifacts.write_csv(paths.MCC_PER_BATCH, scoring.mcc_per_batch(labels, predicted, settings.evaluate.batch_size))
     artifacts.write_csv(paths.PREDICTIONS, predictions)
-    report.print_test(scores, source)
+    artifacts.write_json(paths.ANALYSIS, figures)
+    artifacts.write_csv(paths.PER_SOURCE, per_source)
+    artifacts.write_csv(paths.CALIBRATION, calibration)
+    report.print_test(scores, figures, source)
+    report.print_mistakes(analysis.mistakes(predictions, report.MISTAKES))
     tracking.record(tracking.evaluation)
 
 

@@ -76,7 +76,14 @@ def outputs(project):
 def check_contracts(project, *, training, validation, epochs, steps_per_epoch):
     """What the README promises of every output."""
     metrics = {path.name: json.loads(path.read_text()) for path in (project / "metrics").glob("*.json")}
-    assert metrics.keys() == {"corpus.json", "train.json", "timings.json", "test.json", "samples.json"}
+    assert metrics.keys() == {
+        "corpus.json",
+        "train.json",
+        "timings.json",
+        "test.json",
+        "analysis.json",
+        "samples.json",
+    }
     corpus = metrics["corpus.json"]
     assert (corpus["training_sentences"], corpus["validation_sentences"]) == (training, validation)
     assert corpus.keys() == {
@@ -106,12 +113,26 @@ def check_contracts(project, *, training, validation, epochs, steps_per_epoch):
         "precision",
     }
     test = metrics["test.json"]
-    assert test.keys() == {"mcc", "accuracy", "f1", "sentences", "positives"}
+    assert test.keys() == {"mcc", "accuracy", "macro_f1", "f1", "sentences", "positives"}
     predictions = pd.read_csv(project / "metrics/predictions.csv", keep_default_na=False)
     assert len(predictions) == test["sentences"] == corpus["test_sentences"]
     assert (predictions["label"] == predictions["predicted"]).mean() == pytest.approx(test["accuracy"])
     per_batch = pd.read_csv(project / "metrics/mcc_per_batch.csv")
     assert len(per_batch) == -(-test["sentences"] // 32)
+    analysis = metrics["analysis.json"]
+    assert analysis.keys() == {
+        "mcc_low",
+        "mcc_high",
+        "calibration_error",
+        "majority_accuracy",
+        "bag_of_words_accuracy",
+        "bag_of_words_mcc",
+        "threshold",
+        "threshold_mcc",
+    }
+    assert analysis["mcc_low"] <= test["mcc"] <= analysis["mcc_high"]
+    for name in ("per_source", "calibration"):
+        assert pd.read_csv(project / f"metrics/{name}.csv")["sentences"].sum() == test["sentences"]
     samples = metrics["samples.json"]
     assert len(samples) == 5
     for sample in samples:

@@ -9,19 +9,24 @@ from cola import artifacts, paths, report
 from cola.errors import UserError
 
 PINNED = "86b5e0934494bd15c9632b12f734a8a67f723594"
-TUTORIAL = {"corpus": {"name": "cola"}, "encoder": {"name": "google-bert/bert-base-uncased", "revision": PINNED}}
+TUTORIAL = {
+    "corpus": {"name": "cola", "revision": "1.1"},
+    "encoder": {"name": "google-bert/bert-base-uncased", "revision": PINNED},
+}
 DEMO = {
-    "corpus": {"name": "minimal_pairs"},
+    "corpus": {"name": "minimal_pairs", "revision": None},
     "encoder": {
         "name": "sentence-transformers/all-MiniLM-L6-v2",
         "revision": "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
     },
 }
 OTHERS = {
-    "corpus": TUTORIAL | {"corpus": {"name": "minimal_pairs"}},
+    "corpus": TUTORIAL | {"corpus": {"name": "minimal_pairs", "revision": None}},
+    "own corpus of that name": TUTORIAL | {"corpus": {"name": "cola", "revision": None}},
     "encoder": TUTORIAL | {"encoder": {"name": "google-bert/bert-large-uncased", "revision": PINNED}},
     "revision": TUTORIAL | {"encoder": {"name": "google-bert/bert-base-uncased", "revision": "0" * 40}},
 }
+ANALYSIS = {"mcc_low": 0.4612, "mcc_high": 0.6123, "bag_of_words_mcc": 0.1049}
 HISTORY = pd.DataFrame(
     {
         "epoch": [1, 2],
@@ -93,9 +98,10 @@ def test_the_training_table_has_the_tutorials_times(printed, source):
 
 def test_a_run_of_the_tutorials_corpus_and_encoder_is_comparable(printed):
     assert report.comparable(TUTORIAL)
-    text = printed(report.print_test, {"mcc": 0.5401, "sentences": 516}, TUTORIAL)
+    text = printed(report.print_test, {"mcc": 0.5401, "sentences": 516}, ANALYSIS, TUTORIAL)
     assert "Test MCC: 0.540" in text
     assert "(cola, google-bert/bert-base-uncased; 516 sentences)" in text
+    assert "95% interval: 0.461 to 0.612; without an encoder (words alone): 0.105" in text
     assert "the tutorial: 0.498; 26 public runs of its recipe: mean 0.540, 0.498 to 0.571" in text
     assert "comparable: corpus and encoder are the tutorial's own" in text
     assert "not comparable" not in text
@@ -104,20 +110,20 @@ def test_a_run_of_the_tutorials_corpus_and_encoder_is_comparable(printed):
 @pytest.mark.parametrize("other", OTHERS)
 def test_any_other_run_is_not_comparable(printed, other):
     assert not report.comparable(OTHERS[other])
-    text = printed(report.print_test, {"mcc": -0.0312, "sentences": 516}, OTHERS[other])
+    text = printed(report.print_test, {"mcc": -0.0312, "sentences": 516}, ANALYSIS, OTHERS[other])
     assert "Test MCC: -0.031" in text
     assert "not comparable: " in text
 
 
 def test_the_demo_is_not_comparable(printed):
     assert not report.comparable(DEMO)
-    text = " ".join(printed(report.print_test, {"mcc": 0.9, "sentences": 1000}, DEMO).split())
+    text = " ".join(printed(report.print_test, {"mcc": 0.9, "sentences": 1000}, ANALYSIS, DEMO).split())
     assert "Test MCC: 0.900 (minimal_pairs, sentence-transformers/all-MiniLM-L6-v2; 1000 sentences)" in text
     assert "not comparable: the tutorial's are cola and google-bert/bert-base-uncased" in text
 
 
 def test_another_revision_is_named_as_what_is_not_comparable(printed):
-    assert "revision" in printed(report.print_test, {"mcc": 0.5, "sentences": 516}, OTHERS["revision"])
+    assert "revision" in printed(report.print_test, {"mcc": 0.5, "sentences": 516}, ANALYSIS, OTHERS["revision"])
 
 
 @pytest.mark.parametrize("source", [TUTORIAL, DEMO])
@@ -184,6 +190,29 @@ def test_every_picture_can_be_drawn(tmp_path):
     assert len(pictures) == 3
 
 
+def test_mistakes_are_a_table(printed):
+    mistakes = pd.DataFrame(
+        {"sentence": ["He [b]left[/b]."], "label": ["bad"], "predicted": ["good"], "probability": [0.987]}
+    )
+    assert ["He", "[b]left[/b].", "bad", "good", "0.99"] in rows(printed(report.print_mistakes, mistakes))
+
+
+def test_calibration_is_drawn_by_confidence():
+    table = pd.DataFrame({"sentences": [3, 7], "confidence": [0.6, 0.9], "accuracy": [0.5, 1.0]})
+    (axes,) = report.reliability(table).axes
+    assert [line.get_xydata().tolist() for line in axes.lines][1] == [[0.6, 0.5], [0.9, 1.0]]
+    assert [text.get_text() for text in axes.texts] == ["3", "7"]
+
+
+def test_sources_are_bars_with_their_publications():
+    table = pd.DataFrame(
+        {"source": ["own", "w_80"], "publication": ["", "Williams 1980"], "sentences": [1, 2], "mcc": [0.5, -0.25]}
+    )
+    (axes,) = report.source_bars(table).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["Williams 1980 (2)", "own (1)"]
+    assert [bar.get_width() for bar in axes.patches] == [-0.25, 0.5]
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """An empty project under DVC, with no pipeline and no git."""
@@ -197,6 +226,7 @@ def test_a_result_is_printed_again_from_its_files(project, printed):
     artifacts.write_json(paths.FINETUNED / "source.json", TUTORIAL)
     artifacts.write_csv(paths.HISTORY, HISTORY)
     artifacts.write_json(paths.TEST_METRICS, {"mcc": 0.5401, "sentences": 516})
+    artifacts.write_json(paths.ANALYSIS, ANALYSIS)
     artifacts.write_json(paths.SAMPLES, SAMPLES)
     text = printed(report.main)
     assert ["2", "0.317", "0.461", "0.813", "-0.041"] in rows(text)

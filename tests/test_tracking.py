@@ -49,6 +49,11 @@ def results(weights=b"one", steps=STEPS, mcc=0.5):
     artifacts.write_json(paths.TEST_METRICS, {"mcc": mcc})
     artifacts.write_csv(paths.MCC_PER_BATCH, pd.DataFrame({"batch": [0], "mcc": [mcc]}))
     artifacts.write_csv(paths.PREDICTIONS, PREDICTIONS)
+    artifacts.write_json(paths.ANALYSIS, {"calibration_error": 0.125})
+    sources = {"source": ["w_80"], "publication": ["Williams 1980"], "sentences": [1], "accuracy": [1.0], "mcc": [mcc]}
+    artifacts.write_csv(paths.PER_SOURCE, pd.DataFrame(sources))
+    calibration = pd.DataFrame({"sentences": [1], "confidence": [0.75], "accuracy": [1.0]})
+    artifacts.write_csv(paths.CALIBRATION, calibration)
     artifacts.write_json(paths.SAMPLES, [])
 
 
@@ -106,7 +111,9 @@ def test_results_find_the_newest_run_of_their_model(root):
     by_start = sorted(found, key=lambda run: run.info.start_time)
     assert ["test_mcc" in run.data.metrics for run in by_start] == [False, True, False]
     assert ["samples.json" in files(client, run) for run in by_start] == [False, True, False]
-    assert {"test.json", "predictions.csv", "mcc_per_batch.png", "confusion_matrix.png"} <= files(client, by_start[1])
+    pictures = {"mcc_per_batch.png", "confusion_matrix.png", "calibration.png", "per_source.png"}
+    tables = {"test.json", "analysis.json", "predictions.csv", "per_source.csv", "calibration.csv"}
+    assert pictures | tables <= files(client, by_start[1])
 
 
 def test_results_of_a_model_without_a_run_make_one(root):
@@ -115,7 +122,7 @@ def test_results_of_a_model_without_a_run_make_one(root):
     results(mcc=0.5)
     tracking.record(tracking.evaluation)
     _, (run,) = runs(root)
-    assert run.data.metrics == {"test_mcc": 0.5}
+    assert run.data.metrics == {"test_mcc": 0.5, "test_calibration_error": 0.125}
     assert run.data.tags["encoder"] == "tiny/bert"
     assert run.info.status == "FINISHED"
 
