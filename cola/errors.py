@@ -28,6 +28,9 @@ def run(main: Callable[[], None]) -> None:
         if not isinstance(error, MemoryError) and not _MEMORY.search(str(error)):
             raise
         sys.exit(f"error: {_ENOUGH_MEMORY}")
+    except BrokenPipeError:  # of `... | head`, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tells of it once more, at its end
+        sys.exit(1)
     except KeyboardInterrupt:
         print("\ninterrupted" + "; `dvc repro` goes on with this stage" * ("DVC_STAGE" in os.environ), file=sys.stderr)
         sys.exit(130)  # as shells have it: 128 + SIGINT

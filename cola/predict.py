@@ -1,28 +1,75 @@
-"""Judges a sentence with the trained model: `python -m cola.predict "The book was written by John."`"""
+"""Judges sentences with the trained model: one that is given, or each line of standard input, to a CSV.
 
+`python -m cola.predict "The book was written by John."`, `python -m cola.predict < sentences.txt > judged.csv`
+"""
+
+import csv
+import os
+import stat
 import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import BinaryIO
 
 import torch
 
-from cola import artifacts, classifier, encoding, params, paths, report, scoring
+from cola import artifacts, classifier, encoding, fast, params, paths, progress, report, runtime, scoring
 from cola.errors import UserError, run
+
+CHUNK = 4096  # sentences that are read, judged and written together: what bounds the memory
 
 
 def main() -> None:
     sentence = " ".join(sys.argv[1:]).strip()
-    if not sentence:
+    if not sentence and (sys.argv[1:] or sys.stdin.isatty()):
         raise UserError('no sentence given; try: make predict TEXT="The book was written by John."')
     if not paths.FINETUNED.exists():
         raise UserError(
             f"{paths.FINETUNED} has no trained model; run `make repro`, or `make demo` and `dvc exp apply demo`"
         )
     source = artifacts.read_json(artifacts.unchanged(paths.FINETUNED) / "source.json")
-    max_length = params.load(paths.PARAMS).tokenize.max_length
-    input_ids, _ = encoding.encode([sentence], encoding.load_tokenizer(paths.FINETUNED), max_length)
-    model = classifier.load(paths.FINETUNED, torch.device("cpu"))  # one sentence is not worth waking a GPU
-    probabilities = scoring.probabilities(classifier.predict(model, input_ids, torch.float32))[0]
-    best = probabilities.argmax()
-    print(f"{classifier.labels(model)[best]} ({probabilities[best]:.2f})  {sentence}  [{report.title(source)}]")
+    settings = params.load(paths.PARAMS)
+    tokenizer = encoding.load_tokenizer(paths.FINETUNED)
+    # One sentence is not worth waking a GPU.
+    device = torch.device("cpu") if sentence else runtime.choose_device(settings.device)
+    precision = torch.float32 if sentence else runtime.choose_precision(settings.precision, device)
+    model = fast.for_prediction(classifier.load(paths.FINETUNED, device), precision)
+
+    def judge(sentences: Iterable[str]) -> Iterator[tuple[str, float]]:
+        """The label of each sentence, and its probability."""
+        input_ids, _ = encoding.encode(sentences, tokenizer, settings.tokenize.max_length)
+        for probabilities in scoring.probabilities(classifier.predict(model, input_ids, precision)):
+            yield classifier.labels(model)[probabilities.argmax()], probabilities.max()
+
+    if sentence:
+        ((label, probability),) = judge([sentence])
+        print(f"{label} ({probability:.2f})  {sentence}  [{report.title(source)}]")
+        return
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(("text", "label", "probability"))
+    for sentences in chunks(sys.stdin.buffer):
+        # An empty line has a row of its own, and no label: rows and lines agree.
+        judged = judge([each for each in sentences if each])
+        table.writerows((each, *(next(judged) if each else ("", ""))) for each in sentences)
+
+
+def chunks(lines: BinaryIO) -> Iterator[list[str]]:
+    """The lines of a file or a pipe, CHUNK at a time, while a bar shows how far it is. Raises UserError at other bytes
+    than UTF-8, naming the line."""
+    status = os.fstat(lines.fileno())
+    size = status.st_size if stat.S_ISREG(status.st_mode) else None
+    number = 0
+    with progress.bar(size, "B" if size else "sentences", "judged") as bar:
+        while chunk := list(islice(lines, CHUNK)):
+            sentences = []
+            for line in chunk:
+                number += 1
+                try:
+                    sentences.append(line.decode("utf-8-sig" if number == 1 else "utf-8").strip())
+                except UnicodeDecodeError as error:
+                    raise UserError(f"standard input, line {number}: not UTF-8 (byte {line[error.start]:#x})") from None
+            yield sentences
+            bar.update(sum(map(len, chunk)) if size else len(chunk))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ from typing import Any
 from tqdm import tqdm
 
 
-def bar(total: int, unit: str, description: str) -> "tqdm[Any]":
-    """A progress bar, a context manager; `update(n)` moves it by n of the `total` units.
+def bar(total: int | None, unit: str, description: str) -> "tqdm[Any]":
+    """A progress bar, a context manager; `update(n)` moves it by n of the `total` units, None where that is unknown.
 
     `unit` is what is counted, in the plural; 'B' shows bytes as kB, MB, GB.
     """
     terminal = sys.stderr.isatty()
+    so_far = (
+        "{n_fmt}/{total_fmt}{unit}, {rate_fmt}{postfix}, {remaining} left" if total else "{n_fmt}{unit}, {rate_fmt}"
+    )
     return tqdm(
         total=total,
         unit=unit if unit == "B" else f" {unit}",
@@ -23,5 +26,5 @@ def bar(total: int, unit: str, description: str) -> "tqdm[Any]":
         maxinterval=3600.0,  # and no thread of tqdm's own forces a line before its time
         delay=0 if terminal else 10.0,  # short work needs no line in a log
         leave=not terminal,
-        bar_format=None if terminal else "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}{postfix}, {remaining} left\n",
+        bar_format=None if terminal else "{desc}: " + so_far + "\n",
     )

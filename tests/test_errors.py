@@ -64,6 +64,13 @@ def test_a_stage_ends_with_the_process_that_runs_it():
     pytest.fail("the stage goes on")
 
 
+def test_a_reader_that_has_seen_enough_is_no_fault():
+    code = "from cola.errors import run\ndef main():\n    while True: print('line')\nrun(main)"
+    command = ["bash", "-c", f'{sys.executable} -c "{code}" | head -1']
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (answer.stdout, answer.stderr) == ("line\n", "")
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -1,10 +1,12 @@
 """`python -m cola.predict` as a user runs it."""
 
+import io
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -21,11 +23,13 @@ def project(tmp_path):
     return tmp_path
 
 
-def predict(project, *words):
+def predict(project, *words, given=None):
     command = [sys.executable, "-m", "cola.predict", *words]
-    return subprocess.run(
-        command, cwd=project, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    answer = subprocess.run(
+        command, cwd=project, env={"PYTHONPATH": str(ROOT)}, input=given, capture_output=True, check=False
     )
+    answer.stdout, answer.stderr = answer.stdout.decode(), answer.stderr.decode()
+    return answer
 
 
 def train(project):
@@ -47,6 +51,55 @@ def test_a_sentence_is_judged_and_the_model_named(project):
     assert answer.stderr == ""
 
 
+def test_lines_of_standard_input_become_rows(project):
+    train(project)
+    lines = [f"word{number % 35}, word{number * 7 % 35}" for number in range(9_000)]  # more than two chunks
+    lines[5] = ""
+    answer = predict(project, given="\ufeff".encode() + "\r\n".join(lines).encode())
+    assert answer.returncode == 0, answer.stderr
+    table = pd.read_csv(io.StringIO(answer.stdout), keep_default_na=False)
+    assert table.columns.to_list() == ["text", "label", "probability"]
+    assert table["text"].to_list() == lines
+    assert table.loc[5].to_list() == ["", "", ""]
+    judged = table.drop(index=5)
+    assert set(judged["label"]) <= {"acceptable", "unacceptable"}
+    assert judged["probability"].astype(float).between(0.5, 1).all()
+    for number in (0, 8_999):
+        alone = predict(project, lines[number]).stdout
+        row = table.loc[number]
+        if abs(float(row["probability"]) - 0.5) > 0.01:  # in float32, and unpacked
+            assert alone.startswith(row["label"] + " (")
+
+
+def test_a_line_that_is_no_text_is_named(project):
+    train(project)
+    answer = predict(project, given=b"word1\nword\xff\n")
+    assert answer.returncode == 1
+    assert answer.stderr == "error: standard input, line 2: not UTF-8 (byte 0xff)\n"
+
+
+def test_memory_does_not_grow_with_the_number_of_sentences(project):
+    """The same peak, within 30 MB, for 20,000 sentences and for 100,000."""
+    train(project)
+    code = (
+        "import resource, cola.predict\ncola.predict.main()\nimport sys\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+    peaks = []
+    for count in (20_000, 100_000):
+        answer = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=project,
+            env={"PYTHONPATH": str(ROOT)},
+            input=b"word1 word2 word3\n" * count,
+            capture_output=True,
+            check=True,
+        )
+        assert answer.stdout.count(b"\n") == count + 1
+        peaks.append(int(answer.stderr.split()[-1]))  # kB
+    assert peaks[1] - peaks[0] < 30_000
+
+
 def test_a_text_longer_than_the_model_reads_is_cut(project):
     train(project)
     assert predict(project, "word1 " * 1000).returncode == 0
@@ -66,7 +119,11 @@ def test_a_model_of_which_a_byte_has_changed_is_not_used(project):
 
 @pytest.mark.parametrize(
     ("words", "fault"),
-    [([], "no sentence given"), ([" "], "no sentence given"), (["He left."], "models/finetuned has no trained model")],
+    [
+        ([""], "no sentence given"),
+        ([" "], "no sentence given"),
+        (["He left."], "models/finetuned has no trained model"),
+    ],
 )
 def test_what_is_missing_is_said_in_one_line(project, words, fault):
     answer = predict(project, *words)

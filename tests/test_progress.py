@@ -5,13 +5,13 @@ import sys
 from cola import progress
 
 
-def shown(monkeypatch, steps, unit="sentences", terminal=False, seconds=1.0):
+def shown(monkeypatch, steps, unit="sentences", terminal=False, seconds=1.0, known=True):
     """What a bar writes while work of `steps` moves on, a step in `seconds` (a number, or a list by step)."""
     now = [0.0]
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     sys.stderr.isatty = lambda: terminal
-    with progress.bar(sum(steps), unit, "epoch 1/4") as bar:
+    with progress.bar(sum(steps) if known else None, unit, "epoch 1/4") as bar:
         for number, step in enumerate(steps):
             now[0] += seconds[number] if isinstance(seconds, list) else seconds
             bar.update(step)
@@ -34,6 +34,10 @@ def test_long_work_writes_a_plain_line_to_a_log_every_ten_seconds(monkeypatch):
         "epoch 1/4: 960/1120 sentences, 32.00 sentences/s, 00:05 left",
     ]
     assert not re.search("[█#|\x1b]", "".join(written)), "a log has no bars"
+
+
+def test_a_log_says_how_much_is_done_where_nobody_knows_of_how_much(monkeypatch):
+    assert lines(shown(monkeypatch, [32] * 15, known=False))[0] == "epoch 1/4: 320 sentences, 32.00 sentences/s"
 
 
 def test_a_log_has_its_lines_also_where_work_slows_down(monkeypatch):
