@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from cola import artifacts, checkpoint, classifier, encoding, params, paths, report, runtime, tracking, training
+from cola import artifacts, card, checkpoint, classifier, encoding, params, paths, report, runtime, tracking, training
 from cola.errors import UserError, run
 
 
@@ -29,11 +29,12 @@ def main() -> None:
     except KeyboardInterrupt:
         raise UserError(f"interrupted; `dvc repro` goes on after step {training.steps_kept(kept)}") from None
 
+    history, steps, timings = training.history(epochs), training.steps(epochs), training.timings(epochs)
     with artifacts.directory(paths.FINETUNED) as folder:
         classifier.save(model, folder)
         encoding.load_tokenizer(paths.PRETRAINED).save_pretrained(folder)
         artifacts.write_json(folder / "source.json", source)
-    history, steps, timings = training.history(epochs), training.steps(epochs), training.timings(epochs)
+        artifacts.write_text(folder / "README.md", card.text(source, settings.train, history, train, validation))
     artifacts.write_json(paths.TRAIN_METRICS, history.drop(columns="epoch").iloc[-1].to_dict())
     artifacts.write_csv(paths.HISTORY, history)
     artifacts.write_csv(paths.STEPS, steps)

@@ -62,7 +62,10 @@ def minimal_pairs(folder):
 def encoder(folder, **changes):
     tiny.encoder(folder, **changes)
     files = {"model.safetensors": artifacts.sha256(folder / "model.safetensors")}
-    artifacts.write_json(folder / "source.json", {"name": "tiny/bert", "revision": None, "files": files})
+    artifacts.write_json(
+        folder / "source.json",
+        {"name": "tiny/bert", "revision": None, "files": files, "license": "none", "citation": "none"},
+    )
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from cola import params, paths
 ROOT = Path(__file__).parents[1]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
-WRITERS = ("write_json", "write_csv", "directory")  # of cola.artifacts, with the path as first argument
+WRITERS = ("write_text", "write_json", "write_csv", "directory")  # of cola.artifacts, with the path as first argument
 
 
 def parse(file):
