@@ -9,10 +9,13 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +27,12 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds
 import pandas as pd
 from filelock import FileLock
 from mlflow.entities import Metric, Param, Run
+from mlflow.models.signature import ModelSignature
+from mlflow.pyfunc import save_model
 from mlflow.tracking import MlflowClient
+from mlflow.types import ColSpec, Schema
 
-from cola import artifacts, params, paths, report
+from cola import artifacts, params, paths, report, served
 from cola.errors import UserError, run
 
 if TYPE_CHECKING:
@@ -66,6 +72,7 @@ def training(client: MlflowClient, experiment_id: str) -> None:
         client.log_batch(run_id, metrics=points[start : start + _BATCH])
     client.set_terminated(run_id, end_time=ended)
     files = [paths.CORPUS_METRICS, paths.TRAIN_METRICS, paths.HISTORY, paths.STEPS, paths.TIMINGS]
+    _log_model(client, run_id)
     _log_files(client, run_id, files, {"learning_curve.png": report.learning_curve(history)})
 
 
@@ -176,6 +183,26 @@ def _log_files(client: MlflowClient, run_id: str, files: Iterable[Path], picture
         client.log_artifact(run_id, str(path))
     for name, figure in pictures.items():
         client.log_figure(run_id, figure, name)
+
+
+def _log_model(client: MlflowClient, run_id: str) -> None:
+    """The model as `mlflow models serve` takes it: what tells its files (served.py), and this code, but no weights."""
+    with tempfile.TemporaryDirectory() as temporary:
+        reference, folder = Path(temporary, "reference.json"), Path(temporary, "model")
+        artifacts.write_json(reference, served.reference())
+        library = shutil.copytree(Path(__file__).parent, Path(temporary, "cola"), ignore=lambda *_: ["__pycache__"])
+        save_model(
+            folder,
+            loader_module="cola.served",
+            data_path=str(reference),
+            code_paths=[str(library)],
+            signature=ModelSignature(
+                Schema([ColSpec("string", "text")]),
+                Schema([ColSpec("string", "label"), ColSpec("double", "probability")]),
+            ),
+            pip_requirements=[f"torch=={version('torch')}", f"transformers=={version('transformers')}"],
+        )
+        client.log_artifacts(run_id, str(folder), "model")
 
 
 if __name__ == "__main__":
