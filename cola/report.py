@@ -78,7 +78,9 @@ def print_test(scores: Mapping[str, Any], figures: Mapping[str, Any], source: Ma
 
 
 def print_mistakes(mistakes: pd.DataFrame) -> None:
-    """The mistakes that the model was surest of."""
+    """The mistakes that the model was surest of; nothing where there are none."""
+    if mistakes.empty:
+        return
     table = _table()
     table.add_column("sentence", overflow="fold")
     table.add_column("label")

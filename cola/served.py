@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from cola import artifacts, classifier, encoding, fast, params, paths, runtime, scoring
 from cola.errors import UserError

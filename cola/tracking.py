@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -187,7 +188,7 @@ def _log_files(client: MlflowClient, run_id: str, files: Iterable[Path], picture
 
 def _log_model(client: MlflowClient, run_id: str) -> None:
     """The model as `mlflow models serve` takes it: what tells its files (served.py), and this code, but no weights."""
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings(action="ignore"):  # it wants an example
         reference, folder = Path(temporary, "reference.json"), Path(temporary, "model")
         artifacts.write_json(reference, served.reference())
         library = shutil.copytree(Path(__file__).parent, Path(temporary, "cola"), ignore=lambda *_: ["__pycache__"])

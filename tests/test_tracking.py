@@ -92,7 +92,7 @@ def test_a_training_is_one_run_at_the_main_projects_root(root, monkeypatch):
     assert run.data.metrics["validation_mcc"] == 0.25
     assert run.data.metrics["training_seconds"] == 3.0
     assert files(client, run) == {
-        "corpus.json", "train.json", "history.csv", "steps.csv", "timings.json", "learning_curve.png"
+        "corpus.json", "train.json", "history.csv", "steps.csv", "timings.json", "learning_curve.png", "model"
     }  # fmt: skip
     assert (root / "mlruns").is_dir()
     assert not Path("mlruns").exists(), "the copy has got files of MLflow's"
