@@ -4,10 +4,11 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PORT ?= 5000
+N ?= 10
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TEXT
 
-.PHONY: help .venv lock demo repro ui track predict test verify torture audit bench profile lint clean
+.PHONY: help .venv lock demo repro ui track predict seeds sweep table test verify torture audit bench profile lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z.]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -51,6 +52,18 @@ track: .venv .git ## record in MLflow what it missed of the result here: after i
 
 predict: .venv ## judge a sentence with the trained model: make predict TEXT="The book was written by John."
 	@python -m cola.predict "$$TEXT"
+
+seeds: .venv .git ## train with N seeds (make seeds N=10), and say what they have in common
+	python -m cola.seeds $(N)
+
+sweep: .venv .git ## try the settings that BERT's paper recommends: 18 trainings; make table shows them
+	dvc exp run --queue --set-param train.batch_size=16,32 --set-param train.learning_rate=5.0e-5,3.0e-5,2.0e-5 \
+	  --set-param train.epochs=2,3,4
+	dvc exp run --run-all
+
+table: .venv .git ## the experiments so far, the best first: what differs between them, and their MCC
+	@dvc exp show --no-pager --only-changed --precision 3 --drop '.*' --sort-by mcc --sort-order desc \
+	  --keep '^(Experiment|seed|precision|(fetch|tokenize|train)\..*|validation_mcc|mcc)$$'
 
 test: .venv ## run the tests
 	python -m pytest

@@ -30,3 +30,7 @@ CALIBRATION = Path("metrics/calibration.csv")
 
 # sample_predict
 SAMPLES = Path("metrics/samples.json")
+
+# make seeds
+SEEDS = Path("metrics/seeds.json")
+SEEDS_PICTURE = Path("metrics/seeds.png")

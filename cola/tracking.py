@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Set before mlflow is imported, which reads them once. By default a dead server holds each call for minutes.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -97,6 +97,20 @@ def samples(client: MlflowClient, experiment_id: str) -> None:
     _log_files(client, _run_of_the_model(client, experiment_id), [paths.SAMPLES], {})
 
 
+def seeds(found: Mapping[str, Any], models: Iterable[str], client: MlflowClient, experiment_id: str) -> None:
+    """A parent of the runs that trained these models (their sha256), with what they say together (seeds.summary)."""
+    parent = client.create_run(experiment_id, run_name=f"{len(found['mcc'])} seeds").info.run_id
+    now = int(time.time() * 1000)
+    figures = {name: found[name] for name in ("mean", "standard_deviation")}
+    client.log_batch(parent, metrics=[Metric(f"test_mcc_{name}", value, now, 0) for name, value in figures.items()])
+    for digest in models:
+        run = _run_that_trained(client, experiment_id, digest)
+        if run:  # not of what came from another's cache
+            client.set_tag(run.info.run_id, "mlflow.parentRunId", parent)
+    client.set_terminated(parent)
+    _log_files(client, parent, [paths.SEEDS, paths.SEEDS_PICTURE], {})
+
+
 def main() -> None:
     """Record what MLflow lacks of the workspace's results, which must be those of params.yaml."""
     status = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True, check=False)  # noqa: S607
@@ -140,7 +154,11 @@ def _fault_of(record: Record) -> str | None:
 
 def _newest_run(client: MlflowClient, experiment_id: str) -> Run | None:
     """Of the runs that trained the model here, the newest."""
-    digest = artifacts.sha256(paths.FINETUNED / "model.safetensors")
+    return _run_that_trained(client, experiment_id, artifacts.sha256(paths.FINETUNED / "model.safetensors"))
+
+
+def _run_that_trained(client: MlflowClient, experiment_id: str, digest: str) -> Run | None:
+    """Of the runs that trained a model, by its sha256, the newest."""
     runs = client.search_runs([experiment_id], f"tags.`model.sha256` = '{digest}'", max_results=1)
     return runs[0] if runs else None
 
