@@ -341,6 +341,29 @@ def test_mlflow_listens_here_alone_and_what_it_misses_is_recorded_later(applied,
         server.wait()
 
 
+def test_seeds_are_trained_through_the_queue_and_summed_up(applied, run):
+    before = outputs(applied)
+    printed = run(applied, "make", "seeds", "N=2")
+    assert "Not comparable with the tutorial's" in printed
+    found = json.loads((applied / "metrics/seeds.json").read_text())
+    assert found["mcc"].keys() == {"1", "2"}
+    assert found["mean"] == pytest.approx(sum(found["mcc"].values()) / 2)
+    assert (applied / "metrics/seeds.png").read_bytes().startswith(b"\x89PNG")
+    client = MlflowClient(f"sqlite:///{applied}/mlflow.db")
+    experiment = client.get_experiment_by_name("bert-cola").experiment_id
+    (parent,) = client.search_runs([experiment], "attributes.run_name = '2 seeds'")
+    children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    assert {child.info.run_name for child in children} == {"seed-1", "seed-2"}
+    assert {child.data.metrics["test_mcc"] for child in children} == set(found["mcc"].values())
+    assert parent.data.metrics["test_mcc_mean"] == found["mean"]
+    table = run(applied, "make", "table", COLUMNS="150")
+    for words in ("Experiment", "mcc", "seed-1", "seed-2", "demo"):
+        assert words in table
+    (applied / "metrics/seeds.json").unlink()
+    (applied / "metrics/seeds.png").unlink()
+    assert outputs(applied) == before
+
+
 def test_only_results_of_these_settings_are_recorded(applied, run):
     text = (applied / "params.yaml").read_text()
     (applied / "params.yaml").write_text(text.replace("max_steps: 20", "max_steps: 21"))
