@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,11 @@ def place(configuration: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
     return FOLDER / f"{digest[:16]}.safetensors"
 
 
-def keep(path: Path, optimizer: torch.optim.Optimizer, so_far: Any) -> None:
-    """Replace the checkpoint at `path`: weights, the optimizer's moments, the random state, and plain data beside."""
+def keep(path: Path, optimizer: torch.optim.Optimizer, best: Sequence[torch.Tensor], so_far: Any) -> None:
+    """Replace the checkpoint at `path`: weights, the optimizer's moments, the random state, and plain data beside.
+
+    `best` are weights of an earlier epoch, or none.
+    """
     for old in path.parent.glob("*.safetensors"):
         if time.time() - old.stat().st_mtime > _FORGOTTEN:
             old.unlink(missing_ok=True)
@@ -48,15 +51,19 @@ def keep(path: Path, optimizer: torch.optim.Optimizer, so_far: Any) -> None:
     for number, weights in enumerate(optimizer.param_groups[0]["params"]):
         tensors[f"{number}.weights"] = weights.detach()
         tensors |= {f"{number}.{name}": value for name, value in optimizer.state[weights].items()}
+    tensors |= {f"{number}.best": weights for number, weights in enumerate(best)}
     with artifacts.replacing(path) as partial:
         save_file(tensors, partial, {"record": json.dumps(so_far)})
 
 
-def resume(path: Path, optimizer: torch.optim.Optimizer) -> Any:
-    """Put back what `keep` wrote, and return what was so far; without a checkpoint, change nothing and return None."""
-    kept = record(path)
+def resume(path: Path, optimizer: torch.optim.Optimizer) -> tuple[list[torch.Tensor], Any]:
+    """Put back what `keep` wrote, and return the best weights and what was so far.
+
+    Without a checkpoint, change nothing, and return no weights and None.
+    """
+    kept, best = record(path), {}
     if kept is None:
-        return None
+        return [], None
     with safe_open(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118
             value = file.get_tensor(name)
@@ -67,9 +74,11 @@ def resume(path: Path, optimizer: torch.optim.Optimizer) -> Any:
             weights = optimizer.param_groups[0]["params"][int(owner)]
             if part == "weights":
                 weights.detach().copy_(value)
+            elif part == "best":
+                best[int(owner)] = value.to(weights.device)
             else:
                 optimizer.state[weights][part] = value.to(weights.device)
-    return kept
+    return [best[number] for number in sorted(best)], kept
 
 
 def record(path: Path) -> Any:

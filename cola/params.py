@@ -39,6 +39,7 @@ class Train(_Section):
     weight_decay: NotNegative
     max_grad_norm: Positive
     max_steps: Count | None
+    early_stopping: Count | None
     fast: bool
 
 

@@ -1,8 +1,10 @@
 """The machine: which device, and how the same seed gives the same bytes on it."""
 
 import os
+from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from cola.errors import UserError
 
@@ -10,18 +12,37 @@ from cola.errors import UserError
 def choose_device(name: str) -> torch.device:
     """The device to compute on, made to repeat its results: 'auto' takes cuda, then mps, then cpu.
 
-    Raises UserError where the device asked for is not there.
+    Of several GPUs it is one that no other stage has: workers of DVC's queue run side by side. Raises UserError where
+    the device asked for is not there.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(each for each, there in available.items() if there)
     if not available[name]:
         raise UserError(f"params.yaml asks for device {name}, and this machine has none; set it to auto or cpu")
+    if name == "cuda" and torch.cuda.device_count() > 1:
+        torch.cuda.set_device(claim(torch.cuda.device_count(), Path(os.environ.get("DVC_ROOT", "."), ".dvc", "tmp")))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS may not repeat its sums
     torch.use_deterministic_algorithms(True)
     # Filling fresh memory with NaN is a guard for debugging, and takes a quarter of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device(name)
+
+
+_CLAIMS: list[FileLock] = []  # held until the process ends, however it ends
+
+
+def claim(count: int, folder: Path) -> int:
+    """The number, from 0, of one of `count` GPUs: one without a lock in `folder`; where all have one, any."""
+    for number in range(count):
+        lock = FileLock(folder / f"gpu-{number}.lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            continue
+        _CLAIMS.append(lock)
+        return number
+    return os.getpid() % count
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

@@ -88,7 +88,7 @@ def train(names: Mapping[int, str]) -> None:
     if earlier := sorted(set(there.split()) & set(names.values())):
         _dvc("exp", "remove", "--quiet", *earlier)
     for seed, name in names.items():
-        _dvc("exp", "run", "--quiet", "--queue", "--name", name, "--set-param", f"seed={seed}")
+        _dvc("exp", "run", "--queue", "--name", name, "--set-param", f"seed={seed}")
     _dvc("exp", "run", "--run-all")
 
 

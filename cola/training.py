@@ -65,8 +65,9 @@ def fit(
 
     Both tables have the columns label (0 or 1) and input_ids (the token ids of a sentence). The seed fixes the order of
     the sentences; dropout draws from PyTorch's random state. With recipe.max_steps, the schedule is that of the whole
-    run, and the run ends early. Where a checkpoint is `kept`, training goes on from there, as if it had never stopped.
-    Raises UserError where a loss or a gradient is not finite.
+    run, and the run ends early; so with recipe.early_stopping, after which the model is the best epoch's. Where a
+    checkpoint is `kept`, training goes on from there, as if it had never stopped. Raises UserError where a loss or a
+    gradient is not finite.
     """
     input_ids = [training["input_ids"].to_list(), validation["input_ids"].to_list()]
     labels = [torch.tensor(table["label"].to_numpy(np.int64)) for table in (training, validation)]
@@ -88,7 +89,8 @@ def fit(
         per_epoch = len(encoding.batches(np.arange(len(train)), recipe.batch_size))
         total_steps = recipe.epochs * per_epoch
         last_step = min(total_steps, recipe.max_steps or total_steps)
-        epochs, steps, seconds = _record(checkpoint.resume(kept, optimizer) if kept else None)
+        best, record = checkpoint.resume(kept, optimizer) if kept else ([], None)  # best: weights
+        epochs, steps, seconds = _record(record)
         yield from epochs
         for epoch in range(len(epochs) + 1, recipe.epochs + 1):
             started = saved = time.perf_counter()
@@ -113,7 +115,7 @@ def fit(
                     bar.update(len(rows))
                     if kept and time.perf_counter() - saved > KEEP_EVERY:
                         saved = time.perf_counter()
-                        checkpoint.keep(kept, optimizer, [epochs, steps, seconds + saved - started])
+                        checkpoint.keep(kept, optimizer, best, [epochs, steps, seconds + saved - started])
             trained = time.perf_counter()
             logits = torch.from_numpy(classifier.predict(model, held_out, precision, padded=not packed))
             epochs.append(
@@ -131,11 +133,21 @@ def fit(
                 )
             )
             yield epochs[-1]
-            if steps[-1].step == last_step:
-                return
+            if recipe.early_stopping and published(epochs, recipe) is epochs[-1]:
+                best = [each.detach().clone() for each in weights]
+            waited = epoch - published(epochs, recipe).epoch
+            if steps[-1].step == last_step or (recipe.early_stopping and waited >= recipe.early_stopping):
+                break
             steps, seconds = [], 0.0
             if kept:
-                checkpoint.keep(kept, optimizer, [epochs, steps, seconds])
+                checkpoint.keep(kept, optimizer, best, [epochs, steps, seconds])
+        for each, of_the_best in zip(weights, best or weights, strict=True):
+            each.data.copy_(of_the_best)
+
+
+def published(epochs: Sequence[Epoch], recipe: Train) -> Epoch:
+    """The epoch whose model `fit` leaves: the last; with early stopping, the first of the best validation MCC."""
+    return max(epochs, key=lambda epoch: epoch.validation_mcc) if recipe.early_stopping else epochs[-1]
 
 
 def steps_kept(kept: Path) -> int:

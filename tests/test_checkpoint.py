@@ -25,10 +25,14 @@ def state(adam):
 
 def test_all_that_training_needs_comes_back(tmp_path):
     one, other, path = optimizer(1), optimizer(2), tmp_path / "folder" / "kept.safetensors"
-    assert checkpoint.resume(path, other) is None
-    checkpoint.keep(path, one, {"loss": 0.1 + 0.2})
+    assert checkpoint.resume(path, other) == ([], None)
+    checkpoint.keep(path, one, [torch.full((3, 2), 7.0), torch.ones(4)], {"loss": 0.1 + 0.2})
     drawn = torch.rand(5)
-    assert checkpoint.resume(path, other) == {"loss": 0.1 + 0.2}
+    best, so_far = checkpoint.resume(path, other)
+    assert so_far == {"loss": 0.1 + 0.2}
+    assert torch.equal(best[0], torch.full((3, 2), 7.0))
+    assert torch.equal(best[1], torch.ones(4))
+    assert len(best) == 2
     assert torch.equal(torch.rand(5), drawn)
     assert len(state(other)) == 2 + 2 * 3
     for a, b in zip(state(one), state(other), strict=True):
@@ -38,14 +42,14 @@ def test_all_that_training_needs_comes_back(tmp_path):
 
 def test_a_checkpoint_is_replaced_whole(tmp_path, monkeypatch):
     path = tmp_path / "kept.safetensors"
-    checkpoint.keep(path, optimizer(1), "first")
+    checkpoint.keep(path, optimizer(1), [], "first")
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(UserError, match=r"kept\.safetensors cannot be written: No space left on device"):
-        checkpoint.keep(path, optimizer(2), "second")
+        checkpoint.keep(path, optimizer(2), [], "second")
     assert checkpoint.record(path) == "first"
     assert [each.name for each in tmp_path.iterdir()] == ["kept.safetensors"]
 
@@ -69,5 +73,5 @@ def test_what_nobody_resumed_for_a_week_is_deleted(tmp_path):
     for path, days in ((old, 8), (young, 6)):
         path.touch()
         os.utime(path, times=(0, time.time() - days * 24 * 3600))
-    checkpoint.keep(tmp_path / "kept.safetensors", optimizer(1), None)
+    checkpoint.keep(tmp_path / "kept.safetensors", optimizer(1), [], None)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["kept.safetensors", "young.safetensors"]

@@ -341,29 +341,6 @@ def test_mlflow_listens_here_alone_and_what_it_misses_is_recorded_later(applied,
         server.wait()
 
 
-def test_seeds_are_trained_through_the_queue_and_summed_up(applied, run):
-    before = outputs(applied)
-    printed = run(applied, "make", "seeds", "N=2")
-    assert "Not comparable with the tutorial's" in printed
-    found = json.loads((applied / "metrics/seeds.json").read_text())
-    assert found["mcc"].keys() == {"1", "2"}
-    assert found["mean"] == pytest.approx(sum(found["mcc"].values()) / 2)
-    assert (applied / "metrics/seeds.png").read_bytes().startswith(b"\x89PNG")
-    client = MlflowClient(f"sqlite:///{applied}/mlflow.db")
-    experiment = client.get_experiment_by_name("bert-cola").experiment_id
-    (parent,) = client.search_runs([experiment], "attributes.run_name = '2 seeds'")
-    children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
-    assert {child.info.run_name for child in children} == {"seed-1", "seed-2"}
-    assert {child.data.metrics["test_mcc"] for child in children} == set(found["mcc"].values())
-    assert parent.data.metrics["test_mcc_mean"] == found["mean"]
-    table = run(applied, "make", "table", COLUMNS="150")
-    for words in ("Experiment", "mcc", "seed-1", "seed-2", "demo"):
-        assert words in table
-    (applied / "metrics/seeds.json").unlink()
-    (applied / "metrics/seeds.png").unlink()
-    assert outputs(applied) == before
-
-
 def test_only_results_of_these_settings_are_recorded(applied, run):
     text = (applied / "params.yaml").read_text()
     (applied / "params.yaml").write_text(text.replace("max_steps: 20", "max_steps: 21"))
@@ -385,6 +362,62 @@ def test_editing_the_maths_of_training_puts_it_out_of_date(applied, run):
     assert "train" in status
     assert "cola/training.py" in status
     assert "tokenize" not in status
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory, environment):
+    """A project with sentences of its own: three classes, by name."""
+    settings = {"fetch__corpus": "corpora/example", "fetch__encoder": MINILM, "train__learning_rate": 1e-4}
+    project = copy_of_the_project(tmp_path_factory.mktemp("own"), **settings)
+    answer = subprocess.run(["dvc", "repro"], cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return project
+
+
+def test_sentences_of_ones_own_are_trained_on_like_any(own, run):
+    test = json.loads((own / "metrics/test.json").read_text())
+    assert test.keys() == {"mcc", "accuracy", "macro_f1", "sentences"}
+    assert test["sentences"] == 24
+    names = {"question", "request", "statement"}
+    samples = json.loads((own / "metrics/samples.json").read_text())
+    assert {sample["label"] for sample in samples} <= names
+    assert pd.read_csv(own / "metrics/predictions.csv")["label"].value_counts().to_dict() == dict.fromkeys(names, 8)
+    assert run(own, "make", "--silent", "predict", "TEXT=Is it late?").split()[0] in names
+    assert "fine-tuned on example" in (own / "models/finetuned/README.md").read_text()
+    client = MlflowClient(f"sqlite:///{own}/mlflow.db")
+    (found,) = client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
+    assert found.data.tags["corpus"] == "example"
+
+
+def test_a_change_in_corpora_is_noticed(own, run):
+    file = own / "corpora/example/test.csv"
+    text = file.read_text()
+    file.write_text(text + "Sing louder!,request\n")
+    assert "corpora" in run(own, "dvc", "status")
+    file.write_text(text + "Sing louder!,order\n")
+    printed = run(own, "dvc", "repro", fails=True)
+    assert "error: corpora/example/test.csv, line 26: label 'order' does not occur among the training" in printed
+    file.write_text(text)
+    assert "Stage 'fetch' is cached" in run(own, "dvc", "repro")
+
+
+def test_seeds_are_trained_through_the_queue_and_summed_up(own, run):
+    printed = run(own, "make", "seeds", "N=2")
+    assert "Not comparable with the tutorial's" in printed
+    found = json.loads((own / "metrics/seeds.json").read_text())
+    assert found["mcc"].keys() == {"1", "2"}
+    assert found["mean"] == pytest.approx(sum(found["mcc"].values()) / 2)
+    assert (own / "metrics/seeds.png").read_bytes().startswith(b"\x89PNG")
+    client = MlflowClient(f"sqlite:///{own}/mlflow.db")
+    experiment = client.get_experiment_by_name("bert-cola").experiment_id
+    (parent,) = client.search_runs([experiment], "attributes.run_name = '2 seeds'")
+    children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    assert {child.info.run_name for child in children} == {"seed-1", "seed-2"}
+    assert {child.data.metrics["test_mcc"] for child in children} == set(found["mcc"].values())
+    assert parent.data.metrics["test_mcc_mean"] == found["mean"]
+    table = run(own, "make", "table", COLUMNS="150")
+    for words in ("Experiment", "mcc", "seed-1", "seed-2"):
+        assert words in table
 
 
 def test_a_wrong_setting_stops_the_pipeline_in_one_line(tmp_path, run):

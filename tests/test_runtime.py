@@ -1,4 +1,7 @@
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -112,3 +115,23 @@ def test_bfloat16_is_refused_where_it_would_be_emulated(units):
 def test_matrices_are_multiplied_in_the_precision_chosen(precision):
     with runtime.autocast(torch.device("cpu"), precision):
         assert torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype == precision
+
+
+def test_workers_side_by_side_have_a_gpu_each(tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom cola import runtime\n"
+        "print(runtime.claim(3, Path(sys.argv[1])), flush=True)\ninput()"
+    )
+    command, root = [sys.executable, "-c", code, str(tmp_path)], Path(__file__).parents[1]
+    workers = []
+    for expected in (0, 1, 2):
+        worker = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert int(worker.stdout.readline()) == expected
+        workers.append(worker)
+    workers[1].kill()
+    workers[1].wait()
+    assert runtime.claim(3, tmp_path) == 1  # what a killed one had is free again
+    assert runtime.claim(3, tmp_path) in (0, 1, 2)  # all are taken: one is shared
+    for worker in workers:
+        worker.kill()
+        worker.wait()

@@ -21,6 +21,10 @@ def fitted(classifier_model, recipe=RECIPE, seed=5, sentences=20, kept=None):
     return list(training.fit(classifier_model, train, validation, recipe, torch.float32, seed, kept))
 
 
+class KilledError(Exception):
+    pass
+
+
 def test_the_learning_rate_falls_to_zero_in_a_line():
     assert training.linear_decay(0, 964) == 1  # the tutorial's: 4 epochs of 241 batches
     assert training.linear_decay(482, 964) == 0.5
@@ -105,6 +109,41 @@ def test_max_steps_ends_early_on_the_schedule_of_the_whole_run():
     assert steps["learning_rate"].to_numpy() == pytest.approx(1e-3 * np.array([6, 5, 4, 3]) / 6)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("dies_in", [None, 2, 3, 4])
+def test_early_stopping_leaves_the_model_of_the_best_epoch(tmp_path, monkeypatch, fast, dies_in):
+    """Validation MCCs of 0.1, 0.3, 0.3, 0.2 and two epochs of patience: the fifth epoch never comes."""
+    recipe = RECIPE.model_copy(update={"epochs": 8, "fast": fast})
+    expected = model()
+    fitted(expected, recipe.model_copy(update={"max_steps": 6}))  # of 3 in an epoch
+
+    recipe = recipe.model_copy(update={"early_stopping": 2})
+    mccs, kept = iter([0.1, 0.3, 0.3, 0.2, 0.9]), tmp_path / "kept.safetensors"
+
+    def mcc(labels, predicted):
+        if dies_in is not None and len(trained) == dies_in - 1 and not died:
+            died.append(True)
+            raise KilledError
+        return next(mccs)
+
+    monkeypatch.setattr(training.scoring, "mcc", mcc)
+    died, trained = [], []
+    stopped = model()
+    for _ in range(2 if dies_in else 1):
+        trained = []
+        try:
+            for epoch in training.fit(
+                stopped, tiny.sentences(20), tiny.sentences(9, seed=1), recipe, torch.float32, 5, kept
+            ):
+                trained.append(epoch)
+        except KilledError:
+            stopped = model()
+    assert [epoch.validation_mcc for epoch in trained] == [0.1, 0.3, 0.3, 0.2]
+    assert training.published(trained, recipe).epoch == 2
+    for (name, one), other in zip(stopped.named_parameters(), expected.parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
 def test_a_loss_that_is_not_finite_stops_the_training():
     broken = model()
     with torch.no_grad():
@@ -128,10 +167,6 @@ def test_tables_of_a_training():
     assert timings["validation_seconds"] == 1.0
     assert timings["sentences_per_second"] == 40 / 4.0
     assert timings["tokens_per_second"] == sum(epoch.tokens for epoch in epochs) / 4.0
-
-
-class KilledError(Exception):
-    pass
 
 
 @pytest.mark.parametrize("fast", [True, False])

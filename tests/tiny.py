@@ -19,6 +19,7 @@ RECIPE = Train(
     weight_decay=0.0,
     max_grad_norm=0.5,  # low enough to clip some of the steps
     max_steps=None,
+    early_stopping=None,
     fast=True,
 )
 
