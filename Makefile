@@ -24,6 +24,7 @@ help: ## list the targets
 	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed; make PYTHON=...") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@.venv/bin/python -m cola.offline
 	@touch $@
 
 lock: .venv ## choose the newest packages that pyproject.toml allows, and write requirements.lock
