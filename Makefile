@@ -8,7 +8,7 @@ N ?= 10
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TEXT
 
-.PHONY: help .venv lock demo repro ui track predict seeds sweep table test verify torture audit bench profile lint clean
+.PHONY: help .venv lock demo repro ui track predict report seeds sweep table test verify torture audit bench profile lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z.]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ track: .venv .git ## record in MLflow what it missed of the result here: after i
 predict: .venv ## judge a sentence with the trained model: make predict TEXT="The book was written by John."
 	@python -m cola.predict "$$TEXT"
 
+report: .venv ## write the result here as one page, report.html, which opens without a network
+	@python -m cola.page
+
 seeds: .venv .git ## train with N seeds (make seeds N=10), and say what they have in common
 	python -m cola.seeds $(N)
 
@@ -92,4 +95,4 @@ lint: .venv ## check style and types
 	mypy
 
 clean: ## remove the environment and what the stages wrote; DVC's cache and MLflow's records stay
-	rm -rf .venv data models metrics dvc_plots .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv data models metrics dvc_plots report.html .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -71,7 +71,7 @@ def read_table(path: Path, labels: Sequence[str] | None = None) -> pd.DataFrame:
 def parse_table(content: bytes, name: str, labels: Sequence[str] | None = None) -> pd.DataFrame:
     """Check every row of a CSV (of a TSV, where `name` ends so) with a header that has text and label, quoted as usual.
 
-    Columns: sentence_source (from a column source, else empty), label, sentence. With `labels`, a label becomes its
+    Columns: sentence_source (from a column source, else "all"), label, sentence. With `labels`, a label becomes its
     place among them; without, it stays a text. Raises UserError naming file, line and fault.
     """
     reader = csv.reader(
@@ -92,7 +92,7 @@ def parse_table(content: bytes, name: str, labels: Sequence[str] | None = None) 
                 fault = _fault_of_row(fields, row, header, labels)
                 if not fault:
                     label = row["label"] if labels is None else labels.index(row["label"])
-                    rows.append((row.get("source", ""), label, row["text"]))
+                    rows.append((row.get("source", "all"), label, row["text"]))
             if fault:
                 raise UserError(f"{name}, line {line}: {fault}")
             line = reader.line_num + 1

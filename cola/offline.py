@@ -28,7 +28,9 @@ _HTML = """<!DOCTYPE html>
 
 def main() -> None:
     # Within a page, the end of a script in one of its texts would end the script itself.
-    artifacts.write_text(PAGE, _HTML % vl_convert.javascript_bundle().replace("</script", "<\\/script"))
+    artifacts.write_text(
+        PAGE, _HTML % vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    )
 
 
 if __name__ == "__main__":

@@ -34,3 +34,6 @@ SAMPLES = Path("metrics/samples.json")
 # make seeds
 SEEDS = Path("metrics/seeds.json")
 SEEDS_PICTURE = Path("metrics/seeds.png")
+
+# make report
+REPORT = Path("report.html")

@@ -69,15 +69,19 @@ def print_test(scores: Mapping[str, Any], figures: Mapping[str, Any], source: Ma
         f"  95% interval: {figures['mcc_low']:.3f} to {figures['mcc_high']:.3f}; "
         f"without an encoder (words alone): {figures['bag_of_words_mcc']:.3f}"
     )
-    console.print(
-        f"  the tutorial: {TUTORIAL_MCC}; {len(PUBLIC_RUNS)} public runs of its recipe: mean "
-        f"{np.mean(PUBLIC_RUNS):.3f}, {min(PUBLIC_RUNS)} to {max(PUBLIC_RUNS)}"
+    console.print(f"  {verdict(source)}")
+
+
+def verdict(source: Mapping[str, Any]) -> str:
+    """What a test MCC may be held against."""
+    others = (
+        f"the tutorial: {TUTORIAL_MCC}; {len(PUBLIC_RUNS)} public runs of its recipe: mean {np.mean(PUBLIC_RUNS):.3f}, "
+        f"{min(PUBLIC_RUNS)} to {max(PUBLIC_RUNS)}"
     )
     if comparable(source):
-        console.print("  comparable: corpus and encoder are the tutorial's own")
-    else:
-        revision = ENCODERS[TUTORIAL_ENCODER].revision
-        console.print(f"  not comparable: the tutorial's are cola and {TUTORIAL_ENCODER} at revision {revision}")
+        return f"{others}; comparable: corpus and encoder are the tutorial's own"
+    revision = ENCODERS[TUTORIAL_ENCODER].revision
+    return f"{others}; not comparable: the tutorial's are cola and {TUTORIAL_ENCODER} at revision {revision}"
 
 
 def print_mistakes(mistakes: pd.DataFrame) -> None:
@@ -184,7 +188,7 @@ def confusion_matrix(predictions: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(names)), names)
     for (row, column), count in np.ndenumerate(counts.to_numpy()):
         dark = count > counts.to_numpy().max() / 2
-        axes.text(column, row, f"{count}", ha="center", va="center", color="white" if dark else "black")
+        axes.text(column, row, f"{count}", ha="center", va="center", color="#fff" if dark else "#111")
     return figure
 
 

@@ -28,8 +28,8 @@ def test_a_corpus_is_copied_as_it_is_and_read_again(folder, tmp_path, capsys):
     for name in ("train.csv", "test.csv"):
         assert (tmp_path / "raw" / name).read_bytes() == (folder / name).read_bytes()
     training, test = corpus.read_folder(tmp_path / "raw", source["labels"])
-    assert training.to_numpy().tolist() == [["", 1, "Hello"], ["", 0, "Bye, all"]]
-    assert test.to_numpy().tolist() == [["", 0, "See you"]]
+    assert training.to_numpy().tolist() == [["all", 1, "Hello"], ["all", 0, "Bye, all"]]
+    assert test.to_numpy().tolist() == [["all", 0, "See you"]]
 
 
 def test_a_table_may_be_separated_by_tabs(folder, tmp_path):
