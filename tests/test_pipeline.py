@@ -278,6 +278,16 @@ def test_no_secret_of_the_environment_is_written_anywhere(forced, applied):
         assert [path for path in files if secret.encode() in path.read_bytes()] == []
 
 
+def test_pictures_are_drawn_without_a_network(applied, run):
+    run(applied, "dvc", "plots", "show")
+    page = (applied / "dvc_plots/index.html").read_text()
+    assert 'src="http' not in page
+    assert "window.vegaEmbed=" in page.replace(" ", "")
+    assert page.count("vegaEmbed('#") == 7
+    run(applied, "make", "report")
+    assert "<svg" in (applied / "report.html").read_text()
+
+
 def test_a_changed_byte_is_noticed_before_it_is_used_and_put_right(applied, run):
     before = outputs(applied)
     for name, command in (
@@ -387,6 +397,20 @@ def test_sentences_of_ones_own_are_trained_on_like_any(own, run):
     client = MlflowClient(f"sqlite:///{own}/mlflow.db")
     (found,) = client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
     assert found.data.tags["corpus"] == "example"
+
+
+def test_a_result_that_was_pushed_is_pulled_without_training(own, run, tmp_path):
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    run(own, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    run(own, "git", "add", "--all")
+    run(own, "git", *identity, "commit", "--quiet", "--message", "a result")
+    run(own, "dvc", "push")
+    run(own, "git", "clone", "--quiet", str(own), str(tmp_path / "clone"))
+    (tmp_path / "clone/.venv").symlink_to(Path(sys.executable).parents[1])
+    printed = run(tmp_path / "clone", "dvc", "repro", "--pull")
+    assert "Running stage" not in printed
+    assert "up to date" in printed
+    assert outputs(tmp_path / "clone") == outputs(own)
 
 
 def test_a_change_in_corpora_is_noticed(own, run):
