@@ -1,6 +1,7 @@
 """What several test files need: the real corpus and an encoder, where they can be had."""
 
 import os
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -52,3 +53,17 @@ def environment(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "OMP_", "LANG", "LC_"))}
     return kept | {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
+
+
+@pytest.fixture(scope="session")
+def run(environment):
+    """Run a command in a project; returns what it prints. It must end well, or, with `fails`, must not."""
+
+    def run(project, *command, fails=False, **variables):
+        answer = subprocess.run(
+            command, cwd=project, env=environment | variables, capture_output=True, text=True, check=False
+        )
+        assert (answer.returncode != 0) == fails, answer.stdout + answer.stderr
+        return answer.stdout + answer.stderr
+
+    return run

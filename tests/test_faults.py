@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import tiny
 import yaml
-from test_pipeline import MINILM, copy_of_the_project, outputs
+from project import MINILM, copy_of_the_project, outputs
 
 from cola import artifacts, checkpoint, download, errors, paths, training
 

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_pipeline import MINILM, copy_of_the_project, outputs
+from project import MINILM, copy_of_the_project, outputs
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("KILLS", "30"))

@@ -1,0 +1,127 @@
+"""A copy of the project to run things in, and what every whole run of it must leave."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from transformers import pipeline
+
+ROOT = Path(__file__).parents[1]
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def copy_of_the_project(folder, **settings):
+    """A clone as a user has it, with the environment of these tests, and with settings of params.yaml changed."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.split("\n"):
+        if name and (ROOT / name).exists() and not name.startswith("metrics/") and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    for key, value in settings.items():
+        section, _, name = key.rpartition("__")
+        (params[section] if section else params)[name] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", "copy"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+def outputs(project):
+    """Every file that two runs must agree on, by content."""
+    folders = ("data", "models", "metrics")
+    files = [path for folder in folders for path in (project / folder).rglob("*") if path.is_file()]
+    return {
+        path.relative_to(project).as_posix(): path.read_bytes()
+        for path in files
+        if path.name not in ("timings.json", ".gitignore")
+    }
+
+
+def check_contracts(project, *, training, validation, epochs, steps_per_epoch):
+    """What the README promises of every output."""
+    metrics = {path.name: json.loads(path.read_text()) for path in (project / "metrics").glob("*.json")}
+    assert metrics.keys() == {
+        "corpus.json",
+        "train.json",
+        "timings.json",
+        "test.json",
+        "analysis.json",
+        "samples.json",
+    }
+    corpus = metrics["corpus.json"]
+    assert (corpus["training_sentences"], corpus["validation_sentences"]) == (training, validation)
+    assert corpus.keys() == {
+        "training_sentences",
+        "validation_sentences",
+        "test_sentences",
+        "test_positives",
+        "longest_sentence",
+        "mean_length",
+        "truncated_sentences",
+    }
+    history = pd.read_csv(project / "metrics/history.csv")
+    assert history["epoch"].to_list() == list(range(1, epochs + 1))
+    last = history.iloc[-1].drop("epoch").to_dict()
+    assert metrics["train.json"] == pytest.approx(last)
+    assert list(last) == ["training_loss", "validation_loss", "validation_accuracy", "validation_mcc"]
+    steps = pd.read_csv(project / "metrics/steps.csv")
+    assert steps.columns.to_list() == ["step", "loss", "learning_rate", "gradient_norm"]
+    assert steps["step"].to_list() == list(range(1, epochs * steps_per_epoch + 1))
+    assert steps["learning_rate"].is_monotonic_decreasing
+    assert metrics["timings.json"].keys() == {
+        "training_seconds",
+        "validation_seconds",
+        "sentences_per_second",
+        "tokens_per_second",
+        "device",
+        "precision",
+    }
+    test = metrics["test.json"]
+    assert test.keys() == {"mcc", "accuracy", "macro_f1", "f1", "sentences", "positives"}
+    predictions = pd.read_csv(project / "metrics/predictions.csv", keep_default_na=False)
+    assert len(predictions) == test["sentences"] == corpus["test_sentences"]
+    assert (predictions["label"] == predictions["predicted"]).mean() == pytest.approx(test["accuracy"])
+    per_batch = pd.read_csv(project / "metrics/mcc_per_batch.csv")
+    assert len(per_batch) == -(-test["sentences"] // 32)
+    analysis = metrics["analysis.json"]
+    assert analysis.keys() == {
+        "mcc_low",
+        "mcc_high",
+        "calibration_error",
+        "majority_accuracy",
+        "bag_of_words_accuracy",
+        "bag_of_words_mcc",
+        "threshold",
+        "threshold_mcc",
+    }
+    assert analysis["mcc_low"] <= test["mcc"] <= analysis["mcc_high"]
+    for name in ("per_source", "calibration"):
+        assert pd.read_csv(project / f"metrics/{name}.csv")["sentences"].sum() == test["sentences"]
+    samples = metrics["samples.json"]
+    assert len(samples) == 5
+    for sample in samples:
+        assert sample.keys() == {"sentence", "label", "predicted", "probability", "correct"}
+        assert sample["correct"] == (sample["label"] == sample["predicted"])
+    tokenized = pd.read_parquet(project / "data/tokenized/train.parquet")
+    assert tokenized.columns.to_list() == ["sentence_source", "label", "sentence", "input_ids"]
+    assert len(tokenized) == training
+    classify = pipeline("text-classification", str(project / "models/finetuned"))
+    for sample in samples:  # float32 and unpacked here: the decision is the same, the probability nearly
+        answer = classify(sample["sentence"])[0]
+        if abs(sample["probability"] - 0.5) > 0.02:
+            assert answer["label"] == sample["predicted"]
+        assert answer["score"] == pytest.approx(sample["probability"], abs=0.03)

@@ -1,0 +1,52 @@
+"""The tutorial's corpus and recipe through the whole pipeline, with the encoders that can be had."""
+
+import json
+
+import numpy as np
+import pandas as pd
+from loopback import bert_base_checkpoint, hub
+from project import MINILM, check_contracts, copy_of_the_project
+from safetensors import safe_open
+
+
+def test_cola_with_a_small_encoder(mirror, tmp_path, run):
+    project = copy_of_the_project(tmp_path, fetch__encoder=MINILM, train__epochs=2, train__learning_rate=1e-4)
+    printed = run(project, "dvc", "repro", COLA_MIRROR=str(mirror.parent))
+    check_contracts(project, training=7_695, validation=856, epochs=2, steps_per_epoch=241)
+    corpus = json.loads((project / "metrics/corpus.json").read_text())
+    assert (corpus["test_sentences"], corpus["test_positives"], corpus["longest_sentence"]) == (516, 354, 47)
+    assert corpus["truncated_sentences"] == 0
+    history = pd.read_csv(project / "metrics/history.csv")
+    assert history["training_loss"].is_monotonic_decreasing
+    assert json.loads((project / "metrics/test.json").read_text())["mcc"] > 0.2
+    assert "not comparable" in printed
+    assert "up to date" in run(project, "dvc", "repro")
+
+
+def test_bert_base_from_a_hub_is_trained_with_the_weights_it_was_given(
+    mirror, encoder_folder, tmp_path, tmp_path_factory, run
+):
+    """A look-alike of google-bert/bert-base-uncased, of true names, shapes and sizes: its own revision, not pinned."""
+    served = tmp_path_factory.mktemp("hub")
+    bert_base_checkpoint(served, seed=7, vocabulary=encoder_folder / "vocab.txt")
+    name, revision, steps = "google-bert/bert-base-uncased", "c" * 40, 3
+    project = copy_of_the_project(tmp_path, fetch__encoder_revision=revision, train__max_steps=steps)
+    with hub(name, revision, served) as server:
+        printed = run(project, "make", "repro", HF_ENDPOINT=server.url, COLA_MIRROR=str(mirror.parent))
+    assert "not comparable" in printed
+    assert len(pd.read_csv(project / "metrics/steps.csv")) == steps
+    arrived = 0
+    with (
+        safe_open(served / "model.safetensors", "numpy") as given,
+        safe_open(project / "models/finetuned/model.safetensors", "numpy") as trained,
+    ):
+        assert len(trained.keys()) == 201
+        for tensor in given.keys():  # noqa: SIM118 - safe_open is no dict
+            if tensor.startswith("cls."):
+                continue
+            new = tensor.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+            moved = np.abs(given.get_tensor(tensor) - trained.get_tensor(new)).max()
+            # AdamW moves a weight by about the learning rate a step, whatever its gradient.
+            assert moved <= 1.5 * steps * 2e-5, tensor
+            arrived += 1
+    assert arrived == 199
