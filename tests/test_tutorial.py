@@ -18,7 +18,7 @@ def test_cola_with_a_small_encoder(mirror, tmp_path, run):
     assert corpus["truncated_sentences"] == 0
     history = pd.read_csv(project / "metrics/history.csv")
     assert history["training_loss"].is_monotonic_decreasing
-    assert json.loads((project / "metrics/test.json").read_text())["mcc"] > 0.2
+    assert history["validation_mcc"].iloc[-1] > 0.15  # 0.26 where this was written
     assert "not comparable" in printed
     assert "up to date" in run(project, "dvc", "repro")
 
