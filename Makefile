@@ -20,12 +20,14 @@ help: ## list the targets
 .git:
 	@echo "error: this folder is no git repository, which DVC needs: get the project with git clone" >&2; exit 1
 
+# It has what is installed. (git and dvc may write requirements.lock anew as it was.)
 .venv/ready: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed; make PYTHON=...") if sys.version_info < (3, 11) else 0'
-	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	@.venv/bin/python -m cola.offline
-	@touch $@
+	@cmp -s $< $@ || { \
+	  $(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed; make PYTHON=...") if sys.version_info < (3, 11) else 0'; \
+	  echo "setting up .venv"; $(PYTHON) -m venv .venv; \
+	  .venv/bin/pip install --quiet --disable-pip-version-check --requirement $<; \
+	  .venv/bin/python -m cola.offline; }
+	@cp $< $@
 
 lock: .venv ## choose the newest packages that pyproject.toml allows, and write requirements.lock
 	pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \

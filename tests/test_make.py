@@ -21,17 +21,24 @@ def folder(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
-    (tmp_path / ".venv/ready").touch()
+    shutil.copy(ROOT / "requirements.lock", tmp_path / ".venv/ready")
     return tmp_path
 
 
-def make(folder, target):
-    answer = subprocess.run(["make", target], cwd=folder, capture_output=True, text=True, check=False)
+def make(folder, *arguments):
+    answer = subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     return answer.returncode, answer.stderr.splitlines()[:1]
 
 
 def test_with_all_in_place_the_target_runs(folder):
     assert make(folder, "repro") == (0, [])
+
+
+def test_a_lock_that_was_only_written_anew_installs_nothing(folder):
+    (folder / "requirements.lock").touch()
+    os.utime(folder / ".venv/ready", times=(0, 0))
+    assert make(folder, "PYTHON=false", "repro") == (0, [])
+    assert (folder / ".venv/ready").stat().st_mtime > 0
 
 
 @pytest.mark.parametrize("tool", ["dvc", "mlflow", "pytest"])
