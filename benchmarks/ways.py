@@ -88,7 +88,7 @@ def train_fast(model: Model, precision: torch.dtype | None = None) -> Iterator[T
         def step(batch: Batch) -> None:
             input_ids, labels = batch
             collated = classifier.collate(model, input_ids, packed=True)
-            training.step(model, collated, labels, optimizer, RECIPE.max_grad_norm, precision)
+            training.step(model, [training.Part(collated, labels, 1.0)], optimizer, RECIPE.max_grad_norm, precision)
 
         yield _each(step, model.device)
 

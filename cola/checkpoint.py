@@ -18,7 +18,7 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from cola import artifacts
+from cola import artifacts, parallel
 
 FOLDER = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp" / "checkpoints"
 _FORGOTTEN = 7 * 24 * 3600  # seconds after which a training that nobody resumed is given up
@@ -40,15 +40,23 @@ def place(configuration: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
 def keep(path: Path, optimizer: torch.optim.Optimizer, best: Sequence[torch.Tensor], so_far: Any) -> None:
     """Replace the checkpoint at `path`: weights, the optimizer's moments, the random state, and plain data beside.
 
-    `best` are weights of an earlier epoch, or none.
+    `best` are weights of an earlier epoch, or none. Of several processes, all must call this, and the first writes.
     """
     for old in path.parent.glob("*.safetensors"):
         if time.time() - old.stat().st_mtime > _FORGOTTEN:
             old.unlink(missing_ok=True)
-    tensors = {"random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
-    for number, weights in enumerate(optimizer.param_groups[0]["params"]):
+    params = optimizer.param_groups[0]["params"]
+    random = {"cpu": torch.get_rng_state()}
+    if params[0].is_cuda:
+        random["cuda"] = torch.cuda.get_rng_state()
+    tensors = {
+        f"random.{device}.{rank}": state
+        for device, mine in random.items()
+        for rank, state in enumerate(parallel.gathered(mine, params[0].device))
+    }
+    if parallel.rank():
+        return
+    for number, weights in enumerate(params):
         tensors[f"{number}.weights"] = weights.detach()
         tensors |= {f"{number}.{name}": value for name, value in optimizer.state[weights].items()}
     tensors |= {f"{number}.best": weights for number, weights in enumerate(best)}
@@ -61,15 +69,17 @@ def resume(path: Path, optimizer: torch.optim.Optimizer) -> tuple[list[torch.Ten
 
     Without a checkpoint, change nothing, and return no weights and None.
     """
+    parallel.copy_to_machines(path, optimizer.param_groups[0]["params"][0].device)
     kept, best = record(path), {}
     if kept is None:
         return [], None
     with safe_open(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118
             value = file.get_tensor(name)
-            owner, part = name.split(".")
+            owner, part, *rank = name.split(".")
             if owner == "random":
-                {"cpu": torch.set_rng_state, "cuda": torch.cuda.set_rng_state}[part](value)
+                if int(rank[0]) == parallel.rank():
+                    {"cpu": torch.set_rng_state, "cuda": torch.cuda.set_rng_state}[part](value)
                 continue
             weights = optimizer.param_groups[0]["params"][int(owner)]
             if part == "weights":

@@ -103,6 +103,23 @@ def batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
+def micro_batches(
+    rows: np.ndarray, input_ids: Sequence[TokenIds], tokens: int | None, *, padded: bool
+) -> list[np.ndarray]:
+    """Cut a batch of rows of `input_ids`, in order, into parts of at most `tokens` tokens each; None: into one part.
+
+    Where they are to be `padded`, padding counts too. A sentence of more tokens is a part of its own.
+    """
+    cuts, count, longest = [], 0, 0
+    for place, row in enumerate(rows):
+        length = len(input_ids[row])
+        count, longest = count + (1 if padded else length), max(longest, length)
+        if tokens and place and count * (longest if padded else 1) > tokens:
+            cuts.append(place)
+            count, longest = 1 if padded else length, length
+    return np.split(rows, cuts)
+
+
 def pad(input_ids: Sequence[TokenIds], pad_token_id: int) -> Padded:
     """[[101, 7, 102], [101, 102]] -> input_ids [[101, 7, 102], [101, 102, 0]], attention_mask [[1, 1, 1], [1, 1, 0]]"""
     longest = max(len(ids) for ids in input_ids)

@@ -13,8 +13,8 @@ class UserError(Exception):
 # What PyTorch says on a CPU, on a GPU, and what C++ says.
 _MEMORY = re.compile("can't allocate memory|out of memory|bad_alloc|could not create a memory object")
 _ENOUGH_MEMORY = (
-    "memory is too small: lower train.batch_size or tokenize.max_length, take a smaller fetch.encoder, "
-    "or set precision to bfloat16 (device to cpu, where it is a GPU's memory)"
+    "memory is too small: set train.micro_batch_tokens (to 2000, say), lower tokenize.max_length, take a smaller "
+    "fetch.encoder, or set precision to bfloat16 (device to cpu, where it is a GPU's memory)"
 )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import PreTrainedModel
 
 
@@ -97,17 +98,21 @@ def flat_weights(model: PreTrainedModel, precision: torch.dtype) -> Iterator[nn.
 
     Yields that vector, which the optimizer trains. The Linears compute with copies in `precision`, as autocast has them
     do; renewed as a Linear is about to compute, a copy is in the processor's cache. Every weight must have a gradient
-    in every step.
+    in every step. Gradients add up until the optimizer steps.
     """
     weights = list(model.parameters())
     vector = nn.Parameter(torch.cat([each.detach().flatten() for each in weights]))
     vector.grad = torch.zeros_like(vector)
     masters, gradients = _views(vector.detach(), weights), _views(vector.grad, weights)
-    hooks = []
+    hooks: list[Any] = []
+    collected: set[Tensor] = set()  # in this step; the first of a step need not be added to anything
 
     def collect(gradient: Tensor, each: Tensor) -> None:  # it is in the cache, too
-        gradient.copy_(each.grad)  # type: ignore[arg-type]
+        (gradient.add_ if each in collected else gradient.copy_)(each.grad)  # type: ignore[arg-type]
+        collected.add(each)
         each.grad = None
+
+    hooks.append(register_optimizer_step_post_hook(lambda *_: collected.clear()))
 
     for each, master, gradient in zip(weights, masters, gradients, strict=True):
         each.data = master

@@ -40,6 +40,8 @@ class Train(_Section):
     max_grad_norm: Positive
     max_steps: Count | None
     early_stopping: Count | None
+    micro_batch_tokens: Count | None
+    processes: Annotated[int, Field(ge=1, le=1024)]
     fast: bool
 
 

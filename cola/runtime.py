@@ -1,9 +1,12 @@
 """The machine: which device, and how the same seed gives the same bytes on it."""
 
 import os
+import resource
+import sys
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from filelock import FileLock, Timeout
 
 from cola.errors import UserError
@@ -12,15 +15,19 @@ from cola.errors import UserError
 def choose_device(name: str) -> torch.device:
     """The device to compute on, made to repeat its results: 'auto' takes cuda, then mps, then cpu.
 
-    Of several GPUs it is one that no other stage has: workers of DVC's queue run side by side. Raises UserError where
-    the device asked for is not there.
+    Of several GPUs it is one that no other stage has: workers of DVC's queue run side by side; or, of a training on
+    several processes, each has its own. Raises UserError where the device asked for is not there.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(each for each, there in available.items() if there)
     if not available[name]:
         raise UserError(f"params.yaml asks for device {name}, and this machine has none; set it to auto or cpu")
-    if name == "cuda" and torch.cuda.device_count() > 1:
+    if name == "cuda" and dist.is_torchelastic_launched():
+        if int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
+            raise UserError(f"train.processes is more than this machine's GPUs: {torch.cuda.device_count()}")
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    elif name == "cuda" and torch.cuda.device_count() > 1:
         torch.cuda.set_device(claim(torch.cuda.device_count(), Path(os.environ.get("DVC_ROOT", "."), ".dvc", "tmp")))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS may not repeat its sums
     torch.use_deterministic_algorithms(True)
@@ -68,6 +75,14 @@ def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
 def fix_seed(seed: int) -> None:
     """Fix what PyTorch draws from here on, on every device: the classifier's head, then dropout."""
     torch.manual_seed(seed)
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory that this process has had at once, in GiB: on a GPU, of its memory; else of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def describe(device: torch.device) -> str:

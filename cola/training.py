@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +14,19 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from cola import checkpoint, classifier, encoding, fast, progress, runtime, scoring
+from cola import checkpoint, classifier, encoding, fast, parallel, progress, runtime, scoring
 from cola.errors import UserError
 from cola.params import Train
 
 KEEP_EVERY = 300.0  # seconds; also at the end of each epoch
+
+
+class Part(NamedTuple):
+    """What of a batch is computed at once: all of it, or less where there are several processes or micro-batches."""
+
+    batch: encoding.Padded | encoding.Packed
+    labels: Tensor  # (sentences,) int64
+    weight: float  # its share of the whole batch's sentences
 
 
 class Step(NamedTuple):
@@ -66,9 +74,12 @@ def fit(
     Both tables have the columns label (0 or 1) and input_ids (the token ids of a sentence). The seed fixes the order of
     the sentences; dropout draws from PyTorch's random state. With recipe.max_steps, the schedule is that of the whole
     run, and the run ends early; so with recipe.early_stopping, after which the model is the best epoch's. Where a
-    checkpoint is `kept`, training goes on from there, as if it had never stopped. Raises UserError where a loss or a
+    checkpoint is `kept`, training goes on from there, as if it had never stopped. Of several processes, which must all
+    call this, each computes its share of every batch, and each yields the same. Raises UserError where a loss or a
     gradient is not finite.
     """
+    if parallel.rank():
+        runtime.fix_seed(int(np.random.SeedSequence([seed, parallel.rank()]).generate_state(1)[0]))
     input_ids = [training["input_ids"].to_list(), validation["input_ids"].to_list()]
     labels = [torch.tensor(table["label"].to_numpy(np.int64)) for table in (training, validation)]
     packed = recipe.fast and classifier.packable(model)
@@ -103,8 +114,8 @@ def fit(
                     done = per_epoch * (epoch - 1) + len(steps)
                     for group in optimizer.param_groups:
                         group["lr"] = recipe.learning_rate * linear_decay(done, total_steps)
-                    batch = classifier.collate(model, [train[row] for row in rows], packed)
-                    loss, norm = step(model, batch, labels[0][rows], optimizer, recipe.max_grad_norm, precision)
+                    parts = _parts(model, train, labels[0], rows, recipe.micro_batch_tokens, packed)
+                    loss, norm = step(model, parts, optimizer, recipe.max_grad_norm, precision)
                     if not math.isfinite(loss) or not math.isfinite(norm):
                         raise UserError(
                             f"step {done + 1} went wrong (loss {loss}, norm of the gradient {norm}): "
@@ -113,11 +124,11 @@ def fit(
                     steps.append(Step(done + 1, loss, group["lr"], norm))
                     bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                     bar.update(len(rows))
-                    if kept and time.perf_counter() - saved > KEEP_EVERY:
+                    if kept and parallel.largest(time.perf_counter() - saved, model.device) > KEEP_EVERY:
                         saved = time.perf_counter()
                         checkpoint.keep(kept, optimizer, best, [epochs, steps, seconds + saved - started])
             trained = time.perf_counter()
-            logits = torch.from_numpy(classifier.predict(model, held_out, precision, padded=not packed))
+            logits = _predict(model, held_out, precision, packed)
             epochs.append(
                 Epoch(
                     epoch=epoch,
@@ -163,26 +174,59 @@ def _record(kept: Any) -> tuple[list[Epoch], list[Step], float]:
     return ended, [Step(*each) for each in steps], seconds
 
 
+def _parts(
+    model: PreTrainedModel,
+    input_ids: Sequence[encoding.TokenIds],
+    labels: Tensor,
+    rows: np.ndarray,
+    tokens: int | None,
+    packed: bool,
+) -> Iterator[Part]:
+    """This process's share of a batch, in parts of at most `tokens` tokens.
+
+    A share without sentences is one that counts nothing: its gradients are 0.
+    """
+    share = rows[parallel.rank() :: parallel.processes()]
+    for part in encoding.micro_batches(share if len(share) else rows[:1], input_ids, tokens, padded=not packed):
+        batch = classifier.collate(model, [input_ids[row] for row in part], packed)
+        yield Part(batch, labels[part], len(part) / len(rows) if len(share) else 0.0)
+
+
+def _predict(
+    model: PreTrainedModel, input_ids: Sequence[encoding.TokenIds], precision: torch.dtype, packed: bool
+) -> Tensor:
+    """Logits (sentences, classes) of all sentences, of which each process computes its share."""
+    mine = slice(parallel.rank(), None, parallel.processes())
+    logits = torch.zeros(len(input_ids), len(classifier.labels(model)), device=model.device)
+    logits[mine] = torch.from_numpy(classifier.predict(model, input_ids[mine], precision, padded=not packed)).to(logits)
+    parallel.add([logits])
+    return logits.cpu()
+
+
 def step(
     model: PreTrainedModel,
-    batch: encoding.Padded | encoding.Packed,
-    labels: Tensor,
+    parts: Iterable[Part],
     optimizer: torch.optim.AdamW,
     max_grad_norm: float,
     precision: torch.dtype,
 ) -> tuple[float, float]:
-    """One step of the optimizer on one batch: (mean loss, norm of the gradient before clipping)."""
+    """One step of the optimizer on one batch: (mean loss, norm of the gradient before clipping), of all processes."""
     model.zero_grad()
-    with runtime.autocast(model.device, precision):
-        loss = cross_entropy(classifier.logits(model, batch), labels.to(model.device))
-    loss.backward()
+    losses = torch.zeros((), device=model.device)
+    for batch, labels, weight in parts:
+        with runtime.autocast(model.device, precision):
+            loss = cross_entropy(classifier.logits(model, batch), labels.to(model.device)) * weight
+        loss.backward()
+        losses += loss.detach()
     weights = optimizer.param_groups[0]["params"]
-    norm = nn.utils.get_total_norm([each.grad for each in weights if each.grad is not None])
+    gradients = [each.grad for each in weights if each.grad is not None]
+    parallel.add([losses, *gradients])
+    norm = nn.utils.get_total_norm(gradients)
     # Clipping divides every gradient by the same number; the fused optimizer does that as it reads them, which spares
     # a pass over the memory. As torch's clip_grad_norm_ has it, with its 1e-6.
     optimizer.grad_scale = ((norm + 1e-6) / max_grad_norm).clamp(min=1.0)  # type: ignore[attr-defined]
     optimizer.step()
-    return loss.item(), norm.item()
+    return losses.item(), norm.item()
 
 
 def history(epochs: Sequence[Epoch]) -> pd.DataFrame:

@@ -1,25 +1,49 @@
 """Reads data/tokenized/{train,validation}.parquet and models/pretrained/. Writes models/finetuned/ and metrics/."""
 
 import pandas as pd
+import torch
 
-from cola import artifacts, card, checkpoint, classifier, encoding, params, paths, report, runtime, tracking, training
+from cola import (
+    artifacts,
+    card,
+    checkpoint,
+    classifier,
+    encoding,
+    parallel,
+    params,
+    paths,
+    report,
+    runtime,
+    tracking,
+    training,
+)
 from cola.errors import UserError, run
 
 
 def main() -> None:
     settings = params.load(paths.PARAMS)
+    if parallel.launches(settings.train.processes):
+        parallel.launch("stages.train", settings.train.processes)
+        return
+    device = runtime.choose_device(settings.device)
+    with parallel.joined(device):
+        one_process(settings, device)
+
+
+def one_process(settings: params.Params, device: torch.device) -> None:
+    """One of the processes of the training, or all of it."""
     train = artifacts.read_parquet(paths.TOKENIZED / "train.parquet")
     validation = artifacts.read_parquet(paths.TOKENIZED / "validation.parquet")
     encoder = artifacts.read_json(artifacts.unchanged(paths.PRETRAINED) / "source.json")
     source = {"corpus": train.attrs, "encoder": encoder}
-    device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device)
     runtime.fix_seed(settings.seed)
     model = classifier.load(paths.PRETRAINED, device, train.attrs["labels"])
 
     machine = {"device": runtime.describe(device), "precision": str(precision).removeprefix("torch.")}
     files = [paths.TOKENIZED / "train.parquet", paths.TOKENIZED / "validation.parquet", *paths.PRETRAINED.iterdir()]
-    kept = checkpoint.place({"train": settings.train.model_dump(), "seed": settings.seed, **machine}, files)
+    determines = {"train": settings.train.model_dump(), "seed": settings.seed, "processes": parallel.processes()}
+    kept = checkpoint.place(determines | machine, files)
 
     epochs = []
     try:
@@ -28,6 +52,9 @@ def main() -> None:
             epochs.append(epoch)
     except KeyboardInterrupt:
         raise UserError(f"interrupted; `dvc repro` goes on after step {training.steps_kept(kept)}") from None
+    size = {"processes": parallel.processes(), "peak_memory_gib": parallel.largest(runtime.peak_memory(device), device)}
+    if parallel.rank():
+        return
 
     history, steps, timings = training.history(epochs), training.steps(epochs), training.timings(epochs)
     with artifacts.directory(paths.FINETUNED) as folder:
@@ -39,11 +66,11 @@ def main() -> None:
     artifacts.write_json(paths.TRAIN_METRICS, last.drop(columns="epoch").iloc[0].to_dict())
     artifacts.write_csv(paths.HISTORY, history)
     artifacts.write_csv(paths.STEPS, steps)
-    artifacts.write_json(paths.TIMINGS, timings | machine)
+    artifacts.write_json(paths.TIMINGS, timings | size | machine)
     report.print_training(pd.DataFrame(epochs), source)
     tracking.record(tracking.training)
     kept.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(parallel.said_once(main))

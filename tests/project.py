@@ -87,6 +87,8 @@ def check_contracts(project, *, training, validation, epochs, steps_per_epoch):
         "validation_seconds",
         "sentences_per_second",
         "tokens_per_second",
+        "processes",
+        "peak_memory_gib",
         "device",
         "precision",
     }

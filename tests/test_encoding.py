@@ -171,3 +171,18 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path):
     with pytest.raises(UserError, match="has no tokenizer that can be loaded") as refused:
         encoding.load_tokenizer(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_batch_is_cut_into_parts_of_so_many_tokens():
+    input_ids = [[1] * length for length in (3, 2, 9, 4, 1, 1)]
+    rows = np.array([5, 0, 1, 2, 3, 4])  # of 1, 3, 2, 9, 4 and 1 tokens
+
+    def parts(tokens, padded):
+        return [part.tolist() for part in encoding.micro_batches(rows, input_ids, tokens, padded=padded)]
+
+    assert parts(None, padded=False) == [[5, 0, 1, 2, 3, 4]]
+    assert parts(6, padded=False) == [[5, 0, 1], [2], [3, 4]]
+    assert parts(5, padded=False) == [[5, 0], [1], [2], [3, 4]]
+    assert parts(6, padded=True) == [[5, 0], [1], [2], [3], [4]]
+    assert parts(8, padded=True) == [[5, 0], [1], [2], [3, 4]]
+    assert parts(1, padded=True) == [[5], [0], [1], [2], [3], [4]]

@@ -83,5 +83,5 @@ def test_too_little_memory_is_one_line_that_says_which_settings_help(fault):
     code = f"from cola.errors import run\ndef main():\n    {fault}\nrun(main)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 1
-    assert answer.stderr.startswith("error: memory is too small: lower train.batch_size or tokenize.max_length")
+    assert answer.stderr.startswith("error: memory is too small: set train.micro_batch_tokens")
     assert answer.stderr.count("\n") == 1

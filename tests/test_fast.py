@@ -111,6 +111,10 @@ def test_the_copies_in_bfloat16_are_what_autocast_would_make():
                 assert backward(model, batch, labels) == backward(expected, batch, labels)
             gradient = torch.cat([each.grad.flatten() for each in expected.parameters()])
             assert torch.equal(weights.grad, gradient)
+            with runtime.autocast(model.device, torch.bfloat16):
+                backward(model, batch, labels)
+            assert torch.equal(weights.grad, 2 * gradient), "gradients do not add up within a step"
+            torch.optim.SGD([weights], lr=0.0).step()
     for each, other in zip(model.parameters(), expected.parameters(), strict=True):
         assert torch.equal(each, other)
 

@@ -130,7 +130,7 @@ def test_too_little_memory_is_one_line(project):
         timeout=120,
     )
     assert answer.returncode == 1, answer.stderr
-    assert answer.stderr.splitlines()[-1].startswith("error: memory is too small: lower train.batch_size")
+    assert answer.stderr.splitlines()[-1].startswith("error: memory is too small: set train.micro_batch_tokens")
     assert "Traceback" not in answer.stderr
     assert outputs(project) == before
 

@@ -12,10 +12,10 @@ from cola.params import flatten, load
 
 FILE = Path(__file__).parent.parent / "params.yaml"
 SETTINGS = flatten(load(FILE))  # {'train.epochs': 4, ...}
-NULLABLE = {"fetch.encoder_revision", "train.max_steps", "train.early_stopping"}
+NULLABLE = {"fetch.encoder_revision", "train.max_steps", "train.early_stopping", "train.micro_batch_tokens"}
 SWITCHES = {key for key, value in SETTINGS.items() if isinstance(value, bool)}
 NUMBERS = {key for key, value in SETTINGS.items() if isinstance(value, int | float)} - SWITCHES
-NUMBERS |= {"train.max_steps", "train.early_stopping"}
+NUMBERS |= {"train.max_steps", "train.early_stopping", "train.micro_batch_tokens"}
 TEXTS = SETTINGS.keys() - SWITCHES - NUMBERS
 
 words = st.text(st.characters(categories=["L", "N", "P"]), min_size=1)

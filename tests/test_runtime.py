@@ -135,3 +135,22 @@ def test_workers_side_by_side_have_a_gpu_each(tmp_path):
     for worker in workers:
         worker.kill()
         worker.wait()
+
+
+def test_each_process_of_a_training_has_a_gpu_of_its_own(machine, monkeypatch):
+    machine("cuda")
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for name, value in {"TORCHELASTIC_RUN_ID": "run", "LOCAL_RANK": "2", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    runtime.choose_device("auto")
+    assert chosen == [2]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert refusal(runtime.choose_device, "auto") == "train.processes is more than this machine's GPUs: 3"
+
+
+def test_the_most_memory_that_there_was_is_remembered():
+    ones = torch.ones(2**28)  # 1 GiB
+    del ones
+    assert runtime.peak_memory(torch.device("cpu")) > 1

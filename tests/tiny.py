@@ -20,6 +20,8 @@ RECIPE = Train(
     max_grad_norm=0.5,  # low enough to clip some of the steps
     max_steps=None,
     early_stopping=None,
+    micro_batch_tokens=None,
+    processes=1,
     fast=True,
 )
 
