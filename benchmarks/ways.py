@@ -25,16 +25,16 @@ RECIPE = params.load(paths.PARAMS).train
 
 def _each(step: Callable[[Batch], Any], device: torch.device) -> Timed:
     def timed(batches: list[Batch]) -> list[float]:
-        marks = [_now(device)]
+        marks = [now(device)]
         for batch in batches:
             step(batch)
-            marks.append(_now(device))
+            marks.append(now(device))
         return np.diff(marks).tolist()
 
     return timed
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -60,7 +60,7 @@ def train_with_trainer(model: Model) -> Iterator[Timed]:
 
     class Clock(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            marks.append(_now(model.device))
+            marks.append(now(model.device))
 
     def timed(batches: list[Batch]) -> list[float]:
         marks.clear()
@@ -72,7 +72,7 @@ def train_with_trainer(model: Model) -> Iterator[Timed]:
             train_dataset=rows,
             callbacks=[Clock()],
         ).train()
-        return np.diff([*marks, _now(model.device)]).tolist()
+        return np.diff([*marks, now(model.device)]).tolist()
 
     yield timed
 
@@ -114,9 +114,9 @@ def predict_with_trainer(model: Model) -> Iterator[Timed]:
 
     def timed(batches: list[Batch]) -> list[float]:
         rows = [{"input_ids": ids} for input_ids, _ in batches for ids in input_ids]
-        started = _now(model.device)
+        started = now(model.device)
         trainer.predict(rows)  # type: ignore[arg-type]
-        return [(_now(model.device) - started) / len(batches)] * len(batches)
+        return [(now(model.device) - started) / len(batches)] * len(batches)
 
     yield timed
 
@@ -128,9 +128,9 @@ def predict_fast(model: Model) -> Iterator[Timed]:
 
     def timed(batches: list[Batch]) -> list[float]:
         input_ids = [ids for sentences, _ in batches for ids in sentences]
-        started = _now(model.device)
+        started = now(model.device)
         classifier.predict(model, input_ids, precision)
-        return [(_now(model.device) - started) / len(batches)] * len(batches)
+        return [(now(model.device) - started) / len(batches)] * len(batches)
 
     yield timed
 

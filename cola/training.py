@@ -114,8 +114,8 @@ def fit(
                     done = per_epoch * (epoch - 1) + len(steps)
                     for group in optimizer.param_groups:
                         group["lr"] = recipe.learning_rate * linear_decay(done, total_steps)
-                    parts = _parts(model, train, labels[0], rows, recipe.micro_batch_tokens, packed)
-                    loss, norm = step(model, parts, optimizer, recipe.max_grad_norm, precision)
+                    share = parts(model, train, labels[0], rows, recipe.micro_batch_tokens, packed)
+                    loss, norm = step(model, share, optimizer, recipe.max_grad_norm, precision)
                     if not math.isfinite(loss) or not math.isfinite(norm):
                         raise UserError(
                             f"step {done + 1} went wrong (loss {loss}, norm of the gradient {norm}): "
@@ -174,7 +174,7 @@ def _record(kept: Any) -> tuple[list[Epoch], list[Step], float]:
     return ended, [Step(*each) for each in steps], seconds
 
 
-def _parts(
+def parts(
     model: PreTrainedModel,
     input_ids: Sequence[encoding.TokenIds],
     labels: Tensor,
@@ -205,15 +205,18 @@ def _predict(
 
 def step(
     model: PreTrainedModel,
-    parts: Iterable[Part],
+    share: Iterable[Part],
     optimizer: torch.optim.AdamW,
     max_grad_norm: float,
     precision: torch.dtype,
 ) -> tuple[float, float]:
-    """One step of the optimizer on one batch: (mean loss, norm of the gradient before clipping), of all processes."""
+    """One step of the optimizer on one batch, of which this process computes its share.
+
+    Returns (mean loss, norm of the gradient before clipping), of the whole batch.
+    """
     model.zero_grad()
     losses = torch.zeros((), device=model.device)
-    for batch, labels, weight in parts:
+    for batch, labels, weight in share:
         with runtime.autocast(model.device, precision):
             loss = cross_entropy(classifier.logits(model, batch), labels.to(model.device)) * weight
         loss.backward()
