@@ -50,9 +50,8 @@ def picture(found: Mapping[str, Any]) -> Figure:
     """Each seed's MCC, the mean's interval, and the public runs beside."""
     figure = Figure(figsize=(6, 2.6), layout="constrained")
     axes = figure.subplots()
-    rows = {"these seeds": list(found["mcc"].values())}
-    if found["comparable"]:
-        rows["public runs"] = list(report.PUBLIC_RUNS)
+    public = "26 public runs" if found["comparable"] else "26 public runs\n(not comparable)"
+    rows = {"these seeds": list(found["mcc"].values()), public: list(report.PUBLIC_RUNS)}
     for place, (name, values) in enumerate(rows.items()):
         spread = np.linspace(-0.12, 0.12, len(values))  # dots of like value side by side
         axes.plot(values, place + spread, "o", color=(report.BLUE, report.ORANGE)[place], alpha=0.6, label=name)
