@@ -171,6 +171,29 @@ def test_two_machines_train_as_two_processes_of_one(alone, tmp_path):
     assert not list((there / "metrics").iterdir())
 
 
+def test_every_machine_gets_the_first_ones_file(tmp_path):
+    code = (
+        "import sys, torch\nfrom pathlib import Path\nfrom cola import parallel\n"
+        "with parallel.joined(cpu := torch.device('cpu')):\n"
+        "    for name in ('kept', 'none'):\n        parallel.copy_to_machines(Path(name), cpu)\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    machines = []
+    for rank in "01":
+        (tmp_path / rank).mkdir()
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2"}
+        where |= {"RANK": rank, "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "run", "PYTHONPATH": str(ROOT)}
+        for name in ("kept",) if rank == "0" else ("kept", "none"):
+            (tmp_path / rank / name).write_bytes(bytes(range(256)) if rank == "0" else b"of an earlier training")
+        machines.append(subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path / rank, env=os.environ | where))
+    assert [machine.wait(timeout=100) for machine in machines] == [0, 0]
+    for rank in "01":
+        assert (tmp_path / rank / "kept").read_bytes() == bytes(range(256))
+        assert not (tmp_path / rank / "none").exists()
+
+
 def test_what_any_process_says_is_one_line(tmp_path):
     folder = project(tmp_path / "project", processes=2)
     (folder / "data/tokenized/train.parquet").write_bytes(b"changed")
