@@ -74,6 +74,17 @@ def test_seeds_are_trained_through_the_queue_and_summed_up(own, run):
     assert {child.info.run_name for child in children} == {"seed-1", "seed-2"}
     assert {child.data.metrics["test_mcc"] for child in children} == set(found["mcc"].values())
     assert parent.data.metrics["test_mcc_mean"] == found["mean"]
+    assert "mcc" in run(own, "dvc", "metrics", "diff", "--all", "seed-1", "seed-2")
+    run(own, "dvc", "plots", "diff", "seed-1", "seed-2")
+    page = (own / "dvc_plots/index.html").read_text()
+    assert page.count("seed-1") > 1 < page.count("seed-2")
     table = run(own, "make", "table", COLUMNS="150")
     for words in ("Experiment", "mcc", "seed-1", "seed-2"):
         assert words in table
+
+
+def test_a_sweep_queues_the_settings_of_berts_paper(own, run):
+    would = run(own, "make", "--dry-run", "sweep")
+    run(own, "bash", "-c", would[would.index("dvc exp run --queue") : would.index("dvc exp run --run-all")])
+    assert run(own, "dvc", "queue", "status").count("Queued") == 2 * 3 * 3
+    run(own, "dvc", "queue", "remove", "--queued")
