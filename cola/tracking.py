@@ -28,6 +28,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds
 import pandas as pd
 from filelock import FileLock
 from mlflow.entities import Metric, Param, Run
+from mlflow.exceptions import MlflowException
 from mlflow.models.signature import ModelSignature
 from mlflow.pyfunc import save_model
 from mlflow.tracking import MlflowClient
@@ -144,12 +145,22 @@ def _fault_of(record: Record) -> str | None:
         # Two runs at once must not both create the database.
         with FileLock(root / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
             client = MlflowClient(uri or f"sqlite:///{root}/mlflow.db")
-            experiment = client.get_experiment_by_name(EXPERIMENT)
-            experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, files)
+            experiment_id = _experiment(client, files)
         record(client, experiment_id)
     except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests'
         return re.sub("//[^/@ ]*@", "//", " ".join(str(error).split()))[:200]  # without the password of a URL
     return None
+
+
+def _experiment(client: MlflowClient, files: str | None) -> str:
+    """The experiment's id; it is created where there is none."""
+    try:
+        found = client.get_experiment_by_name(EXPERIMENT)
+        return found.experiment_id if found else client.create_experiment(EXPERIMENT, files)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return _experiment(client, files)  # another machine's run has just created it
 
 
 def _newest_run(client: MlflowClient, experiment_id: str) -> Run | None:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,24 +28,20 @@ def free_port():
 
 
 @pytest.fixture
-def database(tmp_path):
+def database():
     """The address of an empty database of a PostgreSQL that runs for this test."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     if not installed:
         pytest.skip("PostgreSQL is needed: Debian's package postgresql")
-    folder, port = tmp_path / "postgresql", free_port()
-    folder.mkdir()
+    folder, port = Path(tempfile.mkdtemp()), free_port()  # its owner must reach it: tmp_path is for its own user only
     owner = []
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(folder, "postgres")
-        for parent in [tmp_path, *tmp_path.parents]:
-            if parent != Path(parent.root) and parent.owner() == "root" and parent.name.startswith(("pytest", "test")):
-                parent.chmod(0o755)
         owner = ["runuser", "-u", "postgres", "--"]
 
     def postgresql(tool, *arguments):
         command = [*owner, str(installed[-1].with_name(tool)), *arguments]
-        with (tmp_path / "log").open("a") as log:
+        with (folder / "log").open("a") as log:
             subprocess.run(command, cwd=folder, check=True, stdout=log, stderr=log)
 
     data, options = str(folder / "data"), f"-c listen_addresses=127.0.0.1 -p {port} -k {folder}"
@@ -55,6 +52,7 @@ def database(tmp_path):
         yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow"
     finally:
         postgresql("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder)
 
 
 @pytest.fixture

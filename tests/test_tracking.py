@@ -154,6 +154,23 @@ def test_two_first_uses_at_once_share_one_database(root):
     assert len({run.data.tags["model.sha256"] for run in found}) == 2
 
 
+def test_an_experiment_that_another_machine_creates_at_that_moment_is_taken(root, monkeypatch, capfd):
+    results()
+    tracking.record(tracking.training)  # the other's
+    known, asked = MlflowClient.get_experiment_by_name, []
+
+    def known_at_the_second_time(client, name):
+        asked.append(name)
+        return known(client, name) if len(asked) > 1 else None
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", known_at_the_second_time)
+    tracking.record(tracking.training)
+    monkeypatch.undo()
+    assert capfd.readouterr().err == ""
+    assert len(asked) == 2
+    assert len(runs(root)[1]) == 2
+
+
 @pytest.mark.parametrize("server", ["closed", "broken", "hanging"])
 def test_a_server_that_cannot_record_costs_seconds_and_a_warning(root, monkeypatch, capfd, server):
     answer = Answer(seconds=30) if server == "hanging" else Answer(status=500)
