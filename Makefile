@@ -5,10 +5,11 @@ SHELL := bash
 PYTHON ?= python3
 PORT ?= 5000
 N ?= 10
+SWEEP ?= train.batch_size=16,32 train.learning_rate=5.0e-5,3.0e-5,2.0e-5 train.epochs=2,3,4
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TEXT
 
-.PHONY: help .venv lock demo repro ui track predict report seeds sweep table test verify torture audit bench profile lint clean
+.PHONY: help .venv lock demo repro ui track predict report seeds worker sweep table test verify torture audit bench profile lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z.]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,7 +32,7 @@ help: ## list the targets
 
 lock: .venv ## choose the newest packages that pyproject.toml allows, and write requirements.lock
 	pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --no-header --no-annotate --extra bench --extra dev --output-file requirements.lock pyproject.toml
+	  --no-header --no-annotate --extra bench --extra cluster --extra dev --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu$$//' requirements.lock  # CPU or CUDA build: each machine's package index decides
 
 demo: .venv .git ## the whole pipeline in minutes, with nothing but a package index: a small encoder, a generated corpus
@@ -62,17 +63,23 @@ report: .venv ## write the result here as one page, report.html, which opens wit
 seeds: .venv .git ## train with N seeds (make seeds N=10), and say what they have in common
 	python -m cola.seeds $(N)
 
+worker: .venv ## train seeds for a cluster, one at a time: make worker SCHEDULER=tcp://first.example:8786
+	PYTHONPATH=. dask worker $(SCHEDULER) --nthreads 1 --no-dashboard --local-directory .dvc/tmp
+
 sweep: .venv .git ## try the settings that BERT's paper recommends: 18 trainings; make table shows them
-	dvc exp run --queue --set-param train.batch_size=16,32 --set-param train.learning_rate=5.0e-5,3.0e-5,2.0e-5 \
-	  --set-param train.epochs=2,3,4
+ifdef DASK_SCHEDULER_ADDRESS
+	python -m cola.sweep $(SWEEP)
+else
+	dvc exp run --queue $(addprefix --set-param ,$(SWEEP))
 	dvc exp run --run-all
+endif
 
 table: .venv .git ## the experiments so far, the best first: what differs between them, and their MCC
 	@dvc exp show --no-pager --only-changed --precision 3 --drop '.*' --sort-by mcc --sort-order desc \
 	  --keep '^(Experiment|seed|precision|(fetch|tokenize|train)\..*|validation_mcc|mcc)$$'
 
 test: .venv ## run the tests
-	python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile
 
 verify: .venv .git ## run the pipeline twice, and compare every byte of what it writes
 	python -m benchmarks.same_bytes

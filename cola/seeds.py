@@ -5,6 +5,7 @@ metrics/seeds.json and seeds.png, and gathers the runs under one parent in MLflo
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -66,7 +67,12 @@ def main() -> None:
     if len(sys.argv) != 2 or not sys.argv[1].isdigit() or int(sys.argv[1]) < 2:
         raise UserError("how many seeds? at least 2: make seeds N=10")
     names = {seed: f"seed-{seed}" for seed in range(1, int(sys.argv[1]) + 1)}
-    train(names)
+    if "DASK_SCHEDULER_ADDRESS" in os.environ:
+        from cola import cluster  # needs Dask, an optional extra, which takes a second to load
+
+        cluster.train({name: [f"seed={seed}"] for seed, name in names.items()})
+    else:
+        train(names)
     sources = [json.loads(read(paths.FINETUNED / "source.json", name)) for name in names.values()]
     found = summary(
         {seed: json.loads(read(paths.TEST_METRICS, name))["mcc"] for seed, name in names.items()},
