@@ -16,6 +16,7 @@ from transformers import BertConfig
 from benchmarks import table, ways, workload
 from cola import fast, runtime, training
 from cola.errors import run
+from cola.ragged import Ragged
 
 SHAPES = {"bert-base": (12, 768), "bert-large": (24, 1024)}  # layers and width
 LONGER = (1, 10.8)  # times CoLA's sentences: the longest of these has 508 tokens
@@ -45,7 +46,7 @@ def measured(layers: int, width: int, scale: float, tokens: int | None) -> tuple
     model = workload.model(config, device)
     batches = workload.batches(STEPS, 0, scale=scale)
     seconds = []
-    with fast.prepared(model, [[workload.VOCABULARY]], precision, weight_decay=0) as (_, weights):
+    with fast.prepared(model, [Ragged.of([workload.VOCABULARY])], precision, weight_decay=0) as (_, weights):
         optimizer = torch.optim.AdamW(weights, lr=2e-5, weight_decay=0, fused=True)
         model.train()
         for input_ids, labels in batches:

@@ -6,7 +6,7 @@ Trains on the corpus in data/tokenized with the settings of params.yaml, once ea
 
 import torch
 
-from cola import artifacts, classifier, params, paths, runtime, scoring, training
+from cola import artifacts, classifier, params, paths, ragged, runtime, scoring, training
 from cola.corpus import COLA_LABELS
 from cola.errors import run
 
@@ -15,9 +15,7 @@ def main() -> None:
     settings = params.load(paths.PARAMS)
     device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device)
-    train, validation, test = (
-        artifacts.read_parquet(paths.TOKENIZED / f"{name}.parquet") for name in ("train", "validation", "test")
-    )
+    train, validation, test = (ragged.read(paths.TOKENIZED / f"{part}.parquet") for part in artifacts.PARTS)
     for weights in ("pretrained", "random"):
         runtime.fix_seed(settings.seed)
         model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
@@ -25,8 +23,8 @@ def main() -> None:
             model = torch.nn.Module.to(type(model)(model.config), device)
         for epoch in training.fit(model, train, validation, settings.train, precision, settings.seed):
             print(f"{weights} weights, {epoch}", flush=True)
-        logits = classifier.predict(model, test["input_ids"].to_list(), precision)
-        mcc = scoring.mcc(test["label"].to_numpy(), logits.argmax(axis=1))
+        logits = classifier.predict(model, test.input_ids, precision)
+        mcc = scoring.mcc(test.labels, logits.argmax(axis=1))
         print(f"{weights} weights: test MCC {mcc:.3f}", flush=True)
 
 

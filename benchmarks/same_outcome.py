@@ -17,7 +17,7 @@ from scipy import stats
 from torch.nn.functional import cross_entropy
 
 from benchmarks import table, tutorial
-from cola import artifacts, classifier, encoding, fast, params, paths, runtime, scoring, training
+from cola import artifacts, classifier, encoding, fast, params, paths, ragged, runtime, scoring, training
 from cola.corpus import COLA_LABELS
 from cola.errors import run
 
@@ -41,11 +41,9 @@ def train(way: str, seed: int) -> None:
         return
     settings = params.load(paths.PARAMS)
     recipe = settings.train
-    tables = {
-        name: artifacts.read_parquet(paths.TOKENIZED / f"{name}.parquet") for name in ("train", "validation", "test")
-    }
-    ids = {name: table["input_ids"].to_list() for name, table in tables.items()}
-    labels = {name: torch.tensor(table["label"].to_numpy(np.int64)) for name, table in tables.items()}
+    sentences = {part: ragged.read(paths.TOKENIZED / f"{part}.parquet") for part in artifacts.PARTS}
+    ids = {part: each.input_ids for part, each in sentences.items()}
+    labels = {part: torch.from_numpy(each.labels) for part, each in sentences.items()}
     device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device) if way == "this" else torch.float32
     runtime.fix_seed(seed)
@@ -58,7 +56,7 @@ def train(way: str, seed: int) -> None:
         return loss, scoring.mcc(labels[name].numpy(), logits.argmax(axis=1))
 
     if way == "this":
-        for each in training.fit(model, tables["train"], tables["validation"], recipe, precision, seed):
+        for each in training.fit(model, sentences["train"], sentences["validation"], recipe, precision, seed):
             print(f"seed {seed}, this: {each}", flush=True)
             row[f"training_loss_{each.epoch}"] = each.training_loss
             row[f"validation_loss_{each.epoch}"] = each.validation_loss

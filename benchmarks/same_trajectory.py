@@ -4,13 +4,12 @@
 settings of params.yaml, both ways from the same weights on the same batches, and compares losses and final weights.
 """
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from benchmarks import tutorial
-from cola import artifacts, classifier, params, paths, runtime, training
+from cola import classifier, params, paths, ragged, runtime, training
 from cola.corpus import COLA_LABELS
 from cola.errors import run
 
@@ -21,14 +20,14 @@ def main() -> None:
     settings = params.load(paths.PARAMS)
     recipe = settings.train.model_copy(update={"max_steps": STEPS})
     device = runtime.choose_device(settings.device)
-    train = artifacts.read_parquet(paths.TOKENIZED / "train.parquet")
-    labels = torch.tensor(train["label"].to_numpy(np.int64))
+    train = ragged.read(paths.TOKENIZED / "train.parquet")
+    one = ragged.Sentences(train.input_ids[:1], train.labels[:1])  # of validation there is no need
 
     start, reference, model = (without_dropout(device, settings.seed) for _ in range(3))
     reference.set_attn_implementation("eager")
-    steps = tutorial.fit(reference, train["input_ids"].to_list(), labels, recipe, settings.seed)
+    steps = tutorial.fit(reference, train.input_ids, torch.from_numpy(train.labels), recipe, settings.seed)
     expected = [next(steps) for _ in range(STEPS)]
-    epochs = list(training.fit(model, train, train[:1], recipe, torch.float32, settings.seed))
+    epochs = list(training.fit(model, train, one, recipe, torch.float32, settings.seed))
     found = training.steps(epochs)["loss"]
 
     print(f"{STEPS} steps, float32, no dropout, {runtime.describe(device)}")

@@ -17,6 +17,7 @@ from transformers import BertForSequenceClassification, DataCollatorWithPadding,
 from benchmarks import tutorial, workload
 from benchmarks.workload import Batch
 from cola import classifier, fast, params, paths, runtime, training
+from cola.ragged import Ragged
 
 Model = BertForSequenceClassification
 Timed = Callable[[list[Batch]], list[float]]
@@ -81,7 +82,7 @@ def train_with_trainer(model: Model) -> Iterator[Timed]:
 def train_fast(model: Model, precision: torch.dtype | None = None) -> Iterator[Timed]:
     """The pipeline's training: what training.fit does at each step."""
     precision = precision or runtime.choose_precision("auto", model.device)
-    with fast.prepared(model, [[workload.VOCABULARY]], precision, weight_decay=0) as (_, weights):
+    with fast.prepared(model, [Ragged.of([workload.VOCABULARY])], precision, weight_decay=0) as (_, weights):
         optimizer = torch.optim.AdamW(weights, lr=RECIPE.learning_rate, weight_decay=0, fused=True)
         model.train()
 

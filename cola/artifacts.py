@@ -5,13 +5,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cola.errors import UserError
 
@@ -54,15 +55,31 @@ def read_csv(path: Path) -> pd.DataFrame:
     return pd.read_csv(_existing(path), keep_default_na=False)
 
 
-def write_parquet(path: Path, frame: pd.DataFrame) -> None:
-    """Write tokenized sentences (TOKENIZED_SCHEMA). `frame.attrs` (plain data) travels in the file's metadata."""
-    with replacing(path) as partial:
-        frame.to_parquet(partial, index=False, schema=TOKENIZED_SCHEMA)
+def write_parquet(path: Path, tables: Iterable[pa.Table], source: Mapping[str, Any]) -> None:
+    """Write tables of tokenized sentences, of whose columns it takes those of TOKENIZED_SCHEMA, as one.
+
+    Each is a row group. `source` (plain data) travels in the file's metadata, as pandas has its `attrs` do.
+    """
+    schema = TOKENIZED_SCHEMA.with_metadata({"PANDAS_ATTRS": json.dumps(source)})
+    with replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+        for table in tables:
+            writer.write_table(table.select(schema.names).cast(TOKENIZED_SCHEMA))
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
-    """Read a table of a folder that `directory` filled. Raises UserError as `unchanged` does."""
+    """Read a table of a folder that `directory` filled; its source is in `attrs`. Raises as `unchanged` does."""
     return pd.read_parquet(unchanged(path))
+
+
+def source(path: Path) -> Any:
+    """What `write_parquet` was told of where the sentences are from."""
+    return json.loads(pq.read_schema(path).metadata[b"PANDAS_ATTRS"])
+
+
+def shortest_sentence(path: Path) -> str:
+    """The first of the shortest sentences of a table that write_parquet wrote."""
+    batches = pq.ParquetFile(path).iter_batches(columns=["sentence"])
+    return min((min(batch.column(0).to_pylist(), key=len) for batch in batches), key=len)
 
 
 @contextmanager
@@ -98,6 +115,13 @@ def unchanged(path: Path) -> Path:
         if name not in there or sha256(folder / name) != written.get(name):
             raise UserError(f"{folder / name} is not as it was written; `dvc repro` puts it right")
     return path
+
+
+def digest(determines: Mapping[str, Any], inputs: Iterable[Path]) -> str:
+    """16 hex digits for a result: other settings (plain data), inputs or code (all of cola/) give others."""
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    files = {str(path): sha256(path) for path in [*inputs, *code]}
+    return hashlib.sha256(json.dumps([determines, files], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def sha256(path: Path) -> str:

@@ -55,9 +55,9 @@ The test's figures are not part of the model: `metrics/test.json` and `metrics/a
 
 
 def text(
-    source: Mapping[str, Any], recipe: Train, history: pd.DataFrame, training: pd.DataFrame, validation: pd.DataFrame
+    source: Mapping[str, Any], recipe: Train, history: pd.DataFrame, example: str, training: int, validation: int
 ) -> str:
-    """The card of a model, from its source.json, its recipe, a row for each epoch, and the sentences."""
+    """The card of a model: its source.json, its recipe, a row for each epoch, a sentence, and how many there were."""
     corpus, encoder = source["corpus"], source["encoder"]
     return _CARD.format(
         license_id=encoder["license"].lower() if encoder["license"] == "Apache-2.0" else "other",
@@ -69,9 +69,9 @@ def text(
         encoder_license=encoder["license"],
         revision=encoder["revision"] or "none",
         labels=", ".join(corpus["labels"]),
-        example=min(training["sentence"], key=len).replace('"', "'"),
-        training=f"{len(training):,}",
-        validation=f"{len(validation):,}",
+        example=example.replace('"', "'"),
+        training=f"{training:,}",
+        validation=f"{validation:,}",
         recipe=_table(["setting", "value"], recipe),
         history=_table([name.replace("_", " ") for name in history], history.round(3).itertuples(index=False)),
         comparable="- Its test MCC may be held against the tutorial's: corpus and encoder are the same."

@@ -4,9 +4,7 @@ A file per configuration, in .dvc/tmp of the main project, where neither git nor
 digest of everything that determines the result: another configuration never finds it.
 """
 
-import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,23 +16,17 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from cola import artifacts, parallel
+from cola import artifacts, parallel, paths
 
-FOLDER = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp" / "checkpoints"
+FOLDER = paths.SCRATCH / "checkpoints"
 _FORGOTTEN = 7 * 24 * 3600  # seconds after which a training that nobody resumed is given up
 
 
 def place(configuration: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
-    """Where the state of this training is, or will be: settings, files that it reads, this code, and the libraries."""
-    code = sorted(Path(__file__).parent.glob("*.py"))
-    determines = {
-        "configuration": configuration,
-        "files": {str(path): artifacts.sha256(path) for path in inputs},
-        "code": {path.name: artifacts.sha256(path) for path in code},
-        "libraries": [module.__version__ for module in (numpy, torch, transformers)],
-    }
-    digest = hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()
-    return FOLDER / f"{digest[:16]}.safetensors"
+    """Where the state of this training is, or will be, by its settings, what it reads, and what computes it."""
+    libraries = [module.__version__ for module in (numpy, torch, transformers)]
+    digest = artifacts.digest({"configuration": configuration, "libraries": libraries}, inputs)
+    return FOLDER / f"{digest}.safetensors"
 
 
 def keep(path: Path, optimizer: torch.optim.Optimizer, best: Sequence[torch.Tensor], so_far: Any) -> None:

@@ -1,13 +1,13 @@
-"""Sentences with labels, as tables: CoLA's TSV files, or a folder of one's own; and the split of the training ones."""
+"""Sentences with labels, row by row: CoLA's TSV files, or a folder of one's own; and the split of the training ones."""
 
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-import pandas as pd
 
 from cola.errors import UserError
 
@@ -16,43 +16,41 @@ TEST_FILE = "out_of_domain_dev.tsv"  # the tutorial's test set: CoLA's own test 
 COLUMNS = ["sentence_source", "label", "label_notes", "sentence"]
 COLA_LABELS = ["unacceptable", "acceptable"]  # by label: 0, 1
 MOST_LABELS = 100
+Row = tuple[str, int, str]  # sentence_source, label (from 0), sentence
 PARTS = ("train", "test")  # of a folder of one's own, each .csv or .tsv
 
 
-def read_folder(folder: Path, labels: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The training and the test sentences that fetch left in a folder: sentence_source, label (from 0), sentence."""
+def read_folder(folder: Path, labels: Sequence[str]) -> tuple[Iterator[Row], Iterator[Row]]:
+    """The training and the test sentences that fetch left in a folder, as they are read. Raises as `rows` does."""
     if (folder / TRAINING_FILE).exists():
-        return read(folder / TRAINING_FILE), read(folder / TEST_FILE)
-    training, test = (read_table(table_in(folder, part), labels) for part in PARTS)
+        return rows(folder / TRAINING_FILE), rows(folder / TEST_FILE)
+    training, test = (table_rows(table_in(folder, part), labels) for part in PARTS)
     return training, test
 
 
-def read(path: Path) -> pd.DataFrame:
-    """Read one of CoLA's TSV files: columns sentence_source, label (0 or 1), sentence. Raises as `parse` does."""
+def rows(path: Path) -> Iterator[Row]:
+    """The sentences of one of CoLA's TSV files, as `parse` has them."""
     try:
-        return parse(path.read_bytes(), str(path))
+        with path.open("rb") as file:
+            yield from parse(file, str(path))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: `dvc repro` fetches it") from None
 
 
-def parse(content: bytes, name: str) -> pd.DataFrame:
+def parse(file: BinaryIO, name: str) -> Iterator[Row]:
     """Check every row of a TSV without header (COLUMNS) and without quoting: a quotation mark is part of a sentence.
 
     Raises UserError naming file, line and fault.
     """
-    lines = _decoded(content, name).split("\n")
-    if lines[-1] == "":
-        lines.pop()  # the file's last newline ends a line, it does not begin one
-    rows = []
-    for number, row in enumerate(lines, start=1):
-        fields = row.removesuffix("\r").split("\t")
+    number = 0
+    for number, line in enumerate(_lines(file, name, newline="\n"), start=1):
+        fields = line.removesuffix("\n").removesuffix("\r").split("\t")
         fault = _fault(fields)
         if fault:
             raise UserError(f"{name}, line {number}: {fault}")
-        rows.append((fields[0], int(fields[1]), fields[3].strip()))
-    if not rows:
+        yield fields[0], int(fields[1]), fields[3].strip()
+    if not number:
         raise UserError(f"{name}: no sentences")
-    return pd.DataFrame(rows, columns=["sentence_source", "label", "sentence"])
 
 
 def table_in(folder: Path, part: str) -> Path:
@@ -63,22 +61,22 @@ def table_in(folder: Path, part: str) -> Path:
     return there[0]
 
 
-def read_table(path: Path, labels: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a table of one's own. Raises as `parse_table` does."""
-    return parse_table(path.read_bytes(), str(path), labels)
+def table_rows(path: Path, labels: Sequence[str]) -> Iterator[Row]:
+    """The sentences of a table of one's own: a label is its place among `labels`. Raises as `parse_table` does."""
+    with path.open("rb") as file:
+        for source, label, sentence in parse_table(file, str(path), labels):
+            yield source, labels.index(label), sentence
 
 
-def parse_table(content: bytes, name: str, labels: Sequence[str] | None = None) -> pd.DataFrame:
+def parse_table(file: BinaryIO, name: str, labels: Sequence[str] | None = None) -> Iterator[tuple[str, str, str]]:
     """Check every row of a CSV (of a TSV, where `name` ends so) with a header that has text and label, quoted as usual.
 
-    Columns: sentence_source (from a column source, else "all"), label, sentence. With `labels`, a label becomes its
-    place among them; without, it stays a text. Raises UserError naming file, line and fault.
+    Yields its source (from a column source, else "all"), label and text. With `labels`, no other label may occur.
+    Raises UserError naming file, line and fault.
     """
-    reader = csv.reader(
-        io.StringIO(_decoded(content, name), newline=""), delimiter="\t" if name.endswith(".tsv") else ",", strict=True
-    )
-    rows: list[tuple[str, str | int, str]] = []
+    reader = csv.reader(_lines(file, name, newline=""), delimiter="\t" if name.endswith(".tsv") else ",", strict=True)
     header: list[str] = []
+    found = False
     line = 1  # where the row begins
     try:
         for fields in reader:
@@ -91,8 +89,8 @@ def parse_table(content: bytes, name: str, labels: Sequence[str] | None = None) 
                 row = dict(zip(header, (field.strip() for field in fields), strict=False))
                 fault = _fault_of_row(fields, row, header, labels)
                 if not fault:
-                    label = row["label"] if labels is None else labels.index(row["label"])
-                    rows.append((row.get("source", "all"), label, row["text"]))
+                    found = True
+                    yield row.get("source", "all"), row["label"], row["text"]
             if fault:
                 raise UserError(f"{name}, line {line}: {fault}")
             line = reader.line_num + 1
@@ -101,17 +99,15 @@ def parse_table(content: bytes, name: str, labels: Sequence[str] | None = None) 
             f"{name}, line {line}: {error}; a field with a quotation mark or a line break needs quotes "
             "around it, and its own quotation marks twice"
         ) from None
-    if not rows:
+    if not found:
         raise UserError(f"{name}: no sentences")
-    return pd.DataFrame(rows, columns=["sentence_source", "label", "sentence"])
 
 
-def labels(training: pd.DataFrame, path: Path) -> list[str]:
-    """The names of the labels, in the order of their numbers: that of whole numbers, else the alphabet's.
-
-    Raises UserError naming `path` where there is nothing to tell apart, or too much.
-    """
-    names = sorted(training["label"].unique())
+def labels(path: Path) -> list[str]:
+    """The names of the labels in a table of one's own, in the order of their numbers: that of whole numbers, else the
+    alphabet's. Raises UserError where there is nothing to tell apart, or too much, or as `parse_table` does."""
+    with path.open("rb") as file:
+        names = sorted({label for _, label, _ in parse_table(file, str(path))})
     if all(re.fullmatch(r"-?\d+", name) for name in names):
         names.sort(key=int)
     if not 1 < len(names) <= MOST_LABELS:
@@ -119,19 +115,16 @@ def labels(training: pd.DataFrame, path: Path) -> list[str]:
     return names
 
 
-def split(frame: pd.DataFrame, validation_fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split rows at random into (training, validation); the training part's size is rounded down, as the tutorial's.
+def split(count: int, validation_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split `count` sentences at random: the places, from 0, of (training, validation), int64.
 
-    Raises UserError where a part would be empty.
+    The training part's size is rounded down, as the tutorial's. Raises UserError where a part would be empty.
     """
-    training_rows = int(round((1 - validation_fraction) * len(frame), 9))  # (1 - 0.8) * 10 is 1.9999999999999996
-    if not 0 < training_rows < len(frame):
-        raise UserError(
-            f"{len(frame)} sentences cannot be split with tokenize.validation_fraction={validation_fraction}"
-        )
-    order = np.random.default_rng(seed).permutation(len(frame))
-    training, validation = order[:training_rows], order[training_rows:]
-    return frame.iloc[training].reset_index(drop=True), frame.iloc[validation].reset_index(drop=True)
+    training = int(round((1 - validation_fraction) * count, 9))  # (1 - 0.8) * 10 is 1.9999999999999996
+    if not 0 < training < count:
+        raise UserError(f"{count} sentences cannot be split with tokenize.validation_fraction={validation_fraction}")
+    order = np.random.default_rng(seed).permutation(count)
+    return order[:training], order[training:]
 
 
 def _fault(fields: list[str]) -> str | None:
@@ -162,10 +155,16 @@ def _fault_of_row(
     return None
 
 
-def _decoded(content: bytes, name: str) -> str:
+def _lines(file: BinaryIO, name: str, newline: str) -> Iterator[str]:
+    """The lines of UTF-8 text, with their ends, told apart as `open` does with this `newline`."""
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline=newline)
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        text, at = error.object, error.start  # of what follows a byte order mark
-        line = text[:at].count(b"\n") + 1
-        raise UserError(f"{name}, line {line}: not UTF-8 (byte 0x{text[at]:02x})") from None
+        yield from text
+    except UnicodeDecodeError:
+        text.detach().seek(0)
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(f"{name}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x})") from None
+        raise

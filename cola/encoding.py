@@ -1,11 +1,10 @@
 """Sentences -> token ids -> batches. No model here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
@@ -49,33 +48,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def tokenize(
-    tables: Mapping[str, pd.DataFrame], tokenizer: PreTrainedTokenizerBase, max_length: int, classes: int
-) -> tuple[dict[str, pd.DataFrame], dict[str, float | int]]:
-    """Add the column input_ids to the tables train, validation and test, and say what the corpus is like.
-
-    Lengths are in tokens, special tokens included, before the cut to `max_length`; longest_sentence and mean_length are
-    those of the training file (train and validation), as the tutorial has them. test_positives, of two classes alone,
-    are the test's sentences of class 1. Raises UserError where `max_length` is more than the encoder takes.
-    """
+def check_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise UserError where `max_length` is more than the encoder takes."""
     if max_length > tokenizer.model_max_length:
         raise UserError(
             f"tokenize.max_length is {max_length}, and this encoder takes at most {tokenizer.model_max_length}"
         )
-    encoded, lengths = {}, {}
-    for name, table in tables.items():
-        input_ids, lengths[name] = encode(table["sentence"], tokenizer, max_length)
-        encoded[name] = table.assign(input_ids=input_ids)
-    training_file = np.concatenate([lengths["train"], lengths["validation"]])
-    return encoded, {
-        "training_sentences": len(lengths["train"]),
-        "validation_sentences": len(lengths["validation"]),
-        "test_sentences": len(lengths["test"]),
-        **({"test_positives": int(tables["test"]["label"].sum())} if classes == 2 else {}),
-        "longest_sentence": int(training_file.max()),
-        "mean_length": float(training_file.mean()),
-        "truncated_sentences": int(sum((each > max_length).sum() for each in lengths.values())),
-    }
 
 
 def encode(
@@ -86,7 +64,9 @@ def encode(
     Returns (input_ids, lengths): lengths (sentences,) counts each sentence's tokens before the cut.
     """
     sentences = list(sentences)
-    input_ids: list[list[int]] = tokenizer(sentences, verbose=False)["input_ids"]
+    input_ids: list[list[int]] = tokenizer(
+        sentences, return_attention_mask=False, return_token_type_ids=False, verbose=False
+    )["input_ids"]
     lengths = np.array([len(ids) for ids in input_ids])
     for index in np.flatnonzero(lengths > max_length):
         input_ids[index] = tokenizer(sentences[index], truncation=True, max_length=max_length)["input_ids"]

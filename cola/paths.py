@@ -1,8 +1,11 @@
 """Every path of the project, relative to its root: DVC starts each stage there."""
 
+import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+# Of the main project, also where DVC runs an experiment in a copy: what outlives a stage that failed, unseen by git.
+SCRATCH = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp"
 
 # fetch
 CORPORA = Path("corpora")  # of the user's own; fetch runs again when something in it changes

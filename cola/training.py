@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from cola import checkpoint, classifier, encoding, fast, parallel, progress, runtime, scoring
 from cola.errors import UserError
 from cola.params import Train
+from cola.ragged import Ragged, Sentences
 
 KEEP_EVERY = 300.0  # seconds; also at the end of each epoch
 
@@ -62,8 +63,8 @@ def linear_decay(step: int, total_steps: int) -> float:
 
 def fit(
     model: PreTrainedModel,
-    training: pd.DataFrame,
-    validation: pd.DataFrame,
+    training: Sentences,
+    validation: Sentences,
     recipe: Train,
     precision: torch.dtype,
     seed: int,
@@ -71,17 +72,16 @@ def fit(
 ) -> Iterator[Epoch]:
     """Train `model` in place, on the device it is on, and yield a record of each epoch.
 
-    Both tables have the columns label (0 or 1) and input_ids (the token ids of a sentence). The seed fixes the order of
-    the sentences; dropout draws from PyTorch's random state. With recipe.max_steps, the schedule is that of the whole
-    run, and the run ends early; so with recipe.early_stopping, after which the model is the best epoch's. Where a
-    checkpoint is `kept`, training goes on from there, as if it had never stopped. Of several processes, which must all
-    call this, each computes its share of every batch, and each yields the same. Raises UserError where a loss or a
-    gradient is not finite.
+    The seed fixes the order of the sentences; dropout draws from PyTorch's random state. With recipe.max_steps, the
+    schedule is that of the whole run, and the run ends early; so with recipe.early_stopping, after which the model is
+    the best epoch's. Where a checkpoint is `kept`, training goes on from there, as if it had never stopped. Of several
+    processes, which must all call this, each computes its share of every batch, and each yields the same. Raises
+    UserError where a loss or a gradient is not finite.
     """
     if parallel.rank():
         runtime.fix_seed(int(np.random.SeedSequence([seed, parallel.rank()]).generate_state(1)[0]))
-    input_ids = [training["input_ids"].to_list(), validation["input_ids"].to_list()]
-    labels = [torch.tensor(table["label"].to_numpy(np.int64)) for table in (training, validation)]
+    input_ids = [Ragged.of(each.input_ids) for each in (training, validation)]
+    labels = [torch.tensor(each.labels) for each in (training, validation)]
     packed = recipe.fast and classifier.packable(model)
     if recipe.fast and not packed:
         print(f"{model.config.model_type} is trained the plain way, on padded sentences: train.fast is made for BERT")
@@ -139,7 +139,7 @@ def fit(
                     training_seconds=seconds + trained - started,
                     validation_seconds=time.perf_counter() - trained,
                     sentences=sum(map(len, batches)),
-                    tokens=sum(len(train[row]) for rows in batches for row in rows),
+                    tokens=int(train.lengths[np.concatenate(batches)].sum()),
                     steps=steps,
                 )
             )

@@ -12,6 +12,7 @@ from cola import (
     parallel,
     params,
     paths,
+    ragged,
     report,
     runtime,
     tracking,
@@ -32,13 +33,14 @@ def main() -> None:
 
 def one_process(settings: params.Params, device: torch.device) -> None:
     """One of the processes of the training, or all of it."""
-    train = artifacts.read_parquet(paths.TOKENIZED / "train.parquet")
-    validation = artifacts.read_parquet(paths.TOKENIZED / "validation.parquet")
+    train = ragged.read(paths.TOKENIZED / "train.parquet")
+    validation = ragged.read(paths.TOKENIZED / "validation.parquet")
+    corpus = artifacts.source(paths.TOKENIZED / "train.parquet")
     encoder = artifacts.read_json(artifacts.unchanged(paths.PRETRAINED) / "source.json")
-    source = {"corpus": train.attrs, "encoder": encoder}
+    source = {"corpus": corpus, "encoder": encoder}
     precision = runtime.choose_precision(settings.precision, device)
     runtime.fix_seed(settings.seed)
-    model = classifier.load(paths.PRETRAINED, device, train.attrs["labels"])
+    model = classifier.load(paths.PRETRAINED, device, corpus["labels"])
 
     machine = {"device": runtime.describe(device), "precision": str(precision).removeprefix("torch.")}
     files = [paths.TOKENIZED / "train.parquet", paths.TOKENIZED / "validation.parquet", *paths.PRETRAINED.iterdir()]
@@ -57,11 +59,15 @@ def one_process(settings: params.Params, device: torch.device) -> None:
         return
 
     history, steps, timings = training.history(epochs), training.steps(epochs), training.timings(epochs)
+    example = artifacts.shortest_sentence(paths.TOKENIZED / "train.parquet")
     with artifacts.directory(paths.FINETUNED) as folder:
         classifier.save(model, folder)
         encoding.load_tokenizer(paths.PRETRAINED).save_pretrained(folder)
         artifacts.write_json(folder / "source.json", source)
-        artifacts.write_text(folder / "README.md", card.text(source, settings.train, history, train, validation))
+        artifacts.write_text(
+            folder / "README.md",
+            card.text(source, settings.train, history, example, len(train.labels), len(validation.labels)),
+        )
     last = training.history([training.published(epochs, settings.train)])
     artifacts.write_json(paths.TRAIN_METRICS, last.drop(columns="epoch").iloc[0].to_dict())
     artifacts.write_csv(paths.HISTORY, history)

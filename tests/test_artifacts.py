@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
@@ -28,7 +29,7 @@ HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.1 + 0.2]})
 WRITES = {
     "file.json": partial(artifacts.write_json, value={"mcc": 0.5}),
     "file.csv": partial(artifacts.write_csv, frame=HISTORY),
-    "file.parquet": partial(artifacts.write_parquet, frame=TOKENIZED),
+    "file.parquet": partial(artifacts.write_parquet, tables=[tiny.arrow(TOKENIZED)], source={}),
 }
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"))
 plain = st.recursive(
@@ -77,15 +78,17 @@ def test_csv_sentences_come_back_as_they_were(tmp_path_factory, sentences):
 
 
 def test_parquet_has_its_schema_and_its_provenance(tmp_path):
-    frame = TOKENIZED.copy()
-    frame.attrs = {"name": "cola", "files": {"in_domain_train.tsv": "f320"}}
+    source, table = {"name": "cola", "files": {"in_domain_train.tsv": "f320"}}, tiny.arrow(TOKENIZED)
     with artifacts.directory(tmp_path / "tokenized") as folder:
-        artifacts.write_parquet(folder / "train.parquet", frame)
-    back = artifacts.read_parquet(tmp_path / "tokenized/train.parquet")
-    assert back.attrs == {"name": "cola", "files": {"in_domain_train.tsv": "f320"}}
-    assert back["sentence"].to_list() == ['He said "go".', "naïve 日本"]
-    assert [ids.tolist() for ids in back["input_ids"]] == [[101, 2002, 102], [101, 102]]
-    schema = pyarrow.parquet.read_schema(tmp_path / "tokenized/train.parquet")
+        artifacts.write_parquet(folder / "train.parquet", [table, table.append_column("more", table["label"])], source)
+    path = tmp_path / "tokenized/train.parquet"
+    back = artifacts.read_parquet(path)
+    assert back.attrs == artifacts.source(path) == source
+    assert back["sentence"].to_list() == ['He said "go".', "naïve 日本"] * 2
+    assert [ids.tolist() for ids in back["input_ids"]] == [[101, 2002, 102], [101, 102]] * 2
+    assert artifacts.shortest_sentence(path) == "naïve 日本"
+    assert pyarrow.parquet.ParquetFile(path).num_row_groups == 2
+    schema = pyarrow.parquet.read_schema(path)
     assert schema.names == ["sentence_source", "label", "sentence", "input_ids"]
     assert schema.types == [pa.string(), pa.int8(), pa.string(), pa.list_(pa.int32())]
 
@@ -97,7 +100,8 @@ rows = st.tuples(texts, st.integers(0, 1), texts, st.lists(st.integers(0, 2**31 
 @given(st.lists(rows, min_size=1))
 def test_parquet_rows_come_back_as_they_were(tmp_path_factory, rows):
     with artifacts.directory(tmp_path_factory.getbasetemp() / "round") as folder:
-        artifacts.write_parquet(folder / "train.parquet", pd.DataFrame(rows, columns=TOKENIZED.columns))
+        tables = [tiny.arrow(pd.DataFrame(rows, columns=TOKENIZED.columns))]
+        artifacts.write_parquet(folder / "train.parquet", tables, {})
     back = artifacts.read_parquet(folder.with_name("round") / "train.parquet")
     assert [(*row[:3], row[3].tolist()) for row in back.itertuples(index=False)] == rows
 
@@ -105,7 +109,7 @@ def test_parquet_rows_come_back_as_they_were(tmp_path_factory, rows):
 @pytest.mark.parametrize("frame", [TOKENIZED.drop(columns="label"), TOKENIZED.assign(label=300)])
 def test_parquet_refuses_what_is_not_a_table_of_tokenized_sentences(tmp_path, frame):
     with pytest.raises((KeyError, pa.ArrowInvalid)):
-        artifacts.write_parquet(tmp_path / "train.parquet", frame)
+        artifacts.write_parquet(tmp_path / "train.parquet", [pa.Table.from_pandas(frame)], {})
     assert listing(tmp_path) == []
 
 
@@ -212,7 +216,7 @@ def test_sha256_of_known_bytes(tmp_path):
 def folder_of_two(path):
     with artifacts.directory(path) as folder:
         (folder / "abc").write_bytes(b"abc")
-        artifacts.write_parquet(folder / "train.parquet", TOKENIZED)
+        artifacts.write_parquet(folder / "train.parquet", [tiny.arrow(TOKENIZED)], {})
     return path
 
 

@@ -26,7 +26,7 @@ def test_this_training_goes_where_the_tutorials_loop_goes(length):
     labels = torch.tensor(table["label"].to_numpy())
     reference, found = model(), model()
     expected = list(tutorial.fit(reference, table["input_ids"].to_list(), labels, RECIPE, 5, length))
-    epochs = list(training.fit(found, table, table[:2], RECIPE, torch.float32, 5))
+    epochs = list(training.fit(found, tiny.to_train_on(table), tiny.to_train_on(table[:2]), RECIPE, torch.float32, 5))
     assert training.steps(epochs)["loss"].to_list() == pytest.approx(expected, rel=1e-4)
     assert len(expected) == 6
     for (name, each), other in zip(found.named_parameters(), reference.parameters(), strict=True):

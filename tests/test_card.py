@@ -6,7 +6,6 @@ from cola import card
 from cola.sources import CORPORA, ENCODERS
 
 HISTORY = pd.DataFrame({"epoch": [1, 2], "training_loss": [0.61234, 0.5], "validation_mcc": [0.1, 0.25]})
-SENTENCES = pd.DataFrame({"sentence": ["A long sentence.", 'He said "so".'], "label": [1, 0]})
 
 
 def source(corpus, encoder):
@@ -18,9 +17,7 @@ def source(corpus, encoder):
 
 
 def test_a_card_says_what_the_model_is_and_has_the_figures_of_its_run():
-    text = card.text(
-        source("cola", "google-bert/bert-base-uncased"), tiny.RECIPE, HISTORY, pd.concat([SENTENCES] * 600), SENTENCES
-    )
+    text = card.text(source("cola", "google-bert/bert-base-uncased"), tiny.RECIPE, HISTORY, 'He said "so".', 1200, 2)
     _, front, body = text.split("---\n", 2)
     assert yaml.safe_load(front) == {
         "license": "apache-2.0",
@@ -44,6 +41,6 @@ def test_a_card_says_what_the_model_is_and_has_the_figures_of_its_run():
 
 def test_another_model_is_not_held_against_the_tutorials():
     text = card.text(
-        source("minimal_pairs", "sentence-transformers/all-MiniLM-L6-v2"), tiny.RECIPE, HISTORY, SENTENCES, SENTENCES
+        source("minimal_pairs", "sentence-transformers/all-MiniLM-L6-v2"), tiny.RECIPE, HISTORY, "So.", 2, 2
     )
     assert "may not be held against the tutorial's" in text

@@ -1,5 +1,7 @@
+import io
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
@@ -32,24 +34,26 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\
 sentences = texts.filter(str.strip)
 
 
+def read(content):
+    return list(corpus.parse(io.BytesIO(content), "train.tsv"))
+
+
 def refusal(content):
     with pytest.raises(UserError) as error:
-        corpus.parse(content, "train.tsv")
+        read(content)
     message = str(error.value)
     assert message.isprintable(), f"more than one line: {message!r}"
     return message
 
 
 def test_rows_as_cola_has_them():
-    table = corpus.parse(b"gj04\t1\t\tThey left.\nclc95\t0\t*\t They leaved. \n", "train.tsv")
-    assert table.columns.to_list() == ["sentence_source", "label", "sentence"]
-    assert table.to_numpy().tolist() == [["gj04", 1, "They left."], ["clc95", 0, "They leaved."]]
+    rows = read(b"gj04\t1\t\tThey left.\nclc95\t0\t*\t They leaved. \n")
+    assert rows == [("gj04", 1, "They left."), ("clc95", 0, "They leaved.")]
 
 
 def test_a_quotation_mark_is_part_of_its_sentence():
     content = b'ad03\t1\t\t"Go," he said.\nad03\t1\t\t"Never closed.\nad03\t0\t*\tIt\'s 5" ""wide"".\n'
-    sentences = corpus.parse(content, "train.tsv")["sentence"].to_list()
-    assert sentences == ['"Go," he said.', '"Never closed.', 'It\'s 5" ""wide"".']
+    assert [sentence for _, _, sentence in read(content)] == ['"Go," he said.', '"Never closed.', 'It\'s 5" ""wide"".']
 
 
 @given(
@@ -61,8 +65,7 @@ def test_a_quotation_mark_is_part_of_its_sentence():
 def test_every_valid_row_is_read(rows, mark, line_end, ended):
     lines = [f"{source}\t{label}\t{notes}\t{sentence}" for source, label, notes, sentence in rows]
     text = mark + line_end.join(lines) + line_end * ended
-    read = corpus.parse(text.encode(), "train.tsv").itertuples(index=False, name=None)
-    assert list(read) == [(source, label, sentence.strip()) for source, label, _, sentence in rows]
+    assert read(text.encode()) == [(source, label, sentence.strip()) for source, label, _, sentence in rows]
 
 
 @given(st.sampled_from(sorted(BAD)), st.integers(0, 20), st.integers(0, 20), st.sampled_from([b"\n", b"\r\n"]))
@@ -95,45 +98,40 @@ def test_a_file_without_sentences_is_refused(content):
 
 def test_a_file_is_read_and_named(tmp_path):
     (tmp_path / "train.tsv").write_bytes(GOOD)
-    assert corpus.read(tmp_path / "train.tsv")["sentence"].to_list() == ["Our friends won't buy this analysis."]
+    ((*_, sentence),) = corpus.rows(tmp_path / "train.tsv")
+    assert sentence == "Our friends won't buy this analysis."
     (tmp_path / "train.tsv").write_bytes(b"gj04")
     with pytest.raises(UserError, match=r"train\.tsv, line 1: 1 columns") as error:
-        corpus.read(tmp_path / "train.tsv")
+        list(corpus.rows(tmp_path / "train.tsv"))
     assert str(error.value).startswith(str(tmp_path))
     with pytest.raises(UserError, match=r"none\.tsv is missing: `dvc repro` fetches it"):
-        corpus.read(tmp_path / "none.tsv")
-
-
-def numbered(count):
-    return pd.DataFrame({"sentence": range(count)})
+        list(corpus.rows(tmp_path / "none.tsv"))
 
 
 @given(st.integers(2, 500), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
 def test_a_split_is_complete_disjoint_and_repeatable(count, fraction, seed):
     assume((1 - fraction) * count > 1.001)
-    training, validation = corpus.split(numbered(count), fraction, seed)
-    assert sorted([*training["sentence"], *validation["sentence"]]) == list(range(count))
+    training, validation = corpus.split(count, fraction, seed)
+    assert sorted([*training, *validation]) == list(range(count))
     assert fraction * count - 0.001 <= len(validation) < fraction * count + 1.001, "training is rounded down"
-    again = corpus.split(numbered(count), fraction, seed)
-    assert training.equals(again[0])
-    assert validation.equals(again[1])
+    again = corpus.split(count, fraction, seed)
+    assert np.array_equal(training, again[0])
+    assert np.array_equal(validation, again[1])
 
 
 def test_the_split_of_ten_sentences_with_seed_42():
-    training, validation = corpus.split(numbered(10), 0.2, 42)  # NumPy's default_rng(42).permutation(10)
-    assert training["sentence"].to_list() == [5, 6, 0, 7, 3, 2, 4, 9]
-    assert validation["sentence"].to_list() == [1, 8]
-    assert training.index.to_list() == list(range(8))
-    assert validation.index.to_list() == [0, 1]
+    training, validation = corpus.split(10, 0.2, 42)  # NumPy's default_rng(42).permutation(10)
+    assert training.tolist() == [5, 6, 0, 7, 3, 2, 4, 9]
+    assert validation.tolist() == [1, 8]
 
 
 def test_another_seed_gives_another_split():
-    validations = {tuple(corpus.split(numbered(100), 0.1, seed)[1]["sentence"]) for seed in range(20)}
+    validations = {tuple(corpus.split(100, 0.1, seed)[1]) for seed in range(20)}
     assert len(validations) == 20
 
 
 def test_the_size_of_the_tutorials_split():
-    training, validation = corpus.split(numbered(8551), 0.1, 42)
+    training, validation = corpus.split(8551, 0.1, 42)
     assert (len(training), len(validation)) == (7695, 856)
 
 
@@ -142,25 +140,23 @@ def test_a_split_with_an_empty_part_is_refused(count, fraction):
     with pytest.raises(
         UserError, match=f"^{count} sentences cannot be split with tokenize.validation_fraction={fraction}$"
     ):
-        corpus.split(numbered(count), fraction, 42)
+        corpus.split(count, fraction, 42)
 
 
 def test_a_fraction_that_divides_evenly_is_not_rounded_down():
-    training, validation = corpus.split(numbered(10), 0.8, 42)
+    training, validation = corpus.split(10, 0.8, 42)
     assert (len(training), len(validation)) == (2, 8)
 
 
 def test_the_real_corpus_is_the_tutorials(raw):
-    training_file = corpus.read(raw / corpus.TRAINING_FILE)
+    training_file = list(corpus.rows(raw / corpus.TRAINING_FILE))
     assert len(training_file) == 8551
-    assert training_file["sentence"][0] == "Our friends won't buy this analysis, let alone the next one we propose."
-    assert training_file["sentence"][8200] == "They kicked themselves"
-    assert training_file["label"][4867] == 0
-    training, validation = corpus.split(training_file, 0.1, 42)
-    assert (len(training), len(validation)) == (7695, 856)
-    test = corpus.read(raw / corpus.TEST_FILE)
-    assert (len(test), test["label"].sum()) == (516, 354)
-    assert len(corpus.read(raw / "in_domain_dev.tsv")) == 527
+    assert training_file[0][2] == "Our friends won't buy this analysis, let alone the next one we propose."
+    assert training_file[8200][2] == "They kicked themselves"
+    assert training_file[4867][1] == 0
+    test = list(corpus.rows(raw / corpus.TEST_FILE))
+    assert (len(test), sum(label for _, label, _ in test)) == (516, 354)
+    assert len(list(corpus.rows(raw / "in_domain_dev.tsv"))) == 527
 
 
 ROWS = [b"gj04\t1\t\tOur friends won't buy this.", b"cj99\t0\t*\tThe more does Bill smoke.", b"ad03\t1\t\tCaf\xc3\xa9."]
@@ -193,7 +189,7 @@ def test_a_spoiled_file_is_read_as_it_stands_or_refused_in_one_line(rows, chosen
         content = SPOILS[name](content, place % (len(content) + 1), byte)
     refused = None
     try:
-        table = corpus.parse(content, "train.tsv")
+        found = read(content)
     except UserError as error:
         refused = str(error)
     if refused:
@@ -202,15 +198,14 @@ def test_a_spoiled_file_is_read_as_it_stands_or_refused_in_one_line(rows, chosen
         assert line[1] is None or 1 <= int(line[1]) <= content.count(b"\n") + 1
         return
     lines = content.removeprefix(b"\xef\xbb\xbf").decode().removesuffix("\n").split("\n")
-    assert [(row[0], str(row[1]), row[2]) for row in table.itertuples(index=False)] == [
+    assert [(source, str(label), sentence) for source, label, sentence in found] == [
         (source, label, sentence.strip()) for source, label, _, sentence in (line.split("\t") for line in lines)
     ]
 
 
 def test_a_line_of_ten_megabytes_is_read():
     sentence = "so " * 3_500_000
-    table = corpus.parse(f"gj04\t1\t\t{sentence}\n".encode(), "train.tsv")
-    assert table["sentence"][0] == sentence.strip()
+    assert read(f"gj04\t1\t\t{sentence}\n".encode()) == [("gj04", 1, sentence.strip())]
 
 
 TABLES_REFUSED = {
@@ -235,7 +230,7 @@ TABLES_REFUSED = {
 @pytest.mark.parametrize(("content", "fault"), TABLES_REFUSED.items(), ids=range(len(TABLES_REFUSED)))
 def test_a_table_that_is_refused(content, fault):
     with pytest.raises(UserError) as refused:
-        corpus.parse_table(content, "mine/train.csv")
+        list(corpus.parse_table(io.BytesIO(content), "mine/train.csv"))
     assert str(refused.value).startswith(("mine/train.csv, " if "line" in fault else "mine/train.csv: ") + fault)
     assert str(refused.value).isprintable()
 
@@ -248,14 +243,14 @@ def test_a_table_that_is_refused(content, fault):
 def test_a_table_as_pandas_writes_it_is_read_as_it_was(rows, separator, encoding):
     table = pd.DataFrame(rows, columns=["text", "label"])
     content = table.to_csv(index=False, sep=separator, lineterminator="\n").encode(encoding)
-    found = corpus.parse_table(content, "train.tsv" if separator == "\t" else "train.csv")
-    assert found["sentence"].to_list() == [text.strip() for text, _ in rows]
-    assert found["label"].to_list() == [label for _, label in rows]
+    found = corpus.parse_table(io.BytesIO(content), "train.tsv" if separator == "\t" else "train.csv")
+    assert list(found) == [("all", label, text.strip()) for text, label in rows]
 
 
 def test_labels_are_in_the_order_of_numbers_or_of_the_alphabet(tmp_path):
     def names(*labels):
-        return corpus.labels(pd.DataFrame({"label": labels}), tmp_path)
+        (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"Hello,{label}\n" for label in labels))
+        return corpus.labels(tmp_path / "train.csv")
 
     assert names("10", "9", "-1", "9") == ["-1", "9", "10"]
     assert names("b", "a", "10", "9") == ["10", "9", "a", "b"]

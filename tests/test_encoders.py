@@ -60,7 +60,9 @@ def test_an_encoder_of_any_kind_is_trained_saved_and_used(fetched, tmp_path, cap
     model = classifier.load(folder, CPU, NAMES)
     assert model.config.model_type == kind
     before = {name: weights.clone() for name, weights in model.named_parameters()}
-    epochs = list(training.fit(model, table, table[:32], tiny.RECIPE, torch.float32, seed=3))
+    epochs = list(
+        training.fit(model, tiny.to_train_on(table), tiny.to_train_on(table[:32]), tiny.RECIPE, torch.float32, seed=3)
+    )
     assert ("padded sentences" in capsys.readouterr().out) == (kind != "bert")
     assert len(epochs) == 2
     assert epochs[1].training_loss < epochs[0].training_loss

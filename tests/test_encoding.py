@@ -1,11 +1,10 @@
 import numpy as np
-import pandas as pd
 import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cola import corpus, encoding
+from cola import encoding
 from cola.errors import UserError
 
 # [CLS] our friends won ' t buy this analysis , let alone the next one we propose . [SEP]
@@ -35,48 +34,6 @@ def test_a_sentence_that_is_too_long_is_cut_and_still_ends_with_sep(tokenizer):
 @pytest.mark.parametrize(("max_length", "expected"), [(19, IDS), (18, [*IDS[:17], 102]), (3, [101, 2256, 102])])
 def test_a_sentence_is_cut_at_the_limit_and_not_before(tokenizer, max_length, expected):
     assert encoding.encode([SENTENCE], tokenizer, max_length)[0] == [expected]
-
-
-def test_what_is_said_of_a_small_corpus(tokenizer):
-    tables = {
-        "train": pd.DataFrame({"label": [1, 0], "sentence": [SENTENCE, "They left."]}),  # 19 and 5 tokens
-        "validation": pd.DataFrame({"label": [1], "sentence": ["They left."]}),
-        "test": pd.DataFrame({"label": [1, 1, 0], "sentence": [SENTENCE + " " + SENTENCE, SENTENCE, "They left."]}),
-    }
-    encoded, metrics = encoding.tokenize(tables, tokenizer, 19, 2)
-    assert metrics == {
-        "training_sentences": 2,
-        "validation_sentences": 1,
-        "test_sentences": 3,
-        "test_positives": 2,
-        "longest_sentence": 19,
-        "mean_length": pytest.approx(29 / 3),
-        "truncated_sentences": 1,
-    }
-    assert encoded["train"]["input_ids"].to_list() == [IDS, [101, 2027, 2187, 1012, 102]]
-    assert encoded["test"]["input_ids"].to_list() == [IDS, IDS, [101, 2027, 2187, 1012, 102]]
-    assert {name: len(table) for name, table in encoded.items()} == {"train": 2, "validation": 1, "test": 3}
-    assert "input_ids" not in tables["train"], "what was given is left as it was"
-
-
-def test_the_real_corpus_has_the_tutorials_lengths(tokenizer, raw):
-    training_file = corpus.read(raw / corpus.TRAINING_FILE)
-    training, validation = corpus.split(training_file, 0.1, 42)
-    tables = {"train": training, "validation": validation, "test": corpus.read(raw / corpus.TEST_FILE)}
-    encoded, metrics = encoding.tokenize(tables, tokenizer, 64, 2)
-    assert metrics == {
-        "training_sentences": 7695,
-        "validation_sentences": 856,
-        "test_sentences": 516,
-        "test_positives": 354,
-        "longest_sentence": 47,
-        "mean_length": pytest.approx(11.33, abs=0.005),
-        "truncated_sentences": 0,
-    }
-    every = [ids for table in encoded.values() for ids in table["input_ids"]]
-    assert len(every) == 9067
-    assert all(ids[0] == 101 and ids[-1] == 102 for ids in every)
-    assert len(encoding.batches(encoding.shuffled(len(encoded["train"]), 42, 1), 32)) == 241
 
 
 def test_an_order_depends_on_seed_and_epoch_alone():
@@ -161,10 +118,9 @@ def test_a_packed_sentence_is_whole_and_sees_itself_alone(input_ids):
 
 def test_more_tokens_than_the_encoder_takes_are_refused(tmp_path):
     tokenizer = encoding.load_tokenizer(tiny.encoder(tmp_path))
-    tables = {name: tiny.sentences(2) for name in ("train", "validation", "test")}
-    encoding.tokenize(tables, tokenizer, 64, 2)
+    encoding.check_max_length(64, tokenizer)
     with pytest.raises(UserError, match=r"^tokenize.max_length is 65, and this encoder takes at most 64$"):
-        encoding.tokenize(tables, tokenizer, 65, 2)
+        encoding.check_max_length(65, tokenizer)
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path):

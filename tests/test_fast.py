@@ -13,6 +13,7 @@ from transformers import BertForSequenceClassification
 
 from benchmarks import same_step, workload
 from cola import classifier, fast, runtime
+from cola.ragged import Ragged
 
 WORDS = "bert.embeddings.word_embeddings.weight"
 compared = []  # the configurations that a sweep has tried
@@ -31,7 +32,7 @@ def compare_a_step(config, input_ids, labels, tolerance=1e-5):
     reference.set_attn_implementation("eager")
     loss = backward(reference, classifier.collate(reference, input_ids, packed=False), labels)
     expected = {name: weights.grad for name, weights in reference.named_parameters()}
-    with fast.prepared(model, [input_ids], torch.float32, 0.0) as ((renumbered,), (weights,)):
+    with fast.prepared(model, [Ragged.of(input_ids)], torch.float32, 0.0) as ((renumbered,), (weights,)):
         fast_loss = backward(model, classifier.collate(model, renumbered, packed=True), labels)
         named = dict(model.named_parameters())
         flat = weights.grad.split([each.numel() for each in named.values()])
@@ -148,7 +149,7 @@ def test_the_whole_table_is_back_with_the_trained_rows_in_it():
     model = BertForSequenceClassification(tiny.config())
     table = model.get_input_embeddings()
     before = table.weight.detach().clone()
-    sentences = [[np.array([2, 9, 3])], [np.array([2, 7, 9, 3])]]
+    sentences = [Ragged.of([[2, 9, 3]]), Ragged.of([[2, 7, 9, 3]])]
     with fast.prepared(model, sentences, torch.bfloat16, 0.0) as ((training, validation), (weights,)):
         assert table.weight.shape == (5, 16)  # 0 (padding), 2, 3, 7, 9
         assert training[0].tolist() == [1, 4, 2]
@@ -164,7 +165,7 @@ def test_the_whole_table_is_back_with_the_trained_rows_in_it():
 
 def test_with_weight_decay_every_row_takes_part():
     model = BertForSequenceClassification(tiny.config())
-    sentences = [[np.array([2, 9, 3])]]
+    sentences = [Ragged.of([[2, 9, 3]])]
     with fast.prepared(model, sentences, torch.float32, 0.01) as (same, _):
         assert same is sentences
         assert model.get_input_embeddings().weight.shape == (40, 16)

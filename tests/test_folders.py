@@ -28,8 +28,8 @@ def test_a_corpus_is_copied_as_it_is_and_read_again(folder, tmp_path, capsys):
     for name in ("train.csv", "test.csv"):
         assert (tmp_path / "raw" / name).read_bytes() == (folder / name).read_bytes()
     training, test = corpus.read_folder(tmp_path / "raw", source["labels"])
-    assert training.to_numpy().tolist() == [["all", 1, "Hello"], ["all", 0, "Bye, all"]]
-    assert test.to_numpy().tolist() == [["all", 0, "See you"]]
+    assert list(training) == [("all", 1, "Hello"), ("all", 0, "Bye, all")]
+    assert list(test) == [("all", 0, "See you")]
 
 
 def test_a_table_may_be_separated_by_tabs(folder, tmp_path):
@@ -37,7 +37,7 @@ def test_a_table_may_be_separated_by_tabs(folder, tmp_path):
     (folder / "test.tsv").write_text("text\tlabel\tsource\nSee you, then\tfarewell\tletters\n")
     source = download.corpus(str(folder), tmp_path / "raw")
     _, test = corpus.read_folder(tmp_path / "raw", source["labels"])
-    assert test.to_numpy().tolist() == [["letters", 0, "See you, then"]]
+    assert list(test) == [("letters", 0, "See you, then")]
 
 
 def test_a_folder_in_corpora_is_watched_by_dvc(folder, tmp_path, monkeypatch, capsys):

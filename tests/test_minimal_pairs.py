@@ -1,4 +1,5 @@
 import hashlib
+import io
 import os
 import random
 import subprocess
@@ -58,9 +59,8 @@ def test_the_same_bytes_everywhere(files):
 
 def test_the_files_read_as_colas_do(files):
     for name, rows in files.items():
-        table = corpus.parse(minimal_pairs.tsv(rows).encode(), name)
-        assert table["sentence"].to_list() == [row.sentence for row in rows]
-        assert table["label"].to_list() == [row.label for row in rows]
+        read = corpus.parse(io.BytesIO(minimal_pairs.tsv(rows).encode()), name)
+        assert [(label, sentence) for _, label, sentence in read] == [(row.label, row.sentence) for row in rows]
     assert minimal_pairs.tsv([minimal_pairs.Sentence("case", 0, "Him left.")]) == "case\t0\t*\tHim left.\n"
     assert minimal_pairs.tsv([minimal_pairs.Sentence("case", 1, "He left.")]) == "case\t1\t\tHe left.\n"
 

@@ -35,9 +35,8 @@ def project(folder, dropout=0.0, **train):
         artifacts.write_json(partial / "source.json", source | {"files": files})
     with artifacts.directory(folder / "data/tokenized") as partial:
         for part, count in (("train", 99), ("validation", 21)):
-            table = tiny.sentences(count, seed=count)
-            table.attrs = source | {"labels": ["lower", "upper"]}
-            artifacts.write_parquet(partial / f"{part}.parquet", table)
+            tables = [tiny.arrow(tiny.sentences(count, seed=count))]
+            artifacts.write_parquet(partial / f"{part}.parquet", tables, source | {"labels": ["lower", "upper"]})
     (folder / "metrics").mkdir()
     return folder
 

@@ -17,7 +17,7 @@ def model(dropout=0.0):
 
 
 def fitted(classifier_model, recipe=RECIPE, seed=5, sentences=20, kept=None):
-    train, validation = tiny.sentences(sentences), tiny.sentences(9, seed=1)
+    train, validation = (tiny.to_train_on(tiny.sentences(*each)) for each in ((sentences,), (9, 1)))
     return list(training.fit(classifier_model, train, validation, recipe, torch.float32, seed, kept))
 
 
@@ -127,14 +127,13 @@ def test_early_stopping_leaves_the_model_of_the_best_epoch(tmp_path, monkeypatch
         return next(mccs)
 
     monkeypatch.setattr(training.scoring, "mcc", mcc)
+    sentences = [tiny.to_train_on(tiny.sentences(*each)) for each in ((20,), (9, 1))]
     died, trained = [], []
     stopped = model()
     for _ in range(2 if dies_in else 1):
         trained = []
         try:
-            for epoch in training.fit(
-                stopped, tiny.sentences(20), tiny.sentences(9, seed=1), recipe, torch.float32, 5, kept
-            ):
+            for epoch in training.fit(stopped, *sentences, recipe, torch.float32, 5, kept):
                 trained.append(epoch)
         except KilledError:
             stopped = model()

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from transformers import BertConfig, BertModel
 
+from cola import artifacts
 from cola.params import Train
+from cola.ragged import Sentences
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [f"word{number}" for number in range(35)]
@@ -51,3 +54,13 @@ def sentences(count: int, seed: int = 0) -> pd.DataFrame:
             "input_ids": input_ids,
         }
     )
+
+
+def arrow(frame: pd.DataFrame) -> pa.Table:
+    """Such a table as a stage writes it."""
+    return pa.Table.from_pandas(frame, schema=artifacts.TOKENIZED_SCHEMA, preserve_index=False)
+
+
+def to_train_on(frame: pd.DataFrame) -> Sentences:
+    """Such a table as a training takes it."""
+    return Sentences(frame["input_ids"].to_list(), frame["label"].to_numpy(np.int64))
