@@ -108,7 +108,7 @@ def mistakes(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
 def analyse(
     tables: Mapping[str, pd.DataFrame], logits: np.ndarray, validation_logits: np.ndarray
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """All of the above, of the tables train, validation and test: (figures, per_source, calibration).
+    """All of the above, of the tables train (or some of it), validation and test: (figures, per_source, calibration).
 
     The logits are (sentences, classes), of test and of validation. With two classes the figures have the threshold that
     is best on the validation sentences, and the test MCC that it gives.

@@ -71,6 +71,11 @@ def read_parquet(path: Path) -> pd.DataFrame:
     return pd.read_parquet(unchanged(path))
 
 
+def read_some(path: Path) -> pd.DataFrame:
+    """Read the first row group of such a table: a sample, for the sentences are in random order."""
+    return pq.ParquetFile(unchanged(path)).read_row_group(0).to_pandas()
+
+
 def source(path: Path) -> Any:
     """What `write_parquet` was told of where the sentences are from."""
     return json.loads(pq.read_schema(path).metadata[b"PANDAS_ATTRS"])

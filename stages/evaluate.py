@@ -6,7 +6,8 @@ from cola.errors import run
 
 def main() -> None:
     settings = params.load(paths.PARAMS)
-    tables = {part: artifacts.read_parquet(paths.TOKENIZED / f"{part}.parquet") for part in artifacts.PARTS}
+    tables = {part: artifacts.read_parquet(paths.TOKENIZED / f"{part}.parquet") for part in ("validation", "test")}
+    tables["train"] = artifacts.read_some(paths.TOKENIZED / "train.parquet")
     source = artifacts.read_json(artifacts.unchanged(paths.FINETUNED) / "source.json")
     device = runtime.choose_device(settings.device)
     precision = runtime.choose_precision(settings.precision, device)

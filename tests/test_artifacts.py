@@ -86,6 +86,7 @@ def test_parquet_has_its_schema_and_its_provenance(tmp_path):
     assert back.attrs == artifacts.source(path) == source
     assert back["sentence"].to_list() == ['He said "go".', "naïve 日本"] * 2
     assert [ids.tolist() for ids in back["input_ids"]] == [[101, 2002, 102], [101, 102]] * 2
+    assert artifacts.read_some(path)["sentence"].to_list() == ['He said "go".', "naïve 日本"]
     assert artifacts.shortest_sentence(path) == "naïve 日本"
     assert pyarrow.parquet.ParquetFile(path).num_row_groups == 2
     schema = pyarrow.parquet.read_schema(path)

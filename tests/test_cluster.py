@@ -16,8 +16,6 @@ from project import MINILM, copy_of_the_project
 from cola import cluster, tracking
 from cola.errors import UserError
 
-IDENTITY = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory, run):
@@ -25,8 +23,10 @@ def shared(tmp_path_factory, run):
     project, stores = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("stores")
     recipe = {"train__learning_rate": 1e-4, "train__max_steps": 4}
     copy_of_the_project(project, fetch__corpus="corpora/example", fetch__encoder=MINILM, **recipe)
+    run(project, "git", "config", "user.name", "test")
+    run(project, "git", "config", "user.email", "test@localhost")
     run(project, "dvc", "remote", "add", "--default", "store", str(stores / "dvc"))
-    run(project, "git", *IDENTITY, "commit", "--quiet", "--all", "--message", "a store")
+    run(project, "git", "commit", "--quiet", "--all", "--message", "a store")
     run(project, "git", "init", "--quiet", "--bare", str(stores / "git"))
     run(project, "git", "remote", "add", "origin", str(stores / "git"))
     run(project, "git", "push", "--quiet", "origin", "HEAD:main")
@@ -101,10 +101,10 @@ def test_what_workers_could_not_have_is_said_before_they_begin(shared, run, monk
     with (project / "params.yaml").open("a") as settings:
         settings.write("# mine\n")
     assert said() == "a cluster trains what is committed, and these have changed: params.yaml"
-    run(project, "git", *IDENTITY, "commit", "--quiet", "--all", "--message", "mine")
+    run(project, "git", "commit", "--quiet", "--all", "--message", "mine")
     assert said() == "a cluster's workers clone `origin`, which lacks this commit: git push"
     run(project, "dvc", "remote", "default", "--unset")
-    run(project, "git", *IDENTITY, "commit", "--quiet", "--all", "--message", "no store")
+    run(project, "git", "commit", "--quiet", "--all", "--message", "no store")
     assert said().startswith("a cluster's results need a DVC remote: `dvc remote add --default`, then")
     run(project, "git", "reset", "--quiet", "--hard", "HEAD~2")
     monkeypatch.setattr(cluster, "PATIENCE", 1)
@@ -117,7 +117,7 @@ def test_a_seed_that_cannot_be_trained_is_named_with_its_fault(shared, dask_clus
     settings = {"DASK_SCHEDULER_ADDRESS": dask_cluster[0], "MLFLOW_TRACKING_URI": server}
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(text.replace(MINILM, "./nowhere"))
-    run(project, "git", *IDENTITY, "commit", "--quiet", "--all", "--message", "no encoder")
+    run(project, "git", "commit", "--quiet", "--all", "--message", "no encoder")
     run(project, "git", "push", "--quiet", "origin", "HEAD:broken")
     printed = run(project, "make", "seeds", "N=2", fails=True, **settings)
     for seed in (1, 2):
@@ -139,7 +139,7 @@ def test_a_worker_is_killed_and_no_seed_is_lost(shared, dask_cluster, environmen
         text=True,
     )
     (victim, other), deadline = workers, time.monotonic() + 200
-    while not list(victim.glob("**/data/tokenized/train.parquet")):  # it trains now
+    while not list(victim.glob("*/*/*/data/tokenized/train.parquet")):  # it trains now
         assert seeds.poll() is None, seeds.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -160,8 +160,13 @@ def test_a_worker_is_killed_and_no_seed_is_lost(shared, dask_cluster, environmen
     mccs = {run.info.run_name: run.data.metrics["test_mcc"] for run in runs if run.info.run_name != "2 seeds"}
     assert mccs == {f"seed-{seed}": mcc for seed, mcc in found["mcc"].items()}
     commit = run(project, "git", "rev-parse", "HEAD").strip()
-    (clone,) = other.glob(f"**/{commit}/stages")
+    (clone,) = other.glob(f"*/*/{commit}/stages")
     assert run(clone, "git", "rev-parse", "HEAD").strip() == commit
+
+    run(project, "dvc", "exp", "pull", "--quiet", "origin", "seed-2")
+    run(project, "dvc", "exp", "apply", "seed-2")
+    assert (project / "models/finetuned/model.safetensors").exists()
+    run(project, "git", "reset", "--quiet", "--hard")
 
     # What was pushed is not trained again.
     run(project, "make", "seeds", "N=2", **settings)

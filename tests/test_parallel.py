@@ -108,7 +108,7 @@ def test_however_a_batch_is_shared_the_losses_are_the_same(alone, tmp_path, sett
 
 def test_with_dropout_each_process_draws_its_own(tmp_path):
     """One that is killed ends the others at once, and the training goes on to the bytes of an undisturbed one."""
-    settings = {"dropout": 0.1, "processes": 2, "epochs": 60}
+    settings = {"dropout": 0.1, "processes": 2, "epochs": 30}
     undisturbed, killed = project(tmp_path / "undisturbed", **settings), project(tmp_path / "killed", **settings)
     train(undisturbed)
     stage = start(killed)
