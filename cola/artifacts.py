@@ -96,7 +96,7 @@ def directory(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with _writing(path):
+        with writing(path):
             shutil.rmtree(partial, ignore_errors=True)  # a killed run's
             partial.mkdir(parents=True)
             yield partial
@@ -142,7 +142,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with _writing(path):
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             _flush(partial)
@@ -153,7 +153,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Raise what the system says against writing, a full disk say, as a UserError that names `path`."""
     try:
         yield

@@ -80,9 +80,10 @@ def on_disk(blocks: Iterable[np.ndarray]) -> np.ndarray:
 
     The file has no name: it is gone when the array is, or the process.
     """
-    paths.SCRATCH.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=paths.SCRATCH) as file:
-        for block in blocks:
-            file.write(np.ascontiguousarray(block, dtype=np.int32).data)
-        file.flush()
-        return np.memmap(file, dtype=np.int32, mode="r")
+    with artifacts.writing(paths.SCRATCH):
+        paths.SCRATCH.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=paths.SCRATCH) as file:
+            for block in blocks:
+                file.write(np.ascontiguousarray(block, dtype=np.int32).data)
+            file.flush()
+            return np.memmap(file, dtype=np.int32, mode="r")

@@ -40,8 +40,8 @@ def kept(settings: Tokenize, seed: int) -> Iterator[Path]:
     libraries = [module.__version__ for module in (np, pa, tokenizers, transformers)]
     digest = artifacts.digest({"settings": settings.model_dump(), "seed": seed, "libraries": libraries}, inputs)
     folder = paths.SCRATCH / "tokenize" / digest
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(paths.SCRATCH / "tokenize.lock"):
+    with artifacts.writing(folder), FileLock(paths.SCRATCH / "tokenize.lock"):
+        folder.parent.mkdir(exist_ok=True)
         for old in folder.parent.iterdir():
             if time.time() - old.stat().st_mtime > _FORGOTTEN:
                 shutil.rmtree(old)

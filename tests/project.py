@@ -34,8 +34,8 @@ def copy_of_the_project(folder, **settings):
         (params[section] if section else params)[name] = value
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
-    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", "copy"]):
+    identity = (["config", "user.name", "test"], ["config", "user.email", "test@localhost"])
+    for command in (["init", "-q"], *identity, ["add", "-A"], ["commit", "-q", "-m", "copy"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
 

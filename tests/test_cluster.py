@@ -23,8 +23,6 @@ def shared(tmp_path_factory, run):
     project, stores = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("stores")
     recipe = {"train__learning_rate": 1e-4, "train__max_steps": 4}
     copy_of_the_project(project, fetch__corpus="corpora/example", fetch__encoder=MINILM, **recipe)
-    run(project, "git", "config", "user.name", "test")
-    run(project, "git", "config", "user.email", "test@localhost")
     run(project, "dvc", "remote", "add", "--default", "store", str(stores / "dvc"))
     run(project, "git", "commit", "--quiet", "--all", "--message", "a store")
     run(project, "git", "init", "--quiet", "--bare", str(stores / "git"))

@@ -19,8 +19,8 @@ from cola import artifacts, checkpoint, download, errors, paths, training
 ROOT = Path(__file__).parents[1]
 REFUSED = {  # what each stage writes first
     "fetch": "data/raw",
-    "tokenize": r"data/\.tokenized\.partial/train\.parquet",
-    "train": r"\.dvc/tmp/checkpoints/\w+\.safetensors",
+    "tokenize": r"\.dvc/tmp/tokenize/\w+/training\.arrow",
+    "train": r"\.dvc/tmp",
     "evaluate": "metrics/test.json",
     "sample_predict": "metrics/samples.json",
 }
