@@ -11,7 +11,8 @@ import pytest
 import tiny
 import torch
 
-from cola import artifacts, classifier, encoding
+import cola.predict
+from cola import artifacts, classifier, encoding, errors
 from cola.corpus import COLA_LABELS
 
 ROOT = Path(__file__).parents[1]
@@ -36,8 +37,11 @@ def train(project):
     encoder = project / "encoder"
     encoder.mkdir()
     tiny.encoder(encoder)
+    torch.manual_seed(0)
+    model = classifier.load(encoder, torch.device("cpu"), COLA_LABELS)
+    torch.nn.init.normal_(model.classifier.weight, std=20)  # so that it is sure of something
     with artifacts.directory(project / "models" / "finetuned") as folder:
-        classifier.save(classifier.load(encoder, torch.device("cpu"), COLA_LABELS), folder)
+        classifier.save(model, folder)
         encoding.load_tokenizer(encoder).save_pretrained(folder)
         artifacts.write_json(folder / "source.json", {"corpus": {"name": "toy"}, "encoder": {"name": "tiny/bert"}})
 
@@ -64,11 +68,9 @@ def test_lines_of_standard_input_become_rows(project):
     judged = table.drop(index=5)
     assert set(judged["label"]) <= {"acceptable", "unacceptable"}
     assert judged["probability"].astype(float).between(0.5, 1).all()
-    for number in (0, 8_999):
-        alone = predict(project, lines[number]).stdout
-        row = table.loc[number]
-        if abs(float(row["probability"]) - 0.5) > 0.01:  # in float32, and unpacked
-            assert alone.startswith(row["label"] + " (")
+    surest = judged.loc[judged["probability"].astype(float).idxmax()]
+    assert float(surest["probability"]) > 0.55  # enough that float32, of one sentence alone, does not decide otherwise
+    assert predict(project, surest["text"]).stdout.startswith(surest["label"] + " (")
 
 
 def test_a_line_that_is_no_text_is_named(project):
@@ -79,14 +81,14 @@ def test_a_line_that_is_no_text_is_named(project):
 
 
 def test_memory_does_not_grow_with_the_number_of_sentences(project):
-    """The same peak, within 30 MB, for 20,000 sentences and for 100,000."""
+    """The same peak, within 30 MB, for 10,000 sentences and for 50,000."""
     train(project)
     code = (
         "import resource, cola.predict\ncola.predict.main()\nimport sys\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
     )
     peaks = []
-    for count in (20_000, 100_000):
+    for count in (10_000, 50_000):
         answer = subprocess.run(
             [sys.executable, "-c", code],
             cwd=project,
@@ -125,8 +127,9 @@ def test_a_model_of_which_a_byte_has_changed_is_not_used(project):
         (["He left."], "models/finetuned has no trained model"),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(project, words, fault):
-    answer = predict(project, *words)
-    assert answer.returncode == 1
-    assert answer.stderr.startswith(f"error: {fault}")
-    assert answer.stderr.count("\n") == 1
+def test_what_is_missing_is_said_in_one_line(project, words, fault, monkeypatch):
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sys, "argv", ["predict", *words])
+    with pytest.raises(SystemExit, match=f"^error: {fault}.*$") as ended:
+        errors.run(cola.predict.main)
+    assert "\n" not in str(ended.value)
