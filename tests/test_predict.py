@@ -39,7 +39,7 @@ def train(project):
     tiny.encoder(encoder)
     torch.manual_seed(0)
     model = classifier.load(encoder, torch.device("cpu"), COLA_LABELS)
-    torch.nn.init.normal_(model.classifier.weight, std=20)  # so that it is sure of something
+    torch.nn.init.normal_(model.classifier.weight, std=2)  # so that it is sure of something
     with artifacts.directory(project / "models" / "finetuned") as folder:
         classifier.save(model, folder)
         encoding.load_tokenizer(encoder).save_pretrained(folder)
