@@ -79,7 +79,7 @@ table: .venv .git ## the experiments so far, the best first: what differs betwee
 	  --keep '^(Experiment|seed|precision|(fetch|tokenize|train)\..*|validation_mcc|mcc)$$'
 
 test: .venv ## run the tests
-	python -m pytest --numprocesses 2 --dist loadfile
+	python -m pytest --numprocesses 3 --dist loadfile
 
 verify: .venv .git ## run the pipeline twice, and compare every byte of what it writes
 	python -m benchmarks.same_bytes
