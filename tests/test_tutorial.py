@@ -10,15 +10,15 @@ from safetensors import safe_open
 
 
 def test_cola_with_a_small_encoder(mirror, tmp_path, run):
-    project = copy_of_the_project(tmp_path, fetch__encoder=MINILM, train__epochs=2, train__learning_rate=1e-4)
+    project = copy_of_the_project(tmp_path, fetch__encoder=MINILM, train__epochs=1, train__learning_rate=1e-4)
     printed = run(project, "dvc", "repro", COLA_MIRROR=str(mirror.parent))
-    check_contracts(project, training=7_695, validation=856, epochs=2, steps_per_epoch=241)
+    check_contracts(project, training=7_695, validation=856, epochs=1, steps_per_epoch=241)
     corpus = json.loads((project / "metrics/corpus.json").read_text())
     assert (corpus["test_sentences"], corpus["test_positives"], corpus["longest_sentence"]) == (516, 354, 47)
     assert corpus["truncated_sentences"] == 0
-    history = pd.read_csv(project / "metrics/history.csv")
-    assert history["training_loss"].is_monotonic_decreasing
-    assert history["validation_mcc"].iloc[-1] > 0.15  # 0.26 where this was written
+    history, steps = pd.read_csv(project / "metrics/history.csv"), pd.read_csv(project / "metrics/steps.csv")
+    assert steps["loss"].head(60).mean() - steps["loss"].tail(60).mean() > 0.01  # 0.024 where this was written
+    assert history["validation_loss"].iloc[-1] < 0.62  # 0.593 so; a model that knows the classes' shares alone has 0.63
     assert "not comparable" in printed
     assert "up to date" in run(project, "dvc", "repro")
 
