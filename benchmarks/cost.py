@@ -12,8 +12,8 @@ from tqdm import tqdm
 from transformers import BertConfig
 
 from benchmarks import ways, workload
-from cola import runtime
-from cola.errors import run
+from cola.core.errors import run
+from cola.model import hardware
 
 BATCH_SIZES = [4, 8, 16, 32, 64, 128]
 LENGTHS = [1, 2, 4, 8]  # times CoLA's
@@ -41,7 +41,7 @@ def seconds(size: int, scale: float, layers: int, width: int) -> float:
     config = BertConfig(
         hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64, intermediate_size=4 * width
     )
-    with ways.train_fast(workload.model(config, runtime.choose_device("auto"))) as train:
+    with ways.train_fast(workload.model(config, hardware.choose_device("auto"))) as train:
         return statistics.median(train(workload.batches(WARM_UP + STEPS, 0, size, scale))[WARM_UP:])
 
 

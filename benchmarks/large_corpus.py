@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import table
-from cola import artifacts, classifier, minimal_pairs, params, paths, ragged, runtime, training
-from cola.corpus import COLA_LABELS
-from cola.errors import UserError, run
+from cola.core import files, params, paths
+from cola.core.errors import UserError, run
+from cola.data import minimal_pairs, ragged
+from cola.data.corpus import COLA_LABELS
+from cola.model import classifier, hardware
+from cola.train import loop
 
 TEST = 1_000  # sentences
 STEPS = 200
@@ -30,7 +33,7 @@ def main() -> None:
     if len(sys.argv) != 2 or not sys.argv[1].isdigit():
         raise UserError("how many sentences? python -m benchmarks.large_corpus 5000000")
     count, root = int(sys.argv[1]), Path.cwd()
-    artifacts.unchanged(paths.PRETRAINED)
+    files.verified(paths.PRETRAINED)
     with tempfile.TemporaryDirectory(dir=".dvc/tmp") as name, contextlib.chdir(name):
         paths.PRETRAINED.parent.mkdir()
         paths.PRETRAINED.symlink_to(root / paths.PRETRAINED)
@@ -47,21 +50,21 @@ def main() -> None:
         ("training's wait for batches", f"{share:.1%}", f"of {STEPS} steps' time"),
         ("most memory in training", f"{peak:.2f} GiB", ""),
     ]
-    table.show(f"{count:,} sentences, {runtime.describe(runtime.choose_device('auto'))}", ("", "", ""), rows)
+    table.show(f"{count:,} sentences, {hardware.describe(hardware.choose_device('auto'))}", ("", "", ""), rows)
 
 
 def generate(count: int) -> None:
     """A corpus in data/raw, as fetch leaves one."""
     found = [row for rows in minimal_pairs.generate().values() for row in rows]
     drawn = random.Random(0)
-    with artifacts.directory(paths.RAW) as folder:
+    with files.atomic_folder(paths.RAW) as folder:
         for part, rows in (("train", count), ("test", TEST)):
             with (folder / f"{part}.csv").open("w", newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(["text", "label"])
                 chosen = (drawn.choice(found) for _ in range(rows))
                 writer.writerows((each.sentence, COLA_LABELS[each.label]) for each in chosen)
-        artifacts.write_json(folder / "source.json", {"name": "large", "labels": COLA_LABELS})
+        files.write_json(folder / "source.json", {"name": "large", "labels": COLA_LABELS})
 
 
 def tokenize(root: Path, killed_after: float | None = None) -> tuple[float, float]:
@@ -80,14 +83,14 @@ def tokenize(root: Path, killed_after: float | None = None) -> tuple[float, floa
 def train() -> tuple[float, float]:
     """Train for a while: (the share of the time in which batches were made, the most memory that there was, GiB)."""
     settings = params.load(paths.PARAMS)
-    device = runtime.choose_device(settings.device)
+    device = hardware.choose_device(settings.device)
     model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
-    sentences = ragged.read(paths.TOKENIZED / "train.parquet")
+    sentences = ragged.read_sentences(paths.TOKENIZED / "train.parquet")
     few = ragged.Sentences(sentences.input_ids[:128], sentences.labels[:128])
     recipe = settings.train.model_copy(update={"max_steps": STEPS})
-    waited, parts = 0.0, training.parts
+    waited, parts = 0.0, loop.micro_batches
 
-    def timed(*arguments: Any) -> Iterator[training.Part]:
+    def timed(*arguments: Any) -> Iterator[loop.MicroBatch]:
         nonlocal waited
         making = parts(*arguments)
         while True:
@@ -98,10 +101,10 @@ def train() -> tuple[float, float]:
                 return
             yield part
 
-    training.parts = timed  # type: ignore[assignment]
-    precision = runtime.choose_precision(settings.precision, device)
-    (epoch,) = training.fit(model, sentences, few, recipe, precision, settings.seed)
-    return waited / epoch.training_seconds, runtime.peak_memory(device)
+    loop.micro_batches = timed  # type: ignore[assignment]
+    precision = hardware.choose_precision(settings.precision, device)
+    (epoch,) = loop.fit(model, sentences, few, recipe, precision, settings.seed)
+    return waited / epoch.training_seconds, hardware.peak_memory(device)
 
 
 if __name__ == "__main__":

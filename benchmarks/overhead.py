@@ -7,15 +7,15 @@ DVC's hashes, MLflow's records, evaluation) against the loop's own time.
 import subprocess
 import time
 
-from cola import artifacts, paths
-from cola.errors import UserError, run
+from cola.core import files, paths
+from cola.core.errors import UserError, run
 
 
 def main() -> None:
     started = time.perf_counter()
     repro("--force", "--downstream", "tokenize")
     total = time.perf_counter() - started
-    loop = artifacts.read_json(paths.TIMINGS)["training_seconds"]
+    loop = files.read_json(paths.TIMINGS)["training_seconds"]
     print(f"{total:.1f} s in all, {loop:.1f} s of them the training loop: {(total - loop) / loop:.1%} on top of it")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.speed import RESULTS
-from cola.errors import UserError, run
+from cola.core.errors import UserError, run
 
 PICTURE = Path("docs/speed.png")
 

@@ -6,25 +6,28 @@ Trains on the corpus in data/tokenized with the settings of params.yaml, once ea
 
 import torch
 
-from cola import artifacts, classifier, params, paths, ragged, runtime, scoring, training
-from cola.corpus import COLA_LABELS
-from cola.errors import run
+from cola.core import params, paths
+from cola.core.errors import run
+from cola.data import ragged, tables
+from cola.data.corpus import COLA_LABELS
+from cola.model import classifier, hardware, metrics, prediction
+from cola.train import loop
 
 
 def main() -> None:
     settings = params.load(paths.PARAMS)
-    device = runtime.choose_device(settings.device)
-    precision = runtime.choose_precision(settings.precision, device)
-    train, validation, test = (ragged.read(paths.TOKENIZED / f"{part}.parquet") for part in artifacts.PARTS)
+    device = hardware.choose_device(settings.device)
+    precision = hardware.choose_precision(settings.precision, device)
+    train, validation, test = (ragged.read_sentences(paths.TOKENIZED / f"{part}.parquet") for part in tables.SPLITS)
     for weights in ("pretrained", "random"):
-        runtime.fix_seed(settings.seed)
+        hardware.fix_seed(settings.seed)
         model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
         if weights == "random":
             model = torch.nn.Module.to(type(model)(model.config), device)
-        for epoch in training.fit(model, train, validation, settings.train, precision, settings.seed):
+        for epoch in loop.fit(model, train, validation, settings.train, precision, settings.seed):
             print(f"{weights} weights, {epoch}", flush=True)
-        logits = classifier.predict(model, test.input_ids, precision)
-        mcc = scoring.mcc(test.labels, logits.argmax(axis=1))
+        logits = prediction.predict_logits(model, test.input_ids, precision)
+        mcc = metrics.mcc(test.labels, logits.argmax(axis=1))
         print(f"{weights} weights: test MCC {mcc:.3f}", flush=True)
 
 

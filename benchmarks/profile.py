@@ -6,14 +6,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import table, ways, workload
-from cola import runtime
-from cola.errors import run
+from cola.core.errors import run
+from cola.model import hardware
 
 STEPS, SHOWN = 10, 15
 
 
 def main() -> None:
-    device = runtime.choose_device("auto")
+    device = hardware.choose_device("auto")
     batches = workload.batches(STEPS, seed=0)
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     with ways.train_fast(workload.model("bert-base-uncased", device)) as train:
@@ -26,7 +26,7 @@ def main() -> None:
     total = sum(getattr(each, on) for each in operations)
     spent = {each.key: (getattr(each, on), each.count) for each in operations[:SHOWN]}
     table.show(
-        f"a step of {seconds:.3f} s: {runtime.describe(device)}",
+        f"a step of {seconds:.3f} s: {hardware.describe(device)}",
         ("operation", "share", "ms a step", "calls a step"),
         (
             (name, f"{time / total:.1%}", f"{time / STEPS / 1e3:.2f}", f"{count / STEPS:.0f}")

@@ -6,8 +6,8 @@ Every stage after fetch runs again, whatever DVC remembers. metrics/timings.json
 from pathlib import Path
 
 from benchmarks import overhead
-from cola import artifacts, paths
-from cola.errors import UserError, run
+from cola.core import files, paths
+from cola.core.errors import UserError, run
 
 FOLDERS = [paths.TOKENIZED, paths.FINETUNED, paths.TEST_METRICS.parent]
 
@@ -27,8 +27,8 @@ def main() -> None:
 
 def digests() -> dict[Path, str]:
     """The sha256 of each file that must repeat."""
-    files = sorted(path for folder in FOLDERS for path in folder.iterdir() if path.name != ".gitignore")
-    return {path: artifacts.sha256(path) for path in files if path != paths.TIMINGS}
+    outputs = sorted(path for folder in FOLDERS for path in folder.iterdir() if path.name != ".gitignore")
+    return {path: files.sha256(path) for path in outputs if path != paths.TIMINGS}
 
 
 if __name__ == "__main__":

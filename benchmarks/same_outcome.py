@@ -17,9 +17,12 @@ from scipy import stats
 from torch.nn.functional import cross_entropy
 
 from benchmarks import table, tutorial
-from cola import artifacts, classifier, encoding, fast, params, paths, ragged, runtime, scoring, training
-from cola.corpus import COLA_LABELS
-from cola.errors import run
+from cola.core import params, paths
+from cola.core.errors import run
+from cola.data import ragged, tables
+from cola.data.corpus import COLA_LABELS
+from cola.model import batching, classifier, hardware, metrics, prediction
+from cola.train import loop
 
 SEEDS = range(10)
 RESULTS = Path("benchmarks/results/outcome.csv")
@@ -41,30 +44,30 @@ def train(way: str, seed: int) -> None:
         return
     settings = params.load(paths.PARAMS)
     recipe = settings.train
-    sentences = {part: ragged.read(paths.TOKENIZED / f"{part}.parquet") for part in artifacts.PARTS}
+    sentences = {part: ragged.read_sentences(paths.TOKENIZED / f"{part}.parquet") for part in tables.SPLITS}
     ids = {part: each.input_ids for part, each in sentences.items()}
     labels = {part: torch.from_numpy(each.labels) for part, each in sentences.items()}
-    device = runtime.choose_device(settings.device)
-    precision = runtime.choose_precision(settings.precision, device) if way == "this" else torch.float32
-    runtime.fix_seed(seed)
+    device = hardware.choose_device(settings.device)
+    precision = hardware.choose_precision(settings.precision, device) if way == "this" else torch.float32
+    hardware.fix_seed(seed)
     model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
     row: dict[str, float | str] = {"way": way, "seed": seed}
 
     def evaluate(name: str) -> tuple[float, float]:  # loss and MCC
-        logits = classifier.predict(model, ids[name], precision, padded=way == "tutorial")
+        logits = prediction.predict_logits(model, ids[name], precision, padded=way == "tutorial")
         loss = cross_entropy(torch.from_numpy(logits), labels[name]).item()
-        return loss, scoring.mcc(labels[name].numpy(), logits.argmax(axis=1))
+        return loss, metrics.mcc(labels[name].numpy(), logits.argmax(axis=1))
 
     if way == "this":
-        for each in training.fit(model, sentences["train"], sentences["validation"], recipe, precision, seed):
+        for each in loop.fit(model, sentences["train"], sentences["validation"], recipe, precision, seed):
             print(f"seed {seed}, this: {each}", flush=True)
             row[f"training_loss_{each.epoch}"] = each.training_loss
             row[f"validation_loss_{each.epoch}"] = each.validation_loss
     else:
-        fast.keep_freed_memory()
+        hardware.keep_freed_memory()
         model.set_attn_implementation("eager")
         steps = tutorial.fit(model, ids["train"], labels["train"], recipe, seed, length=0)
-        per_epoch = len(encoding.batches(np.arange(len(ids["train"])), recipe.batch_size))
+        per_epoch = len(batching.split_into_batches(np.arange(len(ids["train"])), recipe.batch_size))
         for epoch in range(1, recipe.epochs + 1):
             row[f"training_loss_{epoch}"] = float(np.mean(list(islice(steps, per_epoch))))
             row[f"validation_loss_{epoch}"], mcc = evaluate("validation")

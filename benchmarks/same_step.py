@@ -12,20 +12,20 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from benchmarks import table, workload
-from cola import classifier, runtime
-from cola.errors import run
+from cola.core.errors import run
+from cola.model import classifier, hardware
 
 Step = tuple[float, Tensor]  # loss, and all gradients in one vector
 
 
 def main() -> None:
-    device = runtime.choose_device("auto")
+    device = hardware.choose_device("auto")
     rows = []
     for shape in workload.SHAPES:
         model = workload.model(shape, device).eval()
         batch = workload.batches(1, seed=0)[0]
         reference = step(model, batch, torch.float32, packed=False)
-        low = runtime.choose_precision("auto", device)
+        low = hardware.choose_precision("auto", device)
         ways = [("this", torch.float32, True)] + [("this", low, True), ("autocast, padded and eager", low, False)] * (
             low != torch.float32
         )
@@ -33,7 +33,7 @@ def main() -> None:
             loss, gradient = deviation(step(model, batch, precision, packed), reference)
             rows.append((shape, str(precision).removeprefix("torch."), way, f"{loss:.1e}", f"{gradient:.1e}"))
     table.show(
-        f"distance from float32, padded and eager: {runtime.describe(device)}",
+        f"distance from float32, padded and eager: {hardware.describe(device)}",
         ("encoder's shape", "precision", "way", "loss", "gradient"),
         rows,
         words=3,
@@ -44,7 +44,7 @@ def step(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype, 
     model = copy.deepcopy(model)
     model.set_attn_implementation("eager")  # of the padded model; packed.py has its own
     input_ids, labels = batch
-    with runtime.autocast(model.device, precision):
+    with hardware.autocast(model.device, precision):
         logits = classifier.logits(model, classifier.collate(model, input_ids, packed))
         loss = cross_entropy(logits, labels.to(model.device))
     loss.backward()

@@ -9,9 +9,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from benchmarks import tutorial
-from cola import classifier, params, paths, ragged, runtime, training
-from cola.corpus import COLA_LABELS
-from cola.errors import run
+from cola.core import params, paths
+from cola.core.errors import run
+from cola.data import ragged
+from cola.data.corpus import COLA_LABELS
+from cola.model import classifier, hardware
+from cola.train import loop
 
 STEPS = 200
 
@@ -19,18 +22,18 @@ STEPS = 200
 def main() -> None:
     settings = params.load(paths.PARAMS)
     recipe = settings.train.model_copy(update={"max_steps": STEPS})
-    device = runtime.choose_device(settings.device)
-    train = ragged.read(paths.TOKENIZED / "train.parquet")
+    device = hardware.choose_device(settings.device)
+    train = ragged.read_sentences(paths.TOKENIZED / "train.parquet")
     one = ragged.Sentences(train.input_ids[:1], train.labels[:1])  # of validation there is no need
 
     start, reference, model = (without_dropout(device, settings.seed) for _ in range(3))
     reference.set_attn_implementation("eager")
     steps = tutorial.fit(reference, train.input_ids, torch.from_numpy(train.labels), recipe, settings.seed)
     expected = [next(steps) for _ in range(STEPS)]
-    epochs = list(training.fit(model, train, one, recipe, torch.float32, settings.seed))
-    found = training.steps(epochs)["loss"]
+    epochs = list(loop.fit(model, train, one, recipe, torch.float32, settings.seed))
+    found = loop.steps(epochs)["loss"]
 
-    print(f"{STEPS} steps, float32, no dropout, {runtime.describe(device)}")
+    print(f"{STEPS} steps, float32, no dropout, {hardware.describe(device)}")
     largest = max(abs(found - expected))
     print(f"losses: {expected[0]:.4f} at first, {expected[-1]:.4f} at last; at most {largest:.1e} apart")
     travelled, apart = distance(start, reference), distance(reference, model)
@@ -38,7 +41,7 @@ def main() -> None:
 
 
 def without_dropout(device: torch.device, seed: int) -> PreTrainedModel:
-    runtime.fix_seed(seed)
+    hardware.fix_seed(seed)
     model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
     for module in model.modules():
         if isinstance(module, nn.Dropout):

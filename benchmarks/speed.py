@@ -22,8 +22,8 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import table, workload
-from cola import runtime
-from cola.errors import UserError, run
+from cola.core.errors import UserError, run
+from cola.model import hardware
 
 ROUNDS = 3
 TURN, AT_LEAST = 5.0, 2  # seconds that a way's turn lasts after two batches of warm-up, and batches in it
@@ -31,7 +31,7 @@ RESULTS = Path("benchmarks/results")
 
 
 def main() -> None:
-    device = runtime.choose_device("auto")
+    device = hardware.choose_device("auto")
     machine = name(device)
     results = {kind: {shape: compare(kind, shape) for shape in workload.SHAPES} for kind in ("training", "prediction")}
     for shape, config in workload.SHAPES.items():
@@ -46,7 +46,7 @@ def main() -> None:
 def name(device: torch.device) -> str:
     """'AMD EPYC, 2 threads', or 'NVIDIA H200'."""
     if device.type == "cuda":
-        return runtime.describe(device)
+        return hardware.describe(device)
     info = Path("/proc/cpuinfo")
     found = re.search("model name\\s*: (.*)", info.read_text()) if info.exists() else None
     return f"{found[1] if found else platform.processor()}, {torch.get_num_threads()} threads"
@@ -93,7 +93,7 @@ def work(kind: str, shape: str, way: str, pipe: Connection) -> None:
     """
     from benchmarks import ways
 
-    with suppress(EOFError), ways.WAYS[kind][way](workload.model(shape, runtime.choose_device("auto"))) as timed:
+    with suppress(EOFError), ways.WAYS[kind][way](workload.model(shape, hardware.choose_device("auto"))) as timed:
         pipe.send("ready")
         while True:
             seed = pipe.recv()
@@ -109,7 +109,7 @@ def floor(config: Any, device: torch.device) -> float:
     and values for all tokens and the rest for each sentence's first. AdamW reads four float32 numbers for each weight
     (itself, gradient, two moments) and writes three.
     """
-    precision = runtime.choose_precision("auto", device)
+    precision = hardware.choose_precision("auto", device)
     width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     layer = 4 * width**2 + 2 * width * inner  # weights
     tokens = 363.4  # in 32 of CoLA's sentences, on average

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from cola import encoding
-from cola.params import Train
+from cola.core.params import Train
+from cola.model import batching
 
 MAX_LENGTH = 64  # tokens
 
 
 def fit(
     model: PreTrainedModel,
-    input_ids: Sequence[encoding.TokenIds],
+    input_ids: Sequence[batching.TokenIds],
     labels: Tensor,
     recipe: Train,
     seed: int,
@@ -30,7 +30,7 @@ def fit(
     Sentences are padded to `length` tokens, or to the longest of their batch where that is more.
     """
     epochs = [
-        encoding.batches(encoding.shuffled(len(input_ids), seed, epoch), recipe.batch_size)
+        batching.split_into_batches(batching.shuffled_order(len(input_ids), seed, epoch), recipe.batch_size)
         for epoch in range(1, recipe.epochs + 1)
     ]
     optimizer, scheduler = optimization(model, recipe, sum(map(len, epochs)))
@@ -53,9 +53,9 @@ def optimization(model: nn.Module, recipe: Train, total_steps: int) -> tuple[tor
     return optimizer, get_linear_schedule_with_warmup(optimizer, 0, total_steps)
 
 
-def collate(input_ids: Sequence[encoding.TokenIds], labels: Tensor, length: int = MAX_LENGTH) -> dict[str, Tensor]:
+def collate(input_ids: Sequence[batching.TokenIds], labels: Tensor, length: int = MAX_LENGTH) -> dict[str, Tensor]:
     """input_ids and attention_mask (sentences, length) int64, labels (sentences,) int64."""
-    batch = encoding.pad(input_ids, pad_token_id=0)
+    batch = batching.pad(input_ids, pad_token_id=0)
     fill = partial(nn.functional.pad, pad=(0, max(0, length - batch.input_ids.shape[1])))
     return {"input_ids": fill(batch.input_ids), "attention_mask": fill(batch.attention_mask), "labels": labels}
 

@@ -16,8 +16,10 @@ from transformers import BertForSequenceClassification, DataCollatorWithPadding,
 
 from benchmarks import tutorial, workload
 from benchmarks.workload import Batch
-from cola import classifier, fast, params, paths, runtime, training
-from cola.ragged import Ragged
+from cola.core import params, paths
+from cola.data.ragged import Ragged
+from cola.model import classifier, hardware, prediction
+from cola.train import loop, speedups
 
 Model = BertForSequenceClassification
 Timed = Callable[[list[Batch]], list[float]]
@@ -80,16 +82,18 @@ def train_with_trainer(model: Model) -> Iterator[Timed]:
 
 @contextmanager
 def train_fast(model: Model, precision: torch.dtype | None = None) -> Iterator[Timed]:
-    """The pipeline's training: what training.fit does at each step."""
-    precision = precision or runtime.choose_precision("auto", model.device)
-    with fast.prepared(model, [Ragged.of([workload.VOCABULARY])], precision, weight_decay=0) as (_, weights):
+    """The pipeline's training: what loop.fit does at each step."""
+    precision = precision or hardware.choose_precision("auto", model.device)
+    with speedups.fast_training(model, [Ragged.of([workload.VOCABULARY])], precision, weight_decay=0) as (_, weights):
         optimizer = torch.optim.AdamW(weights, lr=RECIPE.learning_rate, weight_decay=0, fused=True)
         model.train()
 
         def step(batch: Batch) -> None:
             input_ids, labels = batch
             collated = classifier.collate(model, input_ids, packed=True)
-            training.step(model, [training.Part(collated, labels, 1.0)], optimizer, RECIPE.max_grad_norm, precision)
+            loop.optimizer_step(
+                model, [loop.MicroBatch(collated, labels, 1.0)], optimizer, RECIPE.max_grad_norm, precision
+            )
 
         yield _each(step, model.device)
 
@@ -124,13 +128,13 @@ def predict_with_trainer(model: Model) -> Iterator[Timed]:
 
 @contextmanager
 def predict_fast(model: Model) -> Iterator[Timed]:
-    precision = runtime.choose_precision("auto", model.device)
-    fast.for_prediction(model, precision)
+    precision = hardware.choose_precision("auto", model.device)
+    prediction.prepare(model, precision)
 
     def timed(batches: list[Batch]) -> list[float]:
         input_ids = [ids for sentences, _ in batches for ids in sentences]
         started = now(model.device)
-        classifier.predict(model, input_ids, precision)
+        prediction.predict_logits(model, input_ids, precision)
         return [(now(model.device) - started) / len(batches)] * len(batches)
 
     yield timed

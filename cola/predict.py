@@ -13,8 +13,10 @@ from typing import BinaryIO
 
 import torch
 
-from cola import artifacts, classifier, encoding, fast, params, paths, progress, report, runtime, scoring
-from cola.errors import UserError, run
+from cola.core import files, params, paths, progress
+from cola.core.errors import UserError, run
+from cola.data import encoding, tutorial
+from cola.model import classifier, hardware, metrics, prediction
 
 CHUNK = 4096  # sentences that are read, judged and written together: what bounds the memory
 
@@ -27,23 +29,23 @@ def main() -> None:
         raise UserError(
             f"{paths.FINETUNED} has no trained model; run `make repro`, or `make demo` and `dvc exp apply demo`"
         )
-    source = artifacts.read_json(artifacts.unchanged(paths.FINETUNED) / "source.json")
+    source = files.read_json(files.verified(paths.FINETUNED) / "source.json")
     settings = params.load(paths.PARAMS)
     tokenizer = encoding.load_tokenizer(paths.FINETUNED)
     # One sentence is not worth waking a GPU.
-    device = torch.device("cpu") if sentence else runtime.choose_device(settings.device)
-    precision = torch.float32 if sentence else runtime.choose_precision(settings.precision, device)
-    model = fast.for_prediction(classifier.load(paths.FINETUNED, device), precision)
+    device = torch.device("cpu") if sentence else hardware.choose_device(settings.device)
+    precision = torch.float32 if sentence else hardware.choose_precision(settings.precision, device)
+    model = prediction.prepare(classifier.load(paths.FINETUNED, device), precision)
 
     def judge(sentences: Iterable[str]) -> Iterator[tuple[str, float]]:
         """The label of each sentence, and its probability."""
         input_ids, _ = encoding.encode(sentences, tokenizer, settings.tokenize.max_length)
-        for probabilities in scoring.probabilities(classifier.predict(model, input_ids, precision)):
-            yield classifier.labels(model)[probabilities.argmax()], probabilities.max()
+        for probabilities in metrics.probabilities(prediction.predict_logits(model, input_ids, precision)):
+            yield classifier.label_names(model)[probabilities.argmax()], probabilities.max()
 
     if sentence:
         ((label, probability),) = judge([sentence])
-        print(f"{label} ({probability:.2f})  {sentence}  [{report.title(source)}]")
+        print(f"{label} ({probability:.2f})  {sentence}  [{tutorial.title(source)}]")
         return
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(("text", "label", "probability"))

@@ -3,80 +3,73 @@
 import pandas as pd
 import torch
 
-from cola import (
-    artifacts,
-    card,
-    checkpoint,
-    classifier,
-    encoding,
-    parallel,
-    params,
-    paths,
-    ragged,
-    report,
-    runtime,
-    tracking,
-    training,
-)
-from cola.errors import UserError, run
+from cola.core import files, params, paths
+from cola.core.errors import UserError, run
+from cola.data import encoding, ragged, tables
+from cola.model import classifier, hardware
+from cola.report import console, mlflow_runs
+from cola.train import checkpoint, distributed, loop, model_card
 
 
 def main() -> None:
     settings = params.load(paths.PARAMS)
-    if parallel.launches(settings.train.processes):
-        parallel.launch("stages.train", settings.train.processes)
+    if distributed.needs_launch(settings.train.processes):
+        distributed.launch("stages.train", settings.train.processes)
         return
-    device = runtime.choose_device(settings.device)
-    with parallel.joined(device):
+    device = hardware.choose_device(settings.device)
+    with distributed.process_group(device):
         one_process(settings, device)
 
 
 def one_process(settings: params.Params, device: torch.device) -> None:
     """One of the processes of the training, or all of it."""
-    train = ragged.read(paths.TOKENIZED / "train.parquet")
-    validation = ragged.read(paths.TOKENIZED / "validation.parquet")
-    corpus = artifacts.source(paths.TOKENIZED / "train.parquet")
-    encoder = artifacts.read_json(artifacts.unchanged(paths.PRETRAINED) / "source.json")
+    train = ragged.read_sentences(paths.TOKENIZED / "train.parquet")
+    validation = ragged.read_sentences(paths.TOKENIZED / "validation.parquet")
+    corpus = tables.read_source(paths.TOKENIZED / "train.parquet")
+    encoder = files.read_json(files.verified(paths.PRETRAINED) / "source.json")
     source = {"corpus": corpus, "encoder": encoder}
-    precision = runtime.choose_precision(settings.precision, device)
-    runtime.fix_seed(settings.seed)
+    precision = hardware.choose_precision(settings.precision, device)
+    hardware.fix_seed(settings.seed)
     model = classifier.load(paths.PRETRAINED, device, corpus["labels"])
 
-    machine = {"device": runtime.describe(device), "precision": str(precision).removeprefix("torch.")}
-    files = [paths.TOKENIZED / "train.parquet", paths.TOKENIZED / "validation.parquet", *paths.PRETRAINED.iterdir()]
-    determines = {"train": settings.train.model_dump(), "seed": settings.seed, "processes": parallel.processes()}
-    kept = checkpoint.place(determines | machine, files)
+    machine = {"device": hardware.describe(device), "precision": str(precision).removeprefix("torch.")}
+    inputs = [paths.TOKENIZED / "train.parquet", paths.TOKENIZED / "validation.parquet", *paths.PRETRAINED.iterdir()]
+    determines = {"train": settings.train.model_dump(), "seed": settings.seed, "processes": distributed.world_size()}
+    kept = checkpoint.path_for(determines | machine, inputs)
 
     epochs = []
     try:
-        for epoch in training.fit(model, train, validation, settings.train, precision, settings.seed, kept):
+        for epoch in loop.fit(model, train, validation, settings.train, precision, settings.seed, kept):
             print(epoch, flush=True)
             epochs.append(epoch)
     except KeyboardInterrupt:
-        raise UserError(f"interrupted; `dvc repro` goes on after step {training.steps_kept(kept)}") from None
-    size = {"processes": parallel.processes(), "peak_memory_gib": parallel.largest(runtime.peak_memory(device), device)}
-    if parallel.rank():
+        raise UserError(f"interrupted; `dvc repro` goes on after step {loop.steps_done(kept)}") from None
+    size = {
+        "processes": distributed.world_size(),
+        "peak_memory_gib": distributed.all_reduce_max(hardware.peak_memory(device), device),
+    }
+    if distributed.rank():
         return
 
-    history, steps, timings = training.history(epochs), training.steps(epochs), training.timings(epochs)
-    example = artifacts.shortest_sentence(paths.TOKENIZED / "train.parquet")
-    with artifacts.directory(paths.FINETUNED) as folder:
+    history, steps, timings = loop.history(epochs), loop.steps(epochs), loop.timings(epochs)
+    example = tables.shortest_sentence(paths.TOKENIZED / "train.parquet")
+    with files.atomic_folder(paths.FINETUNED) as folder:
         classifier.save(model, folder)
         encoding.load_tokenizer(paths.PRETRAINED).save_pretrained(folder)
-        artifacts.write_json(folder / "source.json", source)
-        artifacts.write_text(
+        files.write_json(folder / "source.json", source)
+        files.write_text(
             folder / "README.md",
-            card.text(source, settings.train, history, example, len(train.labels), len(validation.labels)),
+            model_card.text(source, settings.train, history, example, len(train.labels), len(validation.labels)),
         )
-    last = training.history([training.published(epochs, settings.train)])
-    artifacts.write_json(paths.TRAIN_METRICS, last.drop(columns="epoch").iloc[0].to_dict())
-    artifacts.write_csv(paths.HISTORY, history)
-    artifacts.write_csv(paths.STEPS, steps)
-    artifacts.write_json(paths.TIMINGS, timings | size | machine)
-    report.print_training(pd.DataFrame(epochs), source)
-    tracking.record(tracking.training)
+    last = loop.history([loop.published_epoch(epochs, settings.train)])
+    files.write_json(paths.TRAIN_METRICS, last.drop(columns="epoch").iloc[0].to_dict())
+    files.write_csv(paths.HISTORY, history)
+    files.write_csv(paths.STEPS, steps)
+    files.write_json(paths.TIMINGS, timings | size | machine)
+    console.print_training(pd.DataFrame(epochs), source)
+    mlflow_runs.record(mlflow_runs.training)
     kept.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
-    run(parallel.said_once(main))
+    run(distributed.report_once(main))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from cola import download
-from cola.errors import UserError
+from cola.core.errors import UserError
+from cola.data import download
 
 # The same examples on every run, however busy the machine.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

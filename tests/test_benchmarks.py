@@ -11,7 +11,7 @@ from tiny import RECIPE
 from transformers import BertForSequenceClassification
 
 from benchmarks import same_outcome, speed, tutorial, ways, workload
-from cola import training
+from cola.train import loop
 
 
 def model():
@@ -26,8 +26,8 @@ def test_this_training_goes_where_the_tutorials_loop_goes(length):
     labels = torch.tensor(table["label"].to_numpy())
     reference, found = model(), model()
     expected = list(tutorial.fit(reference, table["input_ids"].to_list(), labels, RECIPE, 5, length))
-    epochs = list(training.fit(found, tiny.to_train_on(table), tiny.to_train_on(table[:2]), RECIPE, torch.float32, 5))
-    assert training.steps(epochs)["loss"].to_list() == pytest.approx(expected, rel=1e-4)
+    epochs = list(loop.fit(found, tiny.to_train_on(table), tiny.to_train_on(table[:2]), RECIPE, torch.float32, 5))
+    assert loop.steps(epochs)["loss"].to_list() == pytest.approx(expected, rel=1e-4)
     assert len(expected) == 6
     for (name, each), other in zip(found.named_parameters(), reference.parameters(), strict=True):
         if not name.endswith("key.bias"):  # their gradient is rounding: softmax ignores what shifts all scores alike

@@ -12,8 +12,10 @@ import tiny
 import torch
 
 import cola.predict
-from cola import artifacts, classifier, encoding, errors
-from cola.corpus import COLA_LABELS
+from cola.core import errors, files
+from cola.data import encoding
+from cola.data.corpus import COLA_LABELS
+from cola.model import classifier
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,10 +42,10 @@ def train(project):
     torch.manual_seed(0)
     model = classifier.load(encoder, torch.device("cpu"), COLA_LABELS)
     torch.nn.init.normal_(model.classifier.weight, std=2)  # so that it is sure of something
-    with artifacts.directory(project / "models" / "finetuned") as folder:
+    with files.atomic_folder(project / "models" / "finetuned") as folder:
         classifier.save(model, folder)
         encoding.load_tokenizer(encoder).save_pretrained(folder)
-        artifacts.write_json(folder / "source.json", {"corpus": {"name": "toy"}, "encoder": {"name": "tiny/bert"}})
+        files.write_json(folder / "source.json", {"corpus": {"name": "toy"}, "encoder": {"name": "tiny/bert"}})
 
 
 def test_a_sentence_is_judged_and_the_model_named(project):

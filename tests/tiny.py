@@ -8,9 +8,9 @@ import pyarrow as pa
 import torch
 from transformers import BertConfig, BertModel
 
-from cola import artifacts
-from cola.params import Train
-from cola.ragged import Sentences
+from cola.core.params import Train
+from cola.data import tables
+from cola.data.ragged import Sentences
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [f"word{number}" for number in range(35)]
@@ -58,7 +58,7 @@ def sentences(count: int, seed: int = 0) -> pd.DataFrame:
 
 def arrow(frame: pd.DataFrame) -> pa.Table:
     """Such a table as a stage writes it."""
-    return pa.Table.from_pandas(frame, schema=artifacts.TOKENIZED_SCHEMA, preserve_index=False)
+    return pa.Table.from_pandas(frame, schema=tables.SCHEMA, preserve_index=False)
 
 
 def to_train_on(frame: pd.DataFrame) -> Sentences:

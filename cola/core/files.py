@@ -1,0 +1,159 @@
+"""Files between stages: written whole or not at all, and read only if they are as they were written."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cola.core.errors import UserError
+
+CHECKSUMS = "SHA256SUMS"
+TEXT_COLUMNS = ("sentence_source", "sentence", "label", "predicted", "source", "publication")  # of any CSV here
+STALE_AFTER = 7 * 24 * 3600  # seconds; an interrupted run's scratch files are then deleted
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as indented JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises UserError where the file is missing or is not JSON."""
+    try:
+        return json.loads(_existing(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # also of what is not UTF-8
+        raise UserError(f"{path} is not JSON ({error}): remove it, and `dvc repro` makes it anew") from None
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    with atomic_file(path) as partial:
+        frame.to_csv(partial, index=False, lineterminator="\n")
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read what write_csv wrote, floats to the last digit. Raises UserError where the file is missing.
+
+    Text is never guessed to be something else: TEXT_COLUMNS stay text, whatever a corpus calls its labels.
+    """
+    return pd.read_csv(_existing(path), keep_default_na=False, dtype=dict.fromkeys(TEXT_COLUMNS, str))
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to. When the block ends well its bytes are flushed and it is renamed to `path`.
+
+    Otherwise `path` stays as it was. Raises UserError where the disk refuses something.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with name_write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            _flush(partial)
+            partial.replace(path)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A new folder to fill. When the block ends well it replaces `path`; otherwise `path` stays as it was.
+
+    The sha256 of its files go to CHECKSUMS in it, in the format of the command sha256sum. Raises UserError where the
+    disk refuses something.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with name_write_errors(path):
+            shutil.rmtree(partial, ignore_errors=True)  # a killed run's
+            partial.mkdir(parents=True)
+            yield partial
+            lines = [f"{sha256(file)}  {file.name}\n" for file in sorted(partial.iterdir())]
+            (partial / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+            for file in partial.iterdir():
+                _flush(file)
+            shutil.rmtree(path, ignore_errors=True)
+            partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def verified(path: Path) -> Path:
+    """Return `path`, a folder that atomic_folder filled or a file in one. Raises UserError where a byte has changed."""
+    folder = path if _existing(path).is_dir() else path.parent
+    lines = [line.partition("  ") for line in _existing(folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()]
+    recorded = {name: digest for digest, _, name in lines}
+    present = {file.name for file in folder.iterdir()} - {CHECKSUMS}
+    for name in sorted(present | recorded.keys()) if path is folder else [path.name]:
+        if name not in present or sha256(folder / name) != recorded.get(name):
+            raise UserError(f"{folder / name} is not as it was written; `dvc repro` puts it right")
+    return path
+
+
+def digest(configuration: Mapping[str, Any], inputs: Iterable[Path], rooms: Iterable[str]) -> str:
+    """16 hex digits that change with the configuration (plain data), with an input file, or with the code in `rooms`.
+
+    A room is a folder of cola/: files derived by other code, or from other inputs, get another name.
+    """
+    library = Path(__file__).parents[1]
+    code = [path for room in rooms for path in sorted((library / room).glob("*.py"))]
+    hashes = {str(path): sha256(path) for path in inputs}
+    hashes |= {path.relative_to(library).as_posix(): sha256(path) for path in code}
+    return hashlib.sha256(json.dumps([configuration, hashes], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_stale(folder: Path) -> None:
+    """Delete what an interrupted run left in a scratch folder and nobody has touched for STALE_AFTER.
+
+    Several processes may do so at once: what another one has deleted meanwhile is no error.
+    """
+    for path in folder.iterdir() if folder.exists() else ():
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > STALE_AFTER:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def name_write_errors(path: Path) -> Iterator[None]:
+    """Raise what the system says against writing, a full disk say, as a UserError that names `path`."""
+    try:
+        yield
+    except Exception as error:
+        # safetensors and tokenizers, in Rust, have exceptions of their own, with the system's error number in the text.
+        number = error.errno if isinstance(error, OSError) else None
+        if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):
+            number = int(found[1])
+        if number is None:
+            raise
+        raise UserError(f"{path} cannot be written: {os.strerror(number)}; mend that and run `dvc repro`") from None
+
+
+def _flush(path: Path) -> None:
+    """Have the bytes of a file on the disk: a crash of the machine would lose them behind the new name."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise UserError(f"{path} is missing: `dvc repro` makes it")
+    return path

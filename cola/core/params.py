@@ -1,0 +1,114 @@
+"""params.yaml as frozen, strict models, one per section. No default lives here: every key stands in the file."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cola.core.errors import UserError
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and PyTorch both take
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Fetch(_Section):
+    corpus: Annotated[str, Field(pattern=r"^(\w[\w.-]*|[^\s].*/.*|[./~].*)$")]  # known by name, or a folder
+    encoder: Annotated[str, Field(pattern=r"^(\w[\w.-]*/\w[\w.-]*|(/|\./|\.\./|~/).*)$")]  # of the Hub, or a folder
+    encoder_revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
+
+
+class Tokenize(_Section):
+    max_length: Annotated[int, Field(ge=3, le=100_000)]  # [CLS], one token, [SEP]
+    validation_fraction: Fraction
+
+
+class Train(_Section):
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    adam_epsilon: Positive
+    weight_decay: NotNegative
+    max_grad_norm: Positive
+    max_steps: Count | None
+    early_stopping: Count | None
+    micro_batch_tokens: Count | None
+    processes: Annotated[int, Field(ge=1, le=1024)]
+    fast: bool
+
+
+class Evaluate(_Section):
+    batch_size: Count
+
+
+class SamplePredict(_Section):
+    seed: Seed
+
+
+class Params(_Section):
+    seed: Seed
+    device: Literal["auto", "cuda", "mps", "cpu"]
+    precision: Literal["auto", "float32", "bfloat16"]
+    fetch: Fetch
+    tokenize: Tokenize
+    train: Train
+    evaluate: Evaluate
+    sample_predict: SamplePredict
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe part, that refuses a key given twice: PyYAML would take the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]} is given twice, line {node.start_mark.line + 1} on")
+        return super().construct_mapping(node, deep)
+
+
+# DVC writes 5.0e-5 as 5e-05 (YAML 1.2), which PyYAML (1.1) would take for a text.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def load(path: Path) -> Params:
+    """Read and check the whole file, also what the caller does not use: a wrong key must stop the first stage.
+
+    Raises UserError, in one line, naming each key that is wrong and what is allowed.
+    """
+    try:
+        return Params.model_validate(yaml.load(path.read_text(encoding="utf-8"), _Loader))  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); run this from the project's root") from None
+    except ValidationError as error:
+        fault = "; ".join(_sentence(problem) for problem in error.errors())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML lets the latter two through
+        fault = f"not valid YAML: {error}"
+    raise UserError(f"{path}: {' '.join(fault.split())}")
+
+
+def flatten(params: BaseModel) -> dict[str, Any]:
+    """{'train.epochs': 4, ...}: the names that `dvc exp run --set-param` takes."""
+    flat: dict[str, Any] = {}
+    for name, value in params:
+        if isinstance(value, BaseModel):
+            flat |= {f"{name}.{key}": inner for key, inner in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _sentence(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "the file"
+    got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
+    return f"{key}: {problem['msg']}{got}"

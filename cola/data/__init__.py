@@ -1,0 +1,1 @@
+"""From sources to tables of tokenized sentences. Without torch and without a model."""

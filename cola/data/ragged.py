@@ -1,0 +1,89 @@
+"""Sentences' token ids, one sentence behind the other in one array, which may be larger than memory."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cola.core import files, paths
+
+AT_ONCE = 2**20  # values that are read and written together
+
+
+class Ragged(Sequence[np.ndarray]):
+    """Rows of different lengths: row i is values[starts[i] : starts[i + 1]]."""
+
+    def __init__(self, values: np.ndarray, starts: np.ndarray) -> None:
+        self.values = values  # (tokens,) int32
+        self.starts = starts  # (rows + 1,) int64, from 0
+
+    @classmethod
+    def of(cls, rows: Sequence[Any]) -> "Ragged":
+        """[[101, 7, 102], [101, 102]] -> values [101, 7, 102, 101, 102], starts [0, 3, 5]"""
+        if isinstance(rows, cls):
+            return rows
+        starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        return cls(np.concatenate(rows, dtype=np.int32, casting="same_kind"), starts)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens in each row, (rows,) int64."""
+        return np.diff(self.starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @overload
+    def __getitem__(self, row: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, row: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(row, slice):
+            return [self[each] for each in range(*row.indices(len(self)))]
+        return self.values[self.starts[row] : self.starts[row + 1]]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The values, AT_ONCE at once."""
+        return (self.values[start : start + AT_ONCE] for start in range(0, len(self.values), AT_ONCE))
+
+    def changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Ragged":
+        """Rows of the same lengths with other values: `change` is given a block of them."""
+        return Ragged(on_disk(change(block) for block in self.blocks()), self.starts)
+
+
+class Sentences(NamedTuple):
+    """What a training reads."""
+
+    input_ids: Sequence[Any]  # the token ids of each sentence
+    labels: np.ndarray  # (sentences,) int64
+
+
+def read_sentences(path: Path) -> Sentences:
+    """The sentences of a table in data/tokenized; of their tokens no more is in memory than is being looked at."""
+    labels, lengths = [], [np.zeros(1, dtype=np.int64)]
+
+    def blocks() -> Iterator[np.ndarray]:
+        for batch in pq.ParquetFile(files.verified(path)).iter_batches(columns=["label", "input_ids"]):
+            labels.append(batch.column("label").to_numpy().astype(np.int64))
+            lengths.append(batch.column("input_ids").value_lengths().to_numpy().astype(np.int64))
+            yield batch.column("input_ids").flatten().to_numpy()
+
+    values = on_disk(blocks())
+    return Sentences(Ragged(values, np.concatenate(lengths).cumsum()), np.concatenate(labels))
+
+
+def on_disk(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """Blocks of int32 (at least one value), one behind the other in a file that is mapped to memory.
+
+    The file has no name: it is gone when the array is, or the process.
+    """
+    with files.name_write_errors(paths.SCRATCH):
+        paths.SCRATCH.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=paths.SCRATCH) as file:
+            for block in blocks:
+                file.write(np.ascontiguousarray(block, dtype=np.int32).data)
+            file.flush()
+            return np.memmap(file, dtype=np.int32, mode="r")

@@ -1,0 +1,56 @@
+"""The tables of tokenized sentences in data/tokenized, as Parquet."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cola.core import files
+
+SPLITS = ("train", "validation", "test")  # the tables of data/tokenized
+
+
+SCHEMA = pa.schema(
+    [
+        ("sentence_source", pa.string()),
+        ("label", pa.int8()),
+        ("sentence", pa.string()),
+        ("input_ids", pa.list_(pa.int32())),
+    ]
+)
+
+
+def write(path: Path, tables: Iterable[pa.Table], source: Mapping[str, Any]) -> None:
+    """Write tables of tokenized sentences, of whose columns it takes those of SCHEMA, as one.
+
+    Each is a row group. `source` (plain data) travels in the file's metadata, as pandas has its `attrs` do.
+    """
+    schema = SCHEMA.with_metadata({"PANDAS_ATTRS": json.dumps(source)})
+    with files.atomic_file(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+        for table in tables:
+            writer.write_table(table.select(schema.names).cast(SCHEMA))
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a table of a folder that `directory` filled; its source is in `attrs`. Raises as `unchanged` does."""
+    return pd.read_parquet(files.verified(path))
+
+
+def read_first_row_group(path: Path) -> pd.DataFrame:
+    """Read the first row group of such a table: a sample, for the sentences are in random order."""
+    return pq.ParquetFile(files.verified(path)).read_row_group(0).to_pandas()
+
+
+def read_source(path: Path) -> Any:
+    """What `write_parquet` was told of where the sentences are from."""
+    return json.loads(pq.read_schema(path).metadata[b"PANDAS_ATTRS"])
+
+
+def shortest_sentence(path: Path) -> str:
+    """The first of the shortest sentences of a table that write_parquet wrote."""
+    batches = pq.ParquetFile(path).iter_batches(columns=["sentence"])
+    return min((min(batch.column(0).to_pylist(), key=len) for batch in batches), key=len)

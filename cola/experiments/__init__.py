@@ -1,0 +1,1 @@
+"""Many trainings: seeds, sweeps, a cluster. No stage's output depends on it."""

@@ -1,0 +1,115 @@
+"""Experiments on many machines, through a Dask cluster that runs already: its address is in DASK_SCHEDULER_ADDRESS.
+
+A worker (`make worker`) runs one at a time, in a clone of its own of the commit that is here, and pushes it: its commit
+to the git remote, its files to DVC's. One whose worker dies goes to another worker; what was pushed is not run again.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cola.core import progress
+from cola.core.errors import UserError
+
+try:
+    from distributed import Client, as_completed, get_worker
+except ModuleNotFoundError:
+    raise UserError("a cluster needs Dask: pip install distributed") from None
+
+RETRIES = 2  # of an experiment that failed; a worker that dies is another matter, and Dask's own
+PATIENCE = 30  # seconds, for the scheduler and for its first worker
+
+
+def train(experiments: Mapping[str, Sequence[str]]) -> None:
+    """Have the cluster run experiments: names with settings, as "seed=1"; afterwards they are here, as if run here.
+
+    Raises UserError where the workers could not have what is here, or where an experiment failed for good.
+    """
+    origin, commit = _shared()
+    server = os.environ["MLFLOW_TRACKING_URI"]
+    try:
+        client = Client(timeout=PATIENCE)  # type: ignore[no-untyped-call]
+        client.wait_for_workers(1, timeout=PATIENCE)
+    except (OSError, ValueError) as error:  # also of a time that ran out
+        raise UserError(f"no cluster, or one without workers (make worker): {error}") from None
+    faults = {}
+    with client, progress.bar(len(experiments), "experiments", "cluster") as bar:
+        futures = {
+            client.submit(
+                train_one, origin, commit, name, list(settings), server, key=f"{name}-{commit}", retries=RETRIES
+            ): name
+            for name, settings in experiments.items()
+        }
+        for future in as_completed(futures):  # type: ignore[no-untyped-call]
+            if fault := future.exception():
+                faults[futures[future]] = str(fault)
+            bar.update()
+    _run("dvc", "exp", "pull", "--no-cache", "--force", "--rev", commit, origin)
+    if faults:
+        raise UserError("; ".join(f"{name} failed: {faults[name]}" for name in sorted(faults)))
+
+
+def train_one(origin: str, commit: str, name: str, settings: Sequence[str], server: str) -> None:
+    """What a worker does: run an experiment at a commit of the repository `origin`, and push it there.
+
+    MLflow's `server` has the run. Raises RuntimeError with the error of the command that failed.
+    """
+    here = Path(get_worker().local_directory)
+    clone = here / commit
+    if not clone.exists():
+        partial = Path(tempfile.mkdtemp(dir=here))
+        _run("git", "clone", "--quiet", "--no-checkout", origin, str(partial))
+        _run("git", "checkout", "--quiet", "--detach", commit, cwd=partial)
+        partial.rename(clone)
+    if name in _run("dvc", "exp", "list", "--name-only", "--rev", commit, "origin", cwd=clone).split():
+        return  # an earlier try has pushed it
+    if name not in _run("dvc", "exp", "list", "--name-only", cwd=clone).split():
+        _run("git", "reset", "--quiet", "--hard", cwd=clone)  # what the last one left
+        _run("git", "clean", "--quiet", "--force", "-d", cwd=clone)
+        options = [option for setting in settings for option in ("--set-param", setting)]
+        _run("dvc", "exp", "run", "--pull", "--name", name, *options, cwd=clone, MLFLOW_TRACKING_URI=server)
+    _run("dvc", "exp", "push", "--force", "origin", name, cwd=clone)
+
+
+def _shared() -> tuple[str, str]:
+    """The git remote's address, and the commit that is here. Raises UserError where workers could not have it."""
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        raise UserError(
+            "a cluster's runs need one MLflow server: set MLFLOW_TRACKING_URI to one that its workers reach"
+        )
+    if changed := _run("git", "status", "--porcelain", "--untracked-files=no").split():
+        raise UserError(f"a cluster trains what is committed, and these have changed: {' '.join(changed[1::2])}")
+    if "core.remote" not in _run("dvc", "config", "--project", "--list"):
+        raise UserError("a cluster's results need a DVC remote: `dvc remote add --default`, then commit .dvc/config")
+    commit = _run("git", "rev-parse", "HEAD").strip()
+    if "origin/" not in _run("git", "branch", "--remotes", "--contains", commit):
+        raise UserError("a cluster's workers clone `origin`, which lacks this commit: git push")
+    return _run("git", "remote", "get-url", "origin").strip(), commit
+
+
+def _run(*command: str, cwd: Path | None = None, **variables: str) -> str:
+    """What a command prints; it is killed where this process dies. Raises RuntimeError with its error if it fails."""
+
+    def end_with_the_worker() -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+    answer = subprocess.run(
+        command,
+        cwd=cwd,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=end_with_the_worker,
+    )
+    if answer.returncode:
+        lines = (answer.stdout + answer.stderr).split("\n")
+        said = [line for line in lines if line.lower().startswith("error: ")] or [answer.stderr.strip()]
+        raise RuntimeError(f"{' '.join(command[:3])}: {said[0].removeprefix('error: ')}")
+    return answer.stdout

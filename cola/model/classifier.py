@@ -1,0 +1,94 @@
+"""A pretrained encoder with a classification head: build, load, save, and the logits of sentences."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, PreTrainedModel
+from transformers.utils import logging
+
+from cola.core.errors import UserError
+from cola.model import attention, batching
+
+
+def load(folder: Path, device: torch.device, names: Sequence[str] | None = None) -> PreTrainedModel:
+    """The model in `folder`, in float32, on `device`, in evaluation mode.
+
+    With the `names` of the labels it is a bare encoder, whose head is drawn from PyTorch's random state: for BERT,
+    dropout on the pooled [CLS] and one linear layer, as in the tutorial. Pre-training heads in the file are left out.
+    Without, it is a classifier that was saved. Raises UserError where the folder holds no such model, where a weight is
+    not a finite number, or where one is missing or has another shape: transformers would only warn, and draw it at
+    random.
+    """
+    logging.set_verbosity_error()  # its table of missing and unused weights; what matters in it is checked below
+    logging.disable_progress_bar()
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            **_head(names),
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, and refused below
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder} has no model that can be loaded: {' '.join(str(error).split())}") from None
+    own = f"{model.base_model_prefix}." if names else ""  # the head of a bare encoder is not in its file
+    missing = {name for name in report["missing_keys"] if name.startswith(own)}
+    misfits = sorted(missing | {name for name, *_ in report["mismatched_keys"] if name.startswith(own)})
+    if misfits:
+        raise UserError(
+            f"{folder}/model.safetensors does not fit its config.json: {misfits[0]} is missing or misshapen"
+        )
+    for name, weights in model.named_parameters():
+        if not weights.isfinite().all():
+            raise UserError(f"{folder}/model.safetensors: {name} is not finite everywhere: take another encoder")
+    return model.to(device).eval()
+
+
+def _head(names: Sequence[str] | None) -> dict[str, Any]:
+    """What config.json says of the classes."""
+    if names is None:
+        return {}
+    numbers = {name: number for number, name in enumerate(names)}
+    return {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": numbers}
+
+
+def label_names(model: PreTrainedModel) -> list[str]:
+    """The names of the labels, by number."""
+    names: Any = model.config.id2label
+    return [names[number] for number in range(len(names))]
+
+
+def save(model: PreTrainedModel, folder: Path) -> None:
+    """Write config.json and model.safetensors, float32, as `transformers.pipeline` loads them."""
+    model.save_pretrained(folder, save_original_format=False)  # today's names, also of an encoder with old ones
+
+
+def packable(model: PreTrainedModel) -> bool:
+    """Whether `logits` takes packed sentences: the head must need each sentence's first token alone."""
+    return isinstance(model, BertForSequenceClassification) and not model.config.is_decoder
+
+
+def collate(
+    model: PreTrainedModel, input_ids: Sequence[batching.TokenIds], packed: bool
+) -> batching.Padded | batching.Packed:
+    """A batch of sentences as `logits` takes it."""
+    return (batching.pack if packed else batching.pad)(input_ids, model.config.pad_token_id)
+
+
+def logits(model: PreTrainedModel, batch: batching.Padded | batching.Packed) -> Tensor:
+    """(sentences, classes) float32, on the model's device."""
+    batch = type(batch)(*(tensor.to(model.device) for tensor in batch))
+    if isinstance(batch, batching.Padded):
+        return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits.float()
+    head: Any = model
+    first = attention.first_token_states(head.bert, batch).unsqueeze(
+        1
+    )  # the pooler takes sentences, and each's first token
+    return head.classifier(head.dropout(head.bert.pooler(first))).float()

@@ -1,0 +1,1 @@
+"""What shows a result: console, pictures, page, MLflow. No stage's output depends on it."""

@@ -1,0 +1,37 @@
+"""Writes the page in which `dvc plots show` draws, with Vega's JavaScript inside: DVC's own page asks a web server.
+
+`make` runs it as it sets up .venv; .dvc/config names the page.
+"""
+
+from pathlib import Path
+
+import vl_convert
+
+from cola.core import files
+from cola.core.errors import run
+
+PAGE = Path(".venv/plots.html")
+_HTML = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+{refresh_tag}
+<title>Plots</title>
+<script>%s</script>
+</head>
+<body>
+{plot_divs}
+</body>
+</html>
+"""
+
+
+def main() -> None:
+    # Within a page, the end of a script in one of its texts would end the script itself.
+    files.write_text(
+        PAGE, _HTML % vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,211 @@
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from cola.core.errors import UserError
+from cola.core.params import flatten, load
+
+FILE = Path(__file__).parent.parent / "params.yaml"
+SETTINGS = flatten(load(FILE))  # {'train.epochs': 4, ...}
+NULLABLE = {"fetch.encoder_revision", "train.max_steps", "train.early_stopping", "train.micro_batch_tokens"}
+SWITCHES = {key for key, value in SETTINGS.items() if isinstance(value, bool)}
+NUMBERS = {key for key, value in SETTINGS.items() if isinstance(value, int | float)} - SWITCHES
+NUMBERS |= {"train.max_steps", "train.early_stopping", "train.micro_batch_tokens"}
+TEXTS = SETTINGS.keys() - SWITCHES - NUMBERS
+
+words = st.text(st.characters(categories=["L", "N", "P"]), min_size=1)
+anything_else = st.text(st.characters(exclude_categories=["Cs"])) | st.lists(st.integers()) | st.just({"a": 1})
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("params") / "params.yaml"
+
+
+def refusal(path):
+    """What load says of a file that it must refuse: one line, without the file's name."""
+    with pytest.raises(UserError) as error:
+        load(path)
+    message = str(error.value)
+    assert message.isprintable(), f"more than one line: {message!r}"
+    assert message.startswith(str(path))
+    return message.removeprefix(str(path))
+
+
+def changed(key, *value):
+    """params.yaml as text, with a key set to a value, or removed where no value is given."""
+    settings = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    *sections, name = key.split(".", 1)
+    section = settings[sections[0]] if sections else settings
+    section.pop(name, None)
+    if value:
+        (section[name],) = value
+    return yaml.safe_dump(settings, allow_unicode=True)
+
+
+def test_the_projects_settings_are_the_tutorials_recipe():
+    recipe = {
+        "fetch.corpus": "cola",
+        "fetch.encoder": "google-bert/bert-base-uncased",
+        "fetch.encoder_revision": None,
+        "tokenize.max_length": 64,
+        "tokenize.validation_fraction": 0.1,
+        "train.epochs": 4,
+        "train.batch_size": 32,
+        "train.learning_rate": 0.00002,
+        "train.adam_epsilon": 0.00000001,
+        "train.weight_decay": 0.0,
+        "train.max_grad_norm": 1.0,
+        "train.max_steps": None,
+        "evaluate.batch_size": 32,
+        "seed": 42,
+    }
+    assert SETTINGS | recipe == SETTINGS
+
+
+def test_flatten_gives_the_names_that_dvc_takes():
+    written = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    assert SETTINGS["train.epochs"] == written["train"]["epochs"]
+    assert SETTINGS["seed"] == written["seed"]
+    assert len(SETTINGS) == sum(len(value) if isinstance(value, dict) else 1 for value in written.values())
+
+
+def test_settings_cannot_be_changed_after_loading():
+    settings = load(FILE)
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.seed = 43
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.train.epochs = 5
+
+
+def test_every_setting_must_be_there(path):
+    for key in SETTINGS:
+        path.write_text(changed(key), encoding="utf-8")
+        assert refusal(path) == f": {key}: Field required"
+    assert len(SETTINGS) >= 15
+
+
+def test_every_section_must_be_there(path):
+    sections = {key.split(".")[0] for key in SETTINGS if "." in key}
+    for section in sections:
+        path.write_text(changed(section), encoding="utf-8")
+        assert refusal(path) == f": {section}: Field required"
+    assert sections == {"fetch", "tokenize", "train", "evaluate", "sample_predict"}
+
+
+def test_every_setting_refuses_what_is_not_its_kind(path):
+    no_number = ["1", math.nan, math.inf, -math.inf, -1, True, False, [1], {"a": 1}]
+    no_text = ["", "two words", "\n", 1, 0.5, True, ["cpu"], {"a": 1}]
+    no_switch = ["true", "yes", 1, 0, 1.0, [True]]
+    wrong = dict.fromkeys(NUMBERS, no_number) | dict.fromkeys(TEXTS, no_text) | dict.fromkeys(SWITCHES, no_switch)
+    swept = [(key, value) for key, values in wrong.items() for value in values]
+    swept += [(key, None) for key in SETTINGS.keys() - NULLABLE]
+    for key, value in swept:
+        path.write_text(changed(key, value), encoding="utf-8")
+        assert refusal(path).startswith(f": {key}: "), f"{key} = {value!r}"
+    assert wrong.keys() == SETTINGS.keys()
+    assert len(swept) >= 100
+
+
+@given(st.sampled_from(sorted(NUMBERS)), anything_else | st.booleans() | st.sampled_from([math.nan, math.inf]))
+def test_a_number_is_never_anything_else(path, key, value):
+    path.write_text(changed(key, value), encoding="utf-8")
+    assert refusal(path).startswith(f": {key}: ")
+
+
+@given(
+    st.sampled_from(["", "fetch.", "tokenize.", "train.", "evaluate.", "sample_predict."]),
+    words.map(lambda word: word.replace(".", "")),
+    st.integers(),
+)
+def test_no_key_is_accepted_that_is_not_known(path, section, name, value):
+    path.write_text(changed(f"{section}un{name}", value), encoding="utf-8")
+    assert refusal(path) == f": {section}un{name}: Extra inputs are not permitted (got {value})"
+
+
+@pytest.mark.parametrize(
+    ("key", "lowest", "highest", "below", "above"),
+    [
+        ("seed", 0, 2**32 - 1, -1, 2**32),
+        ("sample_predict.seed", 0, 2**32 - 1, -1, 2**32),
+        ("tokenize.max_length", 3, 512, 2, 100_001),
+        ("tokenize.validation_fraction", 0.001, 0.999, 0.0, 1.0),
+        ("train.epochs", 1, 100, 0, 1_000_001),
+        ("train.max_steps", 1, 100, 0, 1_000_001),
+        ("train.learning_rate", 1e-9, 1, 0.0, 1e7),
+        ("train.weight_decay", 0.0, 1, -0.01, 1e7),
+    ],
+)
+def test_the_range_of_a_number(path, key, lowest, highest, below, above):
+    for right in (lowest, highest):
+        path.write_text(changed(key, right), encoding="utf-8")
+        assert flatten(load(path))[key] == right
+    for wrong in (below, above):
+        path.write_text(changed(key, wrong), encoding="utf-8")
+        assert refusal(path).endswith(f"(got {wrong})")
+
+
+@pytest.mark.parametrize("written", ["2e-5", "2E-05", "2.e-5", "2.0e-5"])
+def test_an_exponent_is_read_as_dvc_writes_it(path, written):
+    text = FILE.read_text(encoding="utf-8")
+    path.write_text(text.replace("learning_rate: 2.0e-5", f"learning_rate: {written}"), encoding="utf-8")
+    assert load(path).train.learning_rate == 2e-5
+
+
+def test_a_number_in_quotes_is_a_text_and_refused(path):
+    text = FILE.read_text(encoding="utf-8")
+    path.write_text(text.replace("learning_rate: 2.0e-5", "learning_rate: '2e-5'"), encoding="utf-8")
+    assert refusal(path) == ": train.learning_rate: Input should be a valid number (got '2e-5')"
+
+
+def test_all_wrong_keys_are_named_at_once(path):
+    path.write_text(changed("seed", -1).replace("epochs: 4", "epoch: 4"), encoding="utf-8")
+    assert refusal(path) == (
+        ": seed: Input should be greater than or equal to 0 (got -1); train.epochs: Field required; "
+        "train.epoch: Extra inputs are not permitted (got 4)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", ": the file: Input should be a valid dictionary"),
+        (b"- seed\n", ": the file: Input should be a valid dictionary"),
+        (b"seed: [1\n", ": not valid YAML: while parsing a flow sequence"),
+        (b"seed: \xff\n", ": not valid YAML: 'utf-8' codec can't decode byte 0xff in position 6"),
+        (b"seed: \x00\n", ": not valid YAML: unacceptable character"),
+        (b"seed: !!python/object/apply:os.getcwd []\n", ": not valid YAML: could not determine a constructor"),
+    ],
+)
+def test_a_file_that_is_no_settings_is_refused(path, content, fault):
+    path.write_bytes(content)
+    assert refusal(path).startswith(fault)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    assert (
+        refusal(tmp_path / "params.yaml")
+        == " cannot be read (No such file or directory); run this from the project's root"
+    )
+
+
+@pytest.mark.parametrize("value", ["2020-13-45", "0b_", "9" * 5000, "[" * 1000], ids=["date", "int", "digits", "deep"])
+def test_a_value_that_yaml_cannot_make_is_refused(path, value):
+    path.write_text(FILE.read_text(encoding="utf-8").replace("seed: 42", f"seed: {value}", 1), encoding="utf-8")
+    refusal(path)
+
+
+def test_a_key_written_twice_is_refused(path):
+    text = FILE.read_text(encoding="utf-8")
+    path.write_text(text.replace("  epochs: 4\n", "  epochs: 4\n  epochs: 5\n"), encoding="utf-8")
+    assert "epochs" in refusal(path)
+
+
+def test_an_unknown_key_with_a_newline_is_refused_in_one_line(path):
+    path.write_text(changed("two\nlines", 1), encoding="utf-8")
+    assert "two" in refusal(path)

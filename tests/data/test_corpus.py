@@ -1,0 +1,256 @@
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from cola.core.errors import UserError
+from cola.data import corpus
+
+GOOD = b"gj04\t1\t\tOur friends won't buy this analysis.\n"
+BAD = {
+    b"": "1 columns, 4 expected",
+    b"gj04\t1\t": "3 columns, 4 expected",
+    b"gj04\t1\t\tHe left.\t": "5 columns, 4 expected",
+    b"gj04 1 * He left.": "1 columns, 4 expected",
+    b"gj04\t\t\tHe left.": "label '', 0 or 1 expected",
+    b"gj04\t2\t\tHe left.": "label '2', 0 or 1 expected",
+    b"gj04\t-1\t\tHe left.": "label '-1', 0 or 1 expected",
+    b"gj04\t1.0\t\tHe left.": "label '1.0', 0 or 1 expected",
+    b"gj04\t 1\t\tHe left.": "label ' 1', 0 or 1 expected",
+    "gj04\t\u0661\t\tHe left.".encode(): "label '\u0661', 0 or 1 expected",  # a 1 to Python's int()
+    b"label\tlabel\tlabel_notes\tsentence": "label 'label', 0 or 1 expected",
+    b"gj04\t1\t\t": "empty sentence",
+    b"gj04\t1\t\t  ": "empty sentence",
+    b"gj04\t1\t\tHe\x00left.": "a NUL or a carriage return within the line",
+    b"gj04\t1\t\tHe \xff left.": "not UTF-8 (byte 0xff)",
+    b"gj04\t1\t\tHe \xed\xa0\x80 left.": "not UTF-8 (byte 0xed)",  # half of a surrogate pair
+}
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r\0\ufeff"))
+sentences = texts.filter(str.strip)
+
+
+def read(content):
+    return list(corpus.parse_tsv(io.BytesIO(content), "train.tsv"))
+
+
+def refusal(content):
+    with pytest.raises(UserError) as error:
+        read(content)
+    message = str(error.value)
+    assert message.isprintable(), f"more than one line: {message!r}"
+    return message
+
+
+def test_rows_as_cola_has_them():
+    rows = read(b"gj04\t1\t\tThey left.\nclc95\t0\t*\t They leaved. \n")
+    assert rows == [("gj04", 1, "They left."), ("clc95", 0, "They leaved.")]
+
+
+def test_a_quotation_mark_is_part_of_its_sentence():
+    content = b'ad03\t1\t\t"Go," he said.\nad03\t1\t\t"Never closed.\nad03\t0\t*\tIt\'s 5" ""wide"".\n'
+    assert [sentence for _, _, sentence in read(content)] == ['"Go," he said.', '"Never closed.', 'It\'s 5" ""wide"".']
+
+
+@given(
+    st.lists(st.tuples(texts, st.integers(0, 1), texts, sentences), min_size=1),
+    st.sampled_from(["", "\ufeff"]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+)
+def test_every_valid_row_is_read(rows, mark, line_end, ended):
+    lines = [f"{source}\t{label}\t{notes}\t{sentence}" for source, label, notes, sentence in rows]
+    text = mark + line_end.join(lines) + line_end * ended
+    assert read(text.encode()) == [(source, label, sentence.strip()) for source, label, _, sentence in rows]
+
+
+@given(st.sampled_from(sorted(BAD)), st.integers(0, 20), st.integers(0, 20), st.sampled_from([b"\n", b"\r\n"]))
+def test_every_malformed_row_is_refused_by_its_line(row, before, after, line_end):
+    good = GOOD.replace(b"\n", line_end)
+    assert refusal(good * before + row + line_end + good * after).startswith(
+        f"train.tsv, line {before + 1}: {BAD[row]}"
+    )
+
+
+def test_each_kind_of_malformed_row_is_refused():
+    for row, fault in BAD.items():
+        assert refusal(GOOD + row + b"\n" + GOOD).startswith(f"train.tsv, line 2: {fault}")
+    assert len(BAD) == 16
+
+
+def test_bytes_that_are_not_utf8_are_found_behind_a_byte_order_mark():
+    assert refusal(b"\xef\xbb\xbf" + GOOD + b"\xff\t1\t\tHe left.\n") == "train.tsv, line 2: not UTF-8 (byte 0xff)"
+
+
+@pytest.mark.parametrize("row", [b"gj\x0004\t1\t\tHe left.", b"gj04\t1\t\tHe\rleft.", b"gj\r04\t1\t\tHe left."])
+def test_what_would_break_a_csv_file_is_refused(row):
+    assert refusal(GOOD + row + b"\n").startswith("train.tsv, line 2: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
+def test_a_file_without_sentences_is_refused(content):
+    assert refusal(content) == "train.tsv: no sentences"
+
+
+def test_a_file_is_read_and_named(tmp_path):
+    (tmp_path / "train.tsv").write_bytes(GOOD)
+    ((*_, sentence),) = corpus.read_tsv(tmp_path / "train.tsv")
+    assert sentence == "Our friends won't buy this analysis."
+    (tmp_path / "train.tsv").write_bytes(b"gj04")
+    with pytest.raises(UserError, match=r"train\.tsv, line 1: 1 columns") as error:
+        list(corpus.read_tsv(tmp_path / "train.tsv"))
+    assert str(error.value).startswith(str(tmp_path))
+    with pytest.raises(UserError, match=r"none\.tsv is missing: `dvc repro` fetches it"):
+        list(corpus.read_tsv(tmp_path / "none.tsv"))
+
+
+@given(st.integers(2, 500), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
+def test_a_split_is_complete_disjoint_and_repeatable(count, fraction, seed):
+    assume((1 - fraction) * count > 1.001)
+    training, validation = corpus.split(count, fraction, seed)
+    assert sorted([*training, *validation]) == list(range(count))
+    assert fraction * count - 0.001 <= len(validation) < fraction * count + 1.001, "training is rounded down"
+    again = corpus.split(count, fraction, seed)
+    assert np.array_equal(training, again[0])
+    assert np.array_equal(validation, again[1])
+
+
+def test_the_split_of_ten_sentences_with_seed_42():
+    training, validation = corpus.split(10, 0.2, 42)  # NumPy's default_rng(42).permutation(10)
+    assert training.tolist() == [5, 6, 0, 7, 3, 2, 4, 9]
+    assert validation.tolist() == [1, 8]
+
+
+def test_another_seed_gives_another_split():
+    validations = {tuple(corpus.split(100, 0.1, seed)[1]) for seed in range(20)}
+    assert len(validations) == 20
+
+
+def test_the_size_of_the_tutorials_split():
+    training, validation = corpus.split(8551, 0.1, 42)
+    assert (len(training), len(validation)) == (7695, 856)
+
+
+@pytest.mark.parametrize(("count", "fraction"), [(0, 0.1), (1, 0.1), (1, 0.9), (2, 0.75)])
+def test_a_split_with_an_empty_part_is_refused(count, fraction):
+    with pytest.raises(
+        UserError, match=f"^{count} sentences cannot be split with tokenize.validation_fraction={fraction}$"
+    ):
+        corpus.split(count, fraction, 42)
+
+
+def test_a_fraction_that_divides_evenly_is_not_rounded_down():
+    training, validation = corpus.split(10, 0.8, 42)
+    assert (len(training), len(validation)) == (2, 8)
+
+
+def test_the_real_corpus_is_the_tutorials(raw):
+    training_file = list(corpus.read_tsv(raw / corpus.TRAINING_FILE))
+    assert len(training_file) == 8551
+    assert training_file[0][2] == "Our friends won't buy this analysis, let alone the next one we propose."
+    assert training_file[8200][2] == "They kicked themselves"
+    assert training_file[4867][1] == 0
+    test = list(corpus.read_tsv(raw / corpus.TEST_FILE))
+    assert (len(test), sum(label for _, label, _ in test)) == (516, 354)
+    assert len(list(corpus.read_tsv(raw / "in_domain_dev.tsv"))) == 527
+
+
+ROWS = [b"gj04\t1\t\tOur friends won't buy this.", b"cj99\t0\t*\tThe more does Bill smoke.", b"ad03\t1\t\tCaf\xc3\xa9."]
+SPOILS = {
+    "cut short": lambda text, at, _: text[:at],
+    "a byte changed": lambda text, at, byte: text[:at] + bytes([byte]) + text[at + 1 :],
+    "bytes inserted": lambda text, at, byte: text[:at] + bytes([byte]) * (byte % 4 + 1) + text[at:],
+    "a tab more": lambda text, at, _: text[:at] + b"\t" + text[at:],
+    "a tab less": lambda text, at, _: text[:at] + text[at:].replace(b"\t", b"", 1),
+    "another line end": lambda text, at, _: text[:at] + text[at:].replace(b"\n", b"\r\n"),
+    "NUL": lambda text, at, _: text[:at] + b"\0" + text[at:],
+    "a byte order mark": lambda text, *_: b"\xef\xbb\xbf" + text,
+    "columns in another order": lambda text, *_: b"\n".join(
+        b"\t".join(reversed(row.split(b"\t"))) for row in text.split(b"\n")
+    ),
+    "rows twice": lambda text, *_: text * 2,
+    "another label": lambda text, at, byte: text[:at] + text[at:].replace(b"\t1\t", b"\t%d\t" % byte, 1),
+    "one class alone": lambda text, *_: text.replace(b"\t0\t", b"\t1\t"),
+    "a long line": lambda text, at, byte: text[:at] + bytes([byte % 128]) * 10_000 + text[at:],
+    "nothing": lambda *_: b"",
+}
+spoils = st.tuples(st.sampled_from(sorted(SPOILS)), st.integers(0, 400), st.integers(0, 255))
+
+
+@settings(max_examples=2500)
+@given(st.lists(st.sampled_from(ROWS), min_size=1, max_size=8), st.lists(spoils, min_size=1, max_size=3))
+def test_a_spoiled_file_is_read_as_it_stands_or_refused_in_one_line(rows, chosen):
+    content = b"\n".join(rows) + b"\n"
+    for name, place, byte in chosen:
+        content = SPOILS[name](content, place % (len(content) + 1), byte)
+    refused = None
+    try:
+        found = read(content)
+    except UserError as error:
+        refused = str(error)
+    if refused:
+        line = re.fullmatch(r"train\.tsv(?:, line (\d+): [^\n]+|: no sentences)", refused)
+        assert line, refused
+        assert line[1] is None or 1 <= int(line[1]) <= content.count(b"\n") + 1
+        return
+    lines = content.removeprefix(b"\xef\xbb\xbf").decode().removesuffix("\n").split("\n")
+    assert [(source, str(label), sentence) for source, label, sentence in found] == [
+        (source, label, sentence.strip()) for source, label, _, sentence in (line.split("\t") for line in lines)
+    ]
+
+
+def test_a_line_of_ten_megabytes_is_read():
+    sentence = "so " * 3_500_000
+    assert read(f"gj04\t1\t\t{sentence}\n".encode()) == [("gj04", 1, sentence.strip())]
+
+
+TABLES_REFUSED = {
+    b"": "no sentences",
+    b"text,label\n": "no sentences",
+    b"sentence,label\nHello,1\n": "line 1: no column 'text' in the header (sentence, label)",
+    b"text,text,label\nHello,Bye,1\n": "line 1: no column 'text' in the header",
+    b"text;label\nHello;1\n": "line 1: no column 'text' in the header (text;label)",
+    b"text,label\nHello,1\nBye\n": "line 3: 1 columns, 2 expected (text, label)",
+    b"text,label\nHello, you,1\n": "line 2: 3 columns, 2 expected",
+    b"text,label\n ,1\n": "line 2: empty text",
+    b"text,label\nHello,\n": "line 2: empty label",
+    b"text,label\n\nHello,1\n\nBye,\n": "line 5: empty label",
+    b'text,label\n"Hello\nyou",1\nBye,\n': "line 4: empty label",
+    b'text,label\nHello,1\n"Bye,1\n': "line 3: unexpected end of data; a field with a quotation mark",
+    b'text,label\n"Hello" you,1\n': "line 2: ',' expected after '\"'; a field with a quotation mark",
+    b"text,label\nHe\0llo,1\n": "line 2: a NUL",
+    b"text,label\nHello,1\nBy\xff,1\n": "line 3: not UTF-8 (byte 0xff)",
+}
+
+
+@pytest.mark.parametrize(("content", "fault"), TABLES_REFUSED.items(), ids=range(len(TABLES_REFUSED)))
+def test_a_table_that_is_refused(content, fault):
+    with pytest.raises(UserError) as refused:
+        list(corpus.parse_table(io.BytesIO(content), "mine/train.csv"))
+    assert str(refused.value).startswith(("mine/train.csv, " if "line" in fault else "mine/train.csv: ") + fault)
+    assert str(refused.value).isprintable()
+
+
+@given(
+    st.lists(st.tuples(texts.filter(str.strip), st.sampled_from(["yes", "no, never", '"perhaps"'])), min_size=1),
+    st.sampled_from([",", "\t"]),
+    st.sampled_from(["utf-8", "utf-8-sig"]),
+)
+def test_a_table_as_pandas_writes_it_is_read_as_it_was(rows, separator, encoding):
+    table = pd.DataFrame(rows, columns=["text", "label"])
+    content = table.to_csv(index=False, sep=separator, lineterminator="\n").encode(encoding)
+    found = corpus.parse_table(io.BytesIO(content), "train.tsv" if separator == "\t" else "train.csv")
+    assert list(found) == [("all", label, text.strip()) for text, label in rows]
+
+
+def test_labels_are_in_the_order_of_numbers_or_of_the_alphabet(tmp_path):
+    def names(*labels):
+        (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"Hello,{label}\n" for label in labels))
+        return corpus.label_names(tmp_path / "train.csv")
+
+    assert names("10", "9", "-1", "9") == ["-1", "9", "10"]
+    assert names("b", "a", "10", "9") == ["10", "9", "a", "b"]

@@ -1,0 +1,121 @@
+"""A corpus and an encoder of one's own, in a folder."""
+
+import json
+import re
+
+import pytest
+import tiny
+
+from cola.core import files
+from cola.core.errors import UserError
+from cola.data import corpus, custom, download
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/train.csv").write_text('text,label\nHello,greeting\n"Bye, all",farewell\n')
+    (tmp_path / "mine/test.csv").write_text("label,number,text\nfarewell,1,See you\n")
+    (tmp_path / "raw").mkdir()
+    return tmp_path / "mine"
+
+
+def test_a_corpus_is_copied_as_it_is_and_read_again(folder, tmp_path, capsys):
+    source = download.corpus(str(folder), tmp_path / "raw")
+    assert source["name"] == "mine"
+    assert source["labels"] == ["farewell", "greeting"]
+    assert source["files"].keys() == {"train.csv", "test.csv"}
+    assert "`dvc repro --force --downstream fetch`" in capsys.readouterr().out
+    for name in ("train.csv", "test.csv"):
+        assert (tmp_path / "raw" / name).read_bytes() == (folder / name).read_bytes()
+    training, test = corpus.read_folder(tmp_path / "raw", source["labels"])
+    assert list(training) == [("all", 1, "Hello"), ("all", 0, "Bye, all")]
+    assert list(test) == [("all", 0, "See you")]
+
+
+def test_a_table_may_be_separated_by_tabs(folder, tmp_path):
+    (folder / "test.csv").unlink()
+    (folder / "test.tsv").write_text("text\tlabel\tsource\nSee you, then\tfarewell\tletters\n")
+    source = download.corpus(str(folder), tmp_path / "raw")
+    _, test = corpus.read_folder(tmp_path / "raw", source["labels"])
+    assert list(test) == [("letters", 0, "See you, then")]
+
+
+def test_a_folder_in_corpora_is_watched_by_dvc(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "corpora").mkdir()
+    folder.rename(tmp_path / "corpora/mine")
+    monkeypatch.chdir(tmp_path)
+    assert download.corpus("corpora/mine", tmp_path / "raw")["name"] == "mine"
+    assert capsys.readouterr().out == ""
+
+
+def test_an_experiment_finds_what_its_copy_of_the_project_lacks(folder, tmp_path, monkeypatch):
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert download.corpus("mine", tmp_path / "raw")["name"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda mine: (mine / "test.csv").unlink(), "must have test.csv or test.tsv"),
+        (lambda mine: (mine / "train.tsv").touch(), "must have train.csv or train.tsv, not both"),
+        (lambda mine: (mine / "train.csv").write_text("text,label\na,b\nc,b\n"), "1 different labels, 2 to 100"),
+        (
+            lambda mine: (mine / "train.csv").write_text("text,label\n" + "".join(f"a,{n}\n" for n in range(101))),
+            "101 different labels, 2 to 100",
+        ),
+        (
+            lambda mine: (mine / "test.csv").write_text("text,label\na,greeting\nb,Greeting\n"),
+            "test.csv, line 3: label 'Greeting' does not occur among the training sentences (farewell, greeting)",
+        ),
+    ],
+)
+def test_a_corpus_that_cannot_be_used_is_refused_in_one_line(folder, tmp_path, change, fault):
+    change(folder)
+    with pytest.raises(UserError, match=re.escape(fault)) as refused:
+        download.corpus(str(folder), tmp_path / "raw")
+    assert str(refused.value).startswith(str(folder))
+    assert "\n" not in str(refused.value)
+    assert not list((tmp_path / "raw").iterdir())
+
+
+def test_a_name_that_is_nothing_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^fetch.corpus: colla is neither known nor a folder"):
+        download.corpus("colla", tmp_path)
+    with pytest.raises(UserError, match=r"^fetch.encoder: ./nowhere is neither known nor a folder"):
+        download.encoder("./nowhere", None, tmp_path)
+
+
+def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(tmp_path):
+    for name in ("mine", "pretrained"):
+        (tmp_path / name).mkdir()
+    tiny.encoder(tmp_path / "mine")
+    (tmp_path / "mine/notes.txt").touch()
+    (tmp_path / "mine/pytorch_model.bin").touch()
+    source = download.encoder(str(tmp_path / "mine"), None, tmp_path / "pretrained")
+    assert (source["name"], source["revision"]) == ("mine", None)
+    files = {path.name: files.sha256(path) for path in (tmp_path / "pretrained").iterdir()}
+    assert files == source["files"]
+    assert files.keys() == {"config.json", "model.safetensors", "vocab.txt"}
+    assert files["model.safetensors"] == files.sha256(tmp_path / "mine/model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_an_encoder_that_lacks_a_file_is_refused(tmp_path, name):
+    (tmp_path / "mine").mkdir()
+    tiny.encoder(tmp_path / "mine")
+    (tmp_path / "mine" / name).unlink()
+    with pytest.raises(UserError, match=f"has no {name} "):
+        custom.copy_encoder(str(tmp_path / "mine"), tmp_path)
+
+
+@pytest.mark.parametrize("config", [{"auto_map": {"AutoModel": "own.Model"}}, [1], None])
+def test_an_encoder_with_code_of_its_own_is_refused(tmp_path, config):
+    (tmp_path / "mine").mkdir()
+    tiny.encoder(tmp_path / "mine")
+    (tmp_path / "mine/config.json").write_text(json.dumps(config) if config is not None else "{")
+    with pytest.raises(UserError, match=r"auto_map, code of its own|is not a JSON object"):
+        custom.copy_encoder(str(tmp_path / "mine"), tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()

@@ -1,0 +1,53 @@
+import gc
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cola.core import files, paths
+from cola.core.errors import UserError
+from cola.data import ragged
+from cola.data.ragged import Ragged
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "SCRATCH", tmp_path / "scratch")
+    return tmp_path / "scratch"
+
+
+def test_rows_by_hand():
+    rows = Ragged.of([[101, 7, 102], [101, 102]])
+    assert rows.values.tolist() == [101, 7, 102, 101, 102]
+    assert rows.starts.tolist() == [0, 3, 5]
+    assert rows.lengths.tolist() == [3, 2]
+    assert [row.tolist() for row in rows] == [row.tolist() for row in rows[:]] == [[101, 7, 102], [101, 102]]
+    assert [row.tolist() for row in rows[1::2]] == [[101, 102]]
+    assert Ragged.of(rows) is rows
+
+
+@given(st.lists(st.lists(st.integers(0, 30_000), min_size=1), min_size=1), st.integers(1, 7))
+def test_rows_are_changed_block_by_block_on_the_disk(rows, at_once):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ragged, "AT_ONCE", at_once)
+        changed = Ragged.of(rows).changed(lambda block: block + 1)
+    assert isinstance(changed.values, np.memmap)
+    assert [row.tolist() for row in changed] == [[value + 1 for value in row] for row in rows]
+
+
+def test_a_table_is_read_piece_by_piece_and_leaves_no_file(tmp_path, scratch):
+    tables = [tiny.sentences(count, seed=count) for count in (5, 1, 40)]
+    with files.atomic_folder(tmp_path / "tokenized") as folder:
+        tables.write(folder / "train.parquet", map(tiny.arrow, tables), {})
+    found = ragged.read_sentences(tmp_path / "tokenized/train.parquet")
+    assert [row.tolist() for row in found.input_ids] == [ids.tolist() for each in tables for ids in each["input_ids"]]
+    assert found.labels.tolist() == [label for each in tables for label in each["label"]]
+    assert found.labels.dtype == np.int64
+    assert list(scratch.iterdir()) == []
+    del found
+    gc.collect()
+    (tmp_path / "tokenized/train.parquet").write_bytes(b"changed")
+    with pytest.raises(UserError, match="is not as it was written"):
+        ragged.read_sentences(tmp_path / "tokenized/train.parquet")

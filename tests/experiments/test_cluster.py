@@ -1,0 +1,173 @@
+"""Seeds through a real Dask cluster: two workers, each in a folder of its own, one of which is killed in the middle."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dask
+import pytest
+from mlflow.tracking import MlflowClient
+from project import MINILM, copy_of_the_project
+
+from cola.core.errors import UserError
+from cola.experiments import cluster
+from cola.report import mlflow_runs
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, run):
+    """A project whose commit is in a git remote, with a folder as the DVC remote; and the address of its MLflow."""
+    project, stores = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("stores")
+    recipe = {"train__learning_rate": 1e-4, "train__max_steps": 4}
+    copy_of_the_project(project, fetch__corpus="corpora/example", fetch__encoder=MINILM, **recipe)
+    run(project, "dvc", "remote", "add", "--default", "store", str(stores / "dvc"))
+    run(project, "git", "commit", "--quiet", "--all", "--message", "a store")
+    run(project, "git", "init", "--quiet", "--bare", str(stores / "git"))
+    run(project, "git", "remote", "add", "origin", str(stores / "git"))
+    run(project, "git", "push", "--quiet", "origin", "HEAD:main")
+    server = f"sqlite:///{stores}/mlflow.db"
+    MlflowClient(server).create_experiment(mlflow_runs.EXPERIMENT, (stores / "files").as_uri())
+    return project, server
+
+
+@pytest.fixture(scope="module")
+def dask_cluster(environment, tmp_path_factory):
+    """The address of a scheduler, and two workers by the folder that each works in."""
+    tmp_path = tmp_path_factory.mktemp("cluster")
+    processes, port_file = [], tmp_path / "scheduler.json"
+
+    def start(*arguments):
+        with (tmp_path / "log").open("a") as log:
+            processes.append(
+                subprocess.Popen(
+                    [Path(sys.executable).with_name("dask"), *arguments],
+                    cwd=Path(__file__).parents[2],
+                    env=environment | {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1"},
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            )
+        return processes[-1]
+
+    try:
+        arguments = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(port_file)]
+        start("scheduler", *arguments)
+        deadline = time.monotonic() + 60
+        while not port_file.exists():
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        address, workers = json.loads(port_file.read_text())["address"], {}
+        for name in ("one", "two"):
+            arguments = ["--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path / name)]
+            workers[tmp_path / name] = start("worker", address, *arguments)
+        yield address, workers
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def inside(folder):
+    """The processes that work in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if folder in (process / "cwd").readlink().parents:
+                found.append(int(process.name))
+        except OSError:  # it has ended, or is another's
+            continue
+    return found
+
+
+def test_what_workers_could_not_have_is_said_before_they_begin(shared, run, monkeypatch):
+    project, server = shared
+    monkeypatch.chdir(project)
+
+    def said():
+        with pytest.raises(UserError) as error:
+            cluster.train({"seed-1": ["seed=1"]})
+        return str(error.value)
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert said() == "a cluster's runs need one MLflow server: set MLFLOW_TRACKING_URI to one that its workers reach"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    with (project / "params.yaml").open("a") as settings:
+        settings.write("# mine\n")
+    assert said() == "a cluster trains what is committed, and these have changed: params.yaml"
+    run(project, "git", "commit", "--quiet", "--all", "--message", "mine")
+    assert said() == "a cluster's workers clone `origin`, which lacks this commit: git push"
+    run(project, "dvc", "remote", "default", "--unset")
+    run(project, "git", "commit", "--quiet", "--all", "--message", "no store")
+    assert said().startswith("a cluster's results need a DVC remote: `dvc remote add --default`, then")
+    run(project, "git", "reset", "--quiet", "--hard", "HEAD~2")
+    monkeypatch.setattr(cluster, "PATIENCE", 1)
+    with dask.config.set({"scheduler-address": "tcp://127.0.0.1:9"}):
+        assert said().startswith("no cluster, or one without workers (make worker): ")
+
+
+def test_a_seed_that_cannot_be_trained_is_named_with_its_fault(shared, dask_cluster, run):
+    project, server = shared
+    settings = {"DASK_SCHEDULER_ADDRESS": dask_cluster[0], "MLFLOW_TRACKING_URI": server}
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace(MINILM, "./nowhere"))
+    run(project, "git", "commit", "--quiet", "--all", "--message", "no encoder")
+    run(project, "git", "push", "--quiet", "origin", "HEAD:broken")
+    printed = run(project, "make", "seeds", "N=2", fails=True, **settings)
+    for seed in (1, 2):
+        assert f"seed-{seed} failed: dvc exp run: fetch.encoder: ./nowhere is neither known nor a folder" in printed
+    assert "Traceback" not in printed
+    run(project, "git", "reset", "--quiet", "--hard", "HEAD~1")
+
+
+def test_a_worker_is_killed_and_no_seed_is_lost(shared, dask_cluster, environment, run):
+    project, server = shared
+    address, workers = dask_cluster
+    settings = {"DASK_SCHEDULER_ADDRESS": address, "MLFLOW_TRACKING_URI": server}
+    seeds = subprocess.Popen(
+        ["make", "seeds", "N=2"],
+        cwd=project,
+        env=environment | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    (victim, other), deadline = workers, time.monotonic() + 200
+    while not list(victim.glob("*/*/*/data/tokenized/train.parquet")):  # it trains now
+        assert seeds.poll() is None, seeds.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(workers[victim].pid, signal.SIGKILL)
+    time.sleep(2)
+    died = time.monotonic()
+    while inside(victim):
+        assert time.monotonic() < died + 10
+    printed, _ = seeds.communicate(timeout=300)
+    assert seeds.returncode == 0, printed
+    assert "Not comparable with the tutorial's" in printed
+
+    found = json.loads((project / "metrics/seeds.json").read_text())
+    assert found["mcc"].keys() == {"1", "2"}
+    client = MlflowClient(server)
+    runs = client.search_runs([client.get_experiment_by_name(mlflow_runs.EXPERIMENT).experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["2 seeds", "seed-1", "seed-2"]
+    mccs = {run.info.run_name: run.data.metrics["test_mcc"] for run in runs if run.info.run_name != "2 seeds"}
+    assert mccs == {f"seed-{seed}": mcc for seed, mcc in found["mcc"].items()}
+    commit = run(project, "git", "rev-parse", "HEAD").strip()
+    (clone,) = other.glob(f"*/*/{commit}/stages")
+    assert run(clone, "git", "rev-parse", "HEAD").strip() == commit
+
+    run(project, "dvc", "exp", "pull", "--quiet", "origin", "seed-2")
+    run(project, "dvc", "exp", "apply", "seed-2")
+    assert (project / "models/finetuned/model.safetensors").exists()
+    run(project, "git", "reset", "--quiet", "--hard")
+
+    # What was pushed is not trained again.
+    run(project, "make", "seeds", "N=2", **settings)
+    assert json.loads((project / "metrics/seeds.json").read_text()) == found
+    assert len(client.search_runs([runs[0].info.experiment_id])) == len(runs) + 1  # the sum

@@ -1,0 +1,164 @@
+import json
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from loopback import bert_base_shapes
+from safetensors.torch import load_file, save_file
+from transformers import BertForMaskedLM, BertForSequenceClassification, pipeline
+
+from cola.core.errors import UserError
+from cola.data import encoding
+from cola.data.corpus import COLA_LABELS
+from cola.model import classifier, prediction
+
+CPU = torch.device("cpu")
+
+
+def saved(model, folder):
+    classifier.save(model, folder)
+    encoding.load_tokenizer(folder.parent / "encoder").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    return tiny.encoder(folder)
+
+
+def test_a_bare_encoder_gets_the_tutorials_head_and_keeps_its_weights(encoder):
+    stored = load_file(encoder / "model.safetensors")
+    torch.manual_seed(0)
+    model = classifier.load(encoder, CPU, COLA_LABELS)
+    assert isinstance(model, BertForSequenceClassification)
+    assert model.classifier.weight.shape == (2, 16)
+    assert model.config.id2label == {0: "unacceptable", 1: "acceptable"}
+    loaded = dict(model.bert.named_parameters())
+    assert len(loaded) == len(stored) == 39
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in stored.items())
+
+
+def test_the_head_is_drawn_from_the_seed(encoder):
+    heads = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        heads.append(classifier.load(encoder, CPU, COLA_LABELS).classifier.weight)
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_a_checkpoint_with_old_names_and_pretraining_heads_loads_whole(encoder):
+    """google-bert/bert-base-uncased's layout: prefix 'bert.', LayerNorm gamma and beta, heads that are not used."""
+    whole = BertForMaskedLM(tiny.config())
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor.clone()
+        for name, tensor in {**whole.state_dict(), **classifier.load(encoder, CPU, COLA_LABELS).state_dict()}.items()
+        if not name.startswith("classifier") and "decoder" not in name
+    } | {"cls.seq_relationship.weight": torch.randn(2, 16), "cls.seq_relationship.bias": torch.randn(2)}
+    layout = {name.replace("layer.11", "layer.1") for name in bert_base_shapes()}
+    assert set(old) <= layout, "not the layout of bert-base-uncased's own file"
+    save_file(old, encoder / "model.safetensors", metadata={"format": "pt"})
+    model = classifier.load(encoder, CPU, COLA_LABELS)
+    arrived = 0
+    for name, weights in model.bert.named_parameters():
+        stored = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        assert torch.equal(weights, old[f"bert.{stored}"]), name
+        arrived += 1
+    assert arrived == 39
+    classifier.save(model, encoder)
+    assert load_file(encoder / "model.safetensors").keys() == dict(model.named_parameters()).keys()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tensors: tensors.pop("encoder.layer.1.output.dense.weight"),
+        lambda tensors: tensors.pop("pooler.dense.weight"),
+        lambda tensors: tensors.update({"embeddings.LayerNorm.weight": torch.ones(8)}),
+    ],
+    ids=["a tensor is missing", "the pooler is missing", "a tensor has another shape"],
+)
+def test_weights_that_do_not_fit_are_refused_in_one_line(encoder, damage):
+    tensors = load_file(encoder / "model.safetensors")
+    damage(tensors)
+    save_file(tensors, encoder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"model\.safetensors does not fit its config\.json") as refused:
+        classifier.load(encoder, CPU, COLA_LABELS)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_saved_answers_in_a_transformers_pipeline(encoder, tmp_path):
+    model = classifier.load(encoder, CPU, COLA_LABELS)
+    folder = saved(model, tmp_path / "finetuned")
+    answer = pipeline("text-classification", str(folder))("word1 word30")
+    assert answer[0]["label"] in ("acceptable", "unacceptable")
+    text = (folder / "config.json").read_text()
+    assert str(tmp_path) not in text
+    again = classifier.load(folder, CPU)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_packed_and_padded_sentences_have_the_same_logits(encoder):
+    model = classifier.load(encoder, CPU, COLA_LABELS)
+    input_ids = tiny.sentences(50)["input_ids"].to_list()
+    with torch.inference_mode():
+        padded = classifier.logits(model, classifier.collate(model, input_ids, packed=False))
+        packed = classifier.logits(model, classifier.collate(model, input_ids, packed=True))
+    assert padded.shape == (50, 2)
+    torch.testing.assert_close(packed, padded, rtol=1e-5, atol=1e-6)
+
+
+def test_predictions_come_in_the_order_of_the_sentences(encoder):
+    model = classifier.load(encoder, CPU, COLA_LABELS)
+    input_ids = tiny.sentences(20)["input_ids"].to_list()
+    together = prediction.predict_logits(model, input_ids, torch.float32)
+    for padded in (True, False):
+        alone = [prediction.predict_logits(model, [ids], torch.float32, padded=padded)[0] for ids in input_ids]
+        np.testing.assert_allclose(together, np.array(alone), rtol=1e-4, atol=1e-6)
+
+
+def with_weights(change):
+    def damage(folder):
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return damage
+
+
+def with_config(**changes):
+    def damage(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+
+    return damage
+
+
+def as_pickle(folder):
+    torch.save(load_file(folder / "model.safetensors"), folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (with_weights(lambda all_: all_["pooler.dense.bias"].fill_(torch.nan)), "pooler.dense.bias is not finite"),
+        (with_weights(lambda all_: all_["pooler.dense.bias"].fill_(torch.inf)), "pooler.dense.bias is not finite"),
+        (as_pickle, "no model that can be loaded"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "no model that can be loaded"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no model that can be loaded"),
+        (lambda folder: (folder / "config.json").write_text("{"), "no model that can be loaded"),
+        (
+            with_config(model_type="own", auto_map={"AutoModelForSequenceClassification": "own.Model"}),
+            "no model that can be loaded",
+        ),
+    ],
+)
+def test_what_is_no_sound_model_is_refused_in_one_line(encoder, damage, fault):
+    (encoder / "own.py").write_text("raise SystemExit('code that came with a model was run')")
+    damage(encoder)
+    with pytest.raises(UserError, match=fault) as refused:
+        classifier.load(encoder, CPU, COLA_LABELS)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,123 @@
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from cola.model import metrics
+
+# 3 acceptable found, 2 acceptable missed, 2 unacceptable found, 1 unacceptable missed
+LABELS = np.array([1, 1, 1, 1, 1, 0, 0, 0], dtype=np.int8)
+PREDICTED = np.array([1, 1, 1, 0, 0, 0, 0, 1])
+# (3*2 - 1*2) / sqrt((3+1) * (3+2) * (2+1) * (2+2)) = 4 / sqrt(240)
+MCC = 0.2581988897471611
+
+classes = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=400)
+
+
+def test_scores_of_a_small_confusion_table():
+    assert metrics.scores(LABELS, PREDICTED, 2) == {
+        "mcc": pytest.approx(MCC, abs=1e-12),
+        "accuracy": 0.625,  # 5 of 8
+        "macro_f1": pytest.approx((2 / 3 + 4 / 7) / 2, abs=1e-12),  # of the unacceptable 2*2 / (2*2 + 2 + 1)
+        "f1": pytest.approx(2 / 3, abs=1e-12),  # 2*3 / (2*3 + 1 + 2)
+        "sentences": 8,
+        "positives": 5,
+    }
+    assert all(type(value) in (int, float) for value in metrics.scores(LABELS, PREDICTED, 2).values()), (
+        "JSON takes these"
+    )
+
+
+def test_scores_of_three_classes_of_which_one_does_not_occur():
+    found = metrics.scores(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]), 3)
+    # f1: 1, 2*1 / (2*1 + 0 + 1), 0. MCC as Gorodkin has it: (3*4 - 2*2 - 2*1) / sqrt((16 - 4 - 4) * (16 - 4 - 1 - 1))
+    assert found == {
+        "mcc": pytest.approx(6 / 80**0.5, abs=1e-12),
+        "accuracy": 0.75,
+        "macro_f1": pytest.approx((1 + 2 / 3 + 0) / 3, abs=1e-12),
+        "sentences": 4,
+    }
+
+
+def test_mcc_of_all_right_all_wrong_and_a_coin():
+    assert metrics.mcc(np.array([0, 1, 1]), np.array([0, 1, 1])) == pytest.approx(1)
+    assert metrics.mcc(np.array([0, 1, 1]), np.array([1, 0, 0])) == pytest.approx(-1)
+    assert metrics.mcc(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])) == 0
+
+
+@pytest.mark.filterwarnings("ignore:A single label")
+@pytest.mark.parametrize(("labels", "predicted"), [([1, 1], [1, 1]), ([1, 1], [0, 1]), ([0, 1], [1, 1]), ([0], [0])])
+def test_mcc_is_0_where_one_class_is_all_there_is(labels, predicted):
+    assert metrics.mcc(np.array(labels), np.array(predicted)) == 0
+
+
+def test_mcc_of_one_class_is_no_cause_for_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics.mcc(np.array([1, 1]), np.array([1, 1]))
+
+
+@pytest.mark.filterwarnings("ignore:A single label")
+@given(classes)
+def test_mcc_is_its_formula(pairs):
+    labels, predicted = np.array(pairs, dtype=np.int8).T
+    both, neither = pairs.count((1, 1)), pairs.count((0, 0))
+    missed, false = pairs.count((1, 0)), pairs.count((0, 1))
+    below = (both + false) * (both + missed) * (neither + false) * (neither + missed)
+    expected = (both * neither - false * missed) / math.sqrt(below) if below else 0
+    assert metrics.mcc(labels, predicted) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:A single label")
+def test_mcc_of_each_batch_in_file_order():
+    labels = np.array([1, 0, 1, 0, 1, 0, 1])
+    predicted = np.array([1, 0, 0, 1, 1, 1, 1])
+    per_batch = metrics.mcc_per_batch(labels, predicted, 2)
+    assert per_batch.columns.to_list() == ["batch", "mcc"]
+    assert per_batch["batch"].to_list() == [0, 1, 2, 3]
+    assert per_batch["mcc"].to_list() == pytest.approx([1, -1, 0, 0])  # the last batch is one sentence
+
+
+def test_one_batch_of_everything_has_the_mcc_of_everything():
+    assert metrics.mcc_per_batch(LABELS, PREDICTED, 32)["mcc"].to_list() == pytest.approx([MCC])
+
+
+def test_softmax_of_known_logits():
+    logits = np.array([[0.0, math.log(3)], [5.0, 5.0], [math.log(9), 0.0]])
+    assert metrics.probabilities(logits) == pytest.approx(np.array([[0.25, 0.75], [0.5, 0.5], [0.9, 0.1]]))
+
+
+def test_softmax_of_logits_that_overflow_an_exponential():
+    probabilities = metrics.probabilities(np.array([[1000.0, 1000.0], [-2000.0, 2000.0]], dtype=np.float32))
+    assert probabilities.tolist() == [[0.5, 0.5], [0.0, 1.0]]
+    assert probabilities.dtype == np.float64
+
+
+@given(arrays(np.float32, st.tuples(st.integers(1, 20), st.just(2)), elements=st.floats(-1e4, 1e4, width=32)))
+def test_probabilities_sum_to_1_and_favour_the_greater_logit(logits):
+    probabilities = metrics.probabilities(logits)
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(len(logits)), abs=1e-12)
+    assert (probabilities >= 0).all()
+    right = np.take_along_axis(probabilities, logits.argmax(axis=1)[:, None], axis=1)[:, 0]
+    assert (right == probabilities.max(axis=1)).all()
+
+
+def test_a_row_for_every_prediction_in_the_order_given():
+    chosen = pd.DataFrame(
+        {"sentence_source": ["gj04", "clc95", "ks08"], "sentence": ["He go.", "He left.", "It."], "label": [0, 1, 0]},
+        index=[7, 3, 5],  # as a sample has it
+    )
+    logits = np.array([[0.0, math.log(3)], [0.0, math.log(4)], [math.log(9), 0.0]])
+    table = metrics.prediction_table(chosen, logits, ["unacceptable", "acceptable"])
+    assert table.columns.to_list() == ["sentence_source", "sentence", "label", "predicted", "probability", "correct"]
+    assert table.to_numpy().tolist() == [
+        ["gj04", "He go.", "unacceptable", "acceptable", pytest.approx(0.75), False],
+        ["clc95", "He left.", "acceptable", "acceptable", pytest.approx(0.8), True],
+        ["ks08", "It.", "unacceptable", "unacceptable", pytest.approx(0.9), True],
+    ]
+    assert list(table.index) == [0, 1, 2]

@@ -1,0 +1,82 @@
+"""Encoders of other kinds, each a tiny random one: fetched from a folder, tokenized, trained, saved, used again."""
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+from cola.data import download, encoding
+from cola.model import classifier, prediction
+from cola.train import loop
+
+CPU = torch.device("cpu")
+SIZES = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+KINDS = {
+    "bert": {},
+    "distilbert": {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2},
+    "roberta": {"bos_token_id": 2, "eos_token_id": 3, "max_position_embeddings": 66},
+    "electra": {"embedding_size": 8},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
+    "modernbert": {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3, "local_attention": 8},
+}
+NAMES = ["high", "low", "middle"]
+
+
+@pytest.fixture(params=KINDS)
+def fetched(request, tmp_path):
+    """An encoder with its tokenizer, as fetch leaves it."""
+    for name in ("mine", "pretrained"):
+        (tmp_path / name).mkdir()
+    torch.manual_seed(1)
+    config = AutoConfig.for_model(request.param, **SIZES | KINDS[request.param])
+    AutoModel.from_config(config).save_pretrained(tmp_path / "mine")
+    words = {word: number for number, word in enumerate(tiny.SPECIAL + tiny.WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    special = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), tiny.SPECIAL, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(tmp_path / "mine")
+    download.encoder(str(tmp_path / "mine"), None, tmp_path / "pretrained")
+    return request.param, tmp_path / "pretrained"
+
+
+def test_an_encoder_of_any_kind_is_trained_saved_and_used(fetched, tmp_path, capsys):
+    kind, folder = fetched
+    tokenizer = encoding.load_tokenizer(folder)
+    table = tiny.sentences(96).assign(label=lambda frame: [ids[1] % 3 for ids in frame["input_ids"]])
+    input_ids, _ = encoding.encode(table["sentence"], tokenizer, 64)
+    assert [list(ids) for ids in table["input_ids"]] == input_ids
+
+    torch.manual_seed(2)
+    model = classifier.load(folder, CPU, NAMES)
+    assert model.config.model_type == kind
+    before = {name: weights.clone() for name, weights in model.named_parameters()}
+    epochs = list(
+        loop.fit(model, tiny.to_train_on(table), tiny.to_train_on(table[:32]), tiny.RECIPE, torch.float32, seed=3)
+    )
+    assert ("padded sentences" in capsys.readouterr().out) == (kind != "bert")
+    assert len(epochs) == 2
+    assert epochs[1].training_loss < epochs[0].training_loss
+    moved = [name for name, weights in model.named_parameters() if not torch.equal(weights, before[name])]
+    assert len(moved) >= 0.9 * len(before)
+
+    (tmp_path / "finetuned").mkdir()
+    classifier.save(model, tmp_path / "finetuned")
+    again = classifier.load(tmp_path / "finetuned", CPU)
+    assert classifier.label_names(again) == NAMES
+    logits = prediction.predict_logits(model, table["input_ids"].to_list(), torch.float32)
+    assert logits.shape == (96, 3)
+    np.testing.assert_array_equal(logits, prediction.predict_logits(again, table["input_ids"].to_list(), torch.float32))
+    alone = [prediction.predict_logits(again, [ids], torch.float32)[0] for ids in table["input_ids"][:5]]
+    np.testing.assert_allclose(logits[:5], alone, rtol=1e-3, atol=1e-5)  # padding changes nothing

@@ -1,0 +1,184 @@
+"""What goes wrong while a stage runs ends it in one line, leaves nothing half-written, and once mended it goes on."""
+
+import importlib
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+from project import MINILM, copy_of_the_project, outputs
+
+from cola.core import errors, files, paths
+from cola.data import download
+from cola.train import checkpoint, loop
+
+ROOT = Path(__file__).parents[2]
+REFUSED = {  # what each stage writes first
+    "fetch": "data/raw",
+    "tokenize": r"\.dvc/tmp/tokenize/\w+/training\.arrow",
+    "train": r"\.dvc/tmp",
+    "evaluate": "metrics/test.json",
+    "sample_predict": "metrics/samples.json",
+}
+
+
+def run(stage):
+    errors.run(importlib.import_module(f"stages.{stage}").main)
+
+
+def change_settings(project, section, **settings):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params[section] |= settings
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A project of which all stages have run, with a tiny encoder that cannot be fetched."""
+    project = tmp_path_factory.mktemp("project")
+    shutil.copy(ROOT / "params.yaml", project)
+    change_settings(project, "fetch", corpus="minimal_pairs")
+    change_settings(project, "train", epochs=2, max_steps=190)  # of 169 in the first epoch
+    (project / ".dvc/tmp").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for folder, fill in ((paths.RAW, minimal_pairs), (paths.PRETRAINED, encoder)):
+            with files.atomic_folder(folder) as partial:
+                fill(partial)
+        for stage in list(REFUSED)[1:]:
+            run(stage)
+    return project
+
+
+def minimal_pairs(folder):
+    files.write_json(folder / "source.json", download.corpus("minimal_pairs", folder))
+
+
+def encoder(folder, **changes):
+    tiny.encoder(folder, **changes)
+    hashes = {"model.safetensors": files.sha256(folder / "model.safetensors")}
+    files.write_json(
+        folder / "source.json",
+        {"name": "tiny/bert", "revision": None, "files": hashes, "license": "none", "citation": "none"},
+    )
+
+
+@pytest.fixture
+def project(done, tmp_path, monkeypatch):
+    shutil.copytree(done, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
+
+
+@pytest.mark.parametrize("stage", REFUSED)
+def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_what_was_there(project, stage):
+    before = outputs(project)
+    room = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, room[1]))  # bytes that a file may have
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run(stage)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    said = rf"error: {REFUSED[stage]} cannot be written: File too large; mend that and run `dvc repro`"
+    assert re.fullmatch(said, str(ended.value))
+    assert outputs(project) == before
+    assert len(before) > 15
+    assert not list(project.rglob("*.partial"))
+
+
+def test_a_full_disk_costs_no_more_than_the_steps_after_the_last_checkpoint(project, monkeypatch):
+    expected = outputs(project)
+    monkeypatch.setattr(checkpoint, "FOLDER", project / ".dvc/tmp/checkpoints")
+    real_keep, kept = checkpoint.save, []
+
+    def full_at_the_third(*arguments):
+        if len(kept) == 2:
+            raise errors.UserError("the checkpoint cannot be written: No space left on device")
+        kept.append(loop.steps_done(arguments[0]) if arguments[0].exists() else 0)
+        real_keep(*arguments)
+
+    monkeypatch.setattr(loop, "KEEP_EVERY", 0.05)  # seconds
+    monkeypatch.setattr(checkpoint, "keep", full_at_the_third)
+    with pytest.raises(SystemExit, match="No space left on device"):
+        run("train")
+    (path,) = (project / ".dvc/tmp/checkpoints").iterdir()
+    assert loop.steps_done(path) > 1
+    monkeypatch.setattr(checkpoint, "keep", real_keep)
+    run("train")
+    assert outputs(project) == expected
+    assert not path.exists()
+
+
+def test_too_little_memory_is_one_line(project):
+    with files.atomic_folder(paths.PRETRAINED) as folder:
+        encoder(folder, intermediate_size=16_384)  # 5,400 sentences of about 8 tokens: 3 GB in each layer
+    change_settings(project, "train", batch_size=5_400)
+    before = outputs(project)
+    answer = subprocess.run(
+        [sys.executable, "-m", "stages.train"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (1_500_000_000,) * 2),  # bytes
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert answer.returncode == 1, answer.stderr
+    assert answer.stderr.splitlines()[-1].startswith("error: memory is too small: set train.micro_batch_tokens")
+    assert "Traceback" not in answer.stderr
+    assert outputs(project) == before
+
+
+def test_a_training_that_diverges_publishes_no_model(project):
+    change_settings(project, "train", learning_rate=1e6, max_grad_norm=1e6)
+    before = outputs(project)
+    with pytest.raises(SystemExit, match=r"^error: step \d+ went wrong \(loss .*\): lower train.learning_rate$"):
+        run("train")
+    assert outputs(project) == before
+    assert not list(project.rglob("*.partial"))
+
+
+@pytest.mark.slow
+def test_dvc_repro_goes_on_as_the_disk_grows(tmp_path, environment):
+    """On a disk of 120 MB, more each time, then enough: 'No space left' in what fails, then any other run's bytes.
+
+    What DVC was copying to its cache when the disk filled stays there, a .tmp, and takes room of its own.
+    """
+    settings = {"fetch__corpus": "minimal_pairs", "fetch__encoder": MINILM, "train__epochs": 1, "train__max_steps": 5}
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=120m", "none", disk]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        (tmp_path / "whole").mkdir()
+        whole = copy_of_the_project(tmp_path / "whole", **settings)
+        subprocess.run(["dvc", "repro"], cwd=whole, env=environment, capture_output=True, check=True)
+        project = copy_of_the_project(disk, **settings)
+        failed = []
+        for size in (*range(120, 361, 40), 1_500):  # MB
+            subprocess.run(["mount", "-o", f"remount,size={size}m", disk], check=True)
+            answer = subprocess.run(
+                ["dvc", "repro"], cwd=project, env=environment, capture_output=True, text=True, check=False
+            )
+            assert not list(project.rglob("*.partial"))
+            if answer.returncode == 0:
+                break
+            said = answer.stdout + answer.stderr
+            assert "No space left on device" in said, said
+            assert "Traceback" not in said, said
+            failed.append(said)
+        assert answer.returncode == 0
+        assert len(failed) > 3
+        assert outputs(project) == outputs(whole)
+        print(f"\n{len(failed)} runs ended with a full disk, then one ended well")
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)

@@ -1,0 +1,61 @@
+"""What the project never does, read off its source: load a pickle, run a model's code, evaluate text as code."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(path for folder in ("cola", "stages", "benchmarks") for path in (ROOT / folder).glob("*.py"))
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+CALLS = {"eval", "exec", "compile", "torch.load", "pd.read_pickle", "yaml.unsafe_load", "yaml.full_load"}
+OPTIONS = {"trust_remote_code": False, "use_safetensors": True, "allow_pickle": False, "weights_only": True}
+
+
+def faults(source):
+    """What a module does that it must not."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            found += [name for name in names if name.partition(".")[0] in MODULES]
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            found += [name] * (name in CALLS)
+            if name.endswith("from_pretrained"):  # said each time: a default may change
+                found += [name] * ("trust_remote_code" not in {keyword.arg for keyword in node.keywords})
+            if name == "yaml.load" and "SafeLoader" not in source:
+                found.append(name)
+            for keyword in node.keywords:
+                if keyword.arg in OPTIONS and ast.unparse(keyword.value) != str(OPTIONS[keyword.arg]):
+                    found.append(f"{keyword.arg}={ast.unparse(keyword.value)}")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_module_is_guarded(path):
+    assert faults(path.read_text()) == []
+
+
+def test_the_sweep_sees_every_module():
+    assert len(FILES) > 35
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from joblib import load",
+        "import torch\ntorch.load(path)",
+        "pd.read_pickle(path)",
+        "np.load(path, allow_pickle=True)",
+        "AutoModel.from_pretrained(name)",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "AutoModel.from_pretrained(name, trust_remote_code=choice)",
+        "AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=False)",
+        "import yaml\nyaml.load(text, yaml.Loader)",
+        "eval(text)",
+    ],
+)
+def test_the_guard_sees(source):
+    assert faults(source) != []

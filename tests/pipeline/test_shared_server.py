@@ -1,0 +1,112 @@
+"""MLflow as a team has it: a server before a real PostgreSQL, to which eight trainings record at once."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from test_distributed import project, train
+
+from cola.report import mlflow_runs
+
+ROOT = Path(__file__).parents[2]
+RUNS = 8
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def database():
+    """The address of an empty database of a PostgreSQL that runs for this test."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    if not installed:
+        pytest.skip("PostgreSQL is needed: Debian's package postgresql")
+    folder, port = Path(tempfile.mkdtemp()), free_port()  # its owner must reach it: tmp_path is for its own user only
+    owner = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        shutil.chown(folder, "postgres")
+        owner = ["runuser", "-u", "postgres", "--"]
+
+    def postgresql(tool, *arguments):
+        command = [*owner, str(installed[-1].with_name(tool)), *arguments]
+        with (folder / "log").open("a") as log:
+            subprocess.run(command, cwd=folder, check=True, stdout=log, stderr=log)
+
+    data, options = str(folder / "data"), f"-c listen_addresses=127.0.0.1 -p {port} -k {folder}"
+    postgresql("initdb", "-D", data, "-U", "mlflow", "--auth=trust")
+    postgresql("pg_ctl", "-D", data, "-o", options, "-w", "start")
+    try:
+        postgresql("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow")
+        yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow"
+    finally:
+        postgresql("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def server(database, tmp_path):
+    """The address of an MLflow that keeps its runs there, and its files in a folder."""
+    port = free_port()
+    command = ["mlflow", "server", "--backend-store-uri", database, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--artifacts-destination", str(tmp_path / "files"), "--workers", "2"]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (tmp_path / "mlflow.log").open("w") as log:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name(command[0]), *command[1:]],
+            cwd=tmp_path,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    client, deadline = MlflowClient(f"http://127.0.0.1:{port}"), time.monotonic() + 120
+    try:
+        while True:
+            try:
+                client.search_experiments()
+                break
+            except MlflowException:
+                assert time.monotonic() < deadline, (tmp_path / "mlflow.log").read_text()
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait()
+
+
+def test_of_eight_runs_at_once_none_is_lost(server, tmp_path):
+    done = project(tmp_path / "done")
+    (done / "metrics/corpus.json").write_text("{}")
+    train(done)
+    record, workers = "from cola.report import mlflow_runs; mlflow_runs.record(mlflow_runs.training)", []
+    for number in range(RUNS):
+        copy = shutil.copytree(done, tmp_path / f"copy{number}")
+        environment = os.environ | {"MLFLOW_TRACKING_URI": server, "PYTHONPATH": str(ROOT), "DVC_EXP_NAME": copy.name}
+        command = [sys.executable, "-c", record]
+        workers.append(subprocess.Popen(command, cwd=copy, env=environment, stderr=subprocess.PIPE, text=True))
+    said = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * RUNS
+    assert "warning" not in "".join(said)
+    client = MlflowClient(server)
+    (experiment,) = client.search_experiments(filter_string=f"name = '{mlflow_runs.EXPERIMENT}'")
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.run_name for run in runs} == {f"copy{number}" for number in range(RUNS)}
+    expected = json.loads((done / "metrics/train.json").read_text())
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["validation_mcc"] == pytest.approx(expected["validation_mcc"])
+        assert len(client.get_metric_history(run.info.run_id, "loss")) == 26
+        files = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+        assert {"history.csv", "steps.csv", "timings.json", "learning_curve.png"} <= files

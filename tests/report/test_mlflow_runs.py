@@ -1,0 +1,234 @@
+"""Records in a real MLflow on SQLite, and what happens where there is none."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from loopback import Answer, file_server
+from mlflow.tracking import MlflowClient
+
+from cola.core import files, paths
+from cola.report import mlflow_runs
+
+ROOT = Path(__file__).parents[2]
+SOURCE = {
+    "corpus": {"name": "cola"},
+    "encoder": {"name": "tiny/bert", "revision": "a" * 40, "files": {"model.safetensors": "b" * 64}},
+}
+STEPS = pd.DataFrame({"step": [1, 2], "loss": [0.1 + 0.2, 0.6], "learning_rate": [1e-4, 5e-5]})
+HISTORY = pd.DataFrame({"epoch": [1], "training_loss": [0.65], "validation_loss": [0.7], "validation_mcc": [0.25]})
+TIMINGS = {"training_seconds": 3.0, "validation_seconds": 1.0, "device": "cpu, 2 threads", "precision": "float32"}
+PREDICTIONS = pd.DataFrame({"label": ["acceptable"], "predicted": ["unacceptable"]})
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A project that DVC runs a stage of: in a copy elsewhere, with DVC_ROOT naming the main one."""
+    for name in ("project/.dvc/tmp", "copy"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    return tmp_path / "project"
+
+
+def results(weights=b"one", steps=STEPS, mcc=0.5):
+    """What the stages left of a training, in the working directory."""
+    shutil.copy(ROOT / "params.yaml", ".")
+    files.write_json(paths.FINETUNED / "source.json", SOURCE)
+    (paths.FINETUNED / "model.safetensors").write_bytes(weights)
+    files.write_json(paths.CORPUS_METRICS, {})
+    files.write_json(paths.TRAIN_METRICS, {})
+    files.write_csv(paths.HISTORY, HISTORY)
+    files.write_csv(paths.STEPS, steps)
+    files.write_json(paths.TIMINGS, TIMINGS)
+    files.write_json(paths.TEST_METRICS, {"mcc": mcc})
+    files.write_csv(paths.MCC_PER_BATCH, pd.DataFrame({"batch": [0], "mcc": [mcc]}))
+    files.write_csv(paths.PREDICTIONS, PREDICTIONS)
+    files.write_json(paths.ANALYSIS, {"calibration_error": 0.125})
+    sources = {"source": ["w_80"], "publication": ["Williams 1980"], "sentences": [1], "accuracy": [1.0], "mcc": [mcc]}
+    files.write_csv(paths.PER_SOURCE, pd.DataFrame(sources))
+    calibration = pd.DataFrame({"sentences": [1], "confidence": [0.75], "accuracy": [1.0]})
+    files.write_csv(paths.CALIBRATION, calibration)
+    files.write_json(paths.SAMPLES, [])
+
+
+def runs(root):
+    client = MlflowClient(f"sqlite:///{root}/mlflow.db")
+    experiment = client.get_experiment_by_name("bert-cola")
+    return client, client.search_runs([experiment.experiment_id])
+
+
+def artifact_names(client, run):
+    return {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+
+
+def test_a_training_is_one_run_at_the_main_projects_root(root, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "demo")
+    results(b"abc")
+    mlflow_runs.record(mlflow_runs.training)
+    client, (run,) = runs(root)
+    assert run.info.run_name == "demo"
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time - run.info.start_time == 4000  # ms: TIMINGS
+    assert (run.data.params["train.epochs"], run.data.params["seed"]) == ("4", "42")
+    tags = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
+    assert tags.pop("DVC_EXP_NAME") == "demo"
+    assert tags == {
+        "corpus": "cola",
+        "encoder": "tiny/bert",
+        "encoder.revision": "a" * 40,
+        "encoder.sha256": "b" * 64,
+        "device": "cpu, 2 threads",
+        "precision": "float32",
+        "model.sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",  # FIPS 180-2: of "abc"
+    }
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert [(point.step, point.value) for point in history] == [(1, 0.1 + 0.2), (2, 0.6)]
+    assert run.data.metrics["validation_mcc"] == 0.25
+    assert run.data.metrics["training_seconds"] == 3.0
+    assert artifact_names(client, run) == {
+        "corpus.json", "train.json", "history.csv", "steps.csv", "timings.json", "learning_curve.png", "model"
+    }  # fmt: skip
+    assert (root / "mlruns").is_dir()
+    assert not Path("mlruns").exists(), "the copy has got files of MLflow's"
+
+
+def test_results_find_the_newest_run_of_their_model(root):
+    results(b"one")
+    mlflow_runs.record(mlflow_runs.training)
+    mlflow_runs.record(mlflow_runs.training)
+    results(b"two")
+    mlflow_runs.record(mlflow_runs.training)
+    results(b"one")
+    mlflow_runs.record(mlflow_runs.evaluation)
+    mlflow_runs.record(mlflow_runs.samples)
+    client, found = runs(root)
+    by_start = sorted(found, key=lambda run: run.info.start_time)
+    assert ["test_mcc" in run.data.metrics for run in by_start] == [False, True, False]
+    assert ["samples.json" in artifact_names(client, run) for run in by_start] == [False, True, False]
+    pictures = {"mcc_per_batch.png", "confusion_matrix.png", "calibration.png", "per_source.png"}
+    tables = {"test.json", "analysis.json", "predictions.csv", "per_source.csv", "calibration.csv"}
+    assert pictures | tables <= artifact_names(client, by_start[1])
+
+
+def test_results_of_a_model_without_a_run_make_one(root):
+    results(mcc=0.25)
+    mlflow_runs.record(mlflow_runs.evaluation)
+    results(mcc=0.5)
+    mlflow_runs.record(mlflow_runs.evaluation)
+    _, (run,) = runs(root)
+    assert run.data.metrics == {"test_mcc": 0.5, "test_calibration_error": 0.125}
+    assert run.data.tags["encoder"] == "tiny/bert"
+    assert run.info.status == "FINISHED"
+
+
+def test_many_steps_are_all_recorded(root):
+    count = 1_234
+    results(steps=pd.DataFrame({"step": range(1, count + 1), "loss": 0.5}))
+    mlflow_runs.record(mlflow_runs.training)
+    client, (run,) = runs(root)
+    assert len(client.get_metric_history(run.info.run_id, "loss")) == count
+
+
+def test_two_first_uses_at_once_share_one_database(root):
+    code = (
+        "import sys, test_mlflow_runs\nfrom cola.report import mlflow_runs\n"
+        "test_mlflow_runs.results(sys.argv[1].encode())\nmlflow_runs.record(mlflow_runs.samples)"
+    )
+    here = Path(__file__).parent
+    settings = {"PYTHONPATH": f"{here}:{here.parent}", "DVC_ROOT": str(root), "PATH": "/usr/bin:/bin"}
+    both = []
+    for name in ("one", "two"):
+        folder = root.parent / name
+        folder.mkdir()
+        both.append(
+            subprocess.Popen([sys.executable, "-c", code, name], cwd=folder, env=settings | {"HOME": str(folder)})
+        )
+    assert [process.wait(60) for process in both] == [0, 0]
+    _, found = runs(root)
+    assert len({run.data.tags["model.sha256"] for run in found}) == 2
+
+
+def test_an_experiment_that_another_machine_creates_at_that_moment_is_taken(root, monkeypatch, capfd):
+    results()
+    mlflow_runs.record(mlflow_runs.training)  # the other's
+    known, asked = MlflowClient.get_experiment_by_name, []
+
+    def known_at_the_second_time(client, name):
+        asked.append(name)
+        return known(client, name) if len(asked) > 1 else None
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", known_at_the_second_time)
+    mlflow_runs.record(mlflow_runs.training)
+    monkeypatch.undo()
+    assert capfd.readouterr().err == ""
+    assert len(asked) == 2
+    assert len(runs(root)[1]) == 2
+
+
+@pytest.mark.parametrize("server", ["closed", "broken", "hanging"])
+def test_a_server_that_cannot_record_costs_seconds_and_a_warning(root, monkeypatch, capfd, server):
+    answer = Answer(seconds=30) if server == "hanging" else Answer(status=500)
+    results()
+    with file_server({}, script=[answer] * 50) as bad:
+        place = "127.0.0.1:9" if server == "closed" else bad.url.removeprefix("http://")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:a-secret@{place}")
+        started = time.monotonic()
+        mlflow_runs.record(mlflow_runs.training)
+        seconds = time.monotonic() - started
+    warning = capfd.readouterr().err.strip().splitlines()
+    assert len(warning) == 1
+    assert warning[0].startswith("warning: not recorded in MLflow: ")
+    assert warning[0].endswith("; `make track` records it later")
+    assert "a-secret" not in warning[0]
+    assert seconds < 7
+    assert not (root / "mlflow.db").exists()
+
+
+@pytest.fixture
+def tracked(root, monkeypatch, capfd):
+    """`python -m cola.report.mlflow_runs` where the results are those of params.yaml; what it prints."""
+
+    def up_to_date(*_, **__):
+        return subprocess.CompletedProcess([], 0, stdout="{}")
+
+    def main():
+        with monkeypatch.context() as patch:
+            patch.setattr(mlflow_runs.subprocess, "run", up_to_date)
+            mlflow_runs.main()
+        return capfd.readouterr().out.splitlines()
+
+    return main
+
+
+def test_what_was_missed_is_recorded_later_and_only_once(root, tracked):
+    results()
+    assert tracked() == [f"recorded in MLflow: the {stage}" for stage in ("training", "evaluation", "samples")]
+    assert tracked() == []
+    client, (run,) = runs(root)
+    assert (run.info.status, run.data.metrics["loss"], run.data.metrics["test_mcc"]) == ("FINISHED", 0.6, 0.5)
+    assert {"learning_curve.png", "confusion_matrix.png", "samples.json"} <= artifact_names(client, run)
+
+
+@pytest.mark.parametrize("call", ["log_batch", "set_terminated", "log_artifact", "log_figure"])
+def test_a_record_that_was_cut_is_made_whole_later(root, monkeypatch, tracked, capfd, call):
+    results()
+
+    def gone(*_, **__):
+        raise ConnectionError("the server is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, call, gone)
+        mlflow_runs.record(mlflow_runs.training)
+    assert "the server is gone" in capfd.readouterr().err
+    assert len(tracked()) == 3
+    client, (run,) = runs(root)
+    assert run.info.status == "FINISHED"
+    assert len(client.get_metric_history(run.info.run_id, "loss")) == 2
+    assert {"learning_curve.png", "confusion_matrix.png", "samples.json"} <= artifact_names(client, run)

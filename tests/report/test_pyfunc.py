@@ -1,0 +1,106 @@
+"""The model in MLflow: a reference to its files, which `mlflow models serve` finds in the workspace or DVC's cache."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+import tiny
+import torch
+from dvc.repo import Repo
+from mlflow.tracking import MlflowClient
+
+from cola.core import files, paths
+from cola.core.errors import UserError
+from cola.data import encoding
+from cola.data.corpus import COLA_LABELS
+from cola.model import classifier
+from cola.report import mlflow_runs, pyfunc
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project under DVC with a model, of which MLflow has the reference."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Repo.init(no_scm=True).close()
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "encoder").mkdir()
+    tiny.encoder(tmp_path / "encoder")
+    with files.atomic_folder(paths.FINETUNED) as folder:
+        classifier.save(classifier.load(tmp_path / "encoder", torch.device("cpu"), COLA_LABELS), folder)
+        encoding.load_tokenizer(tmp_path / "encoder").save_pretrained(folder)
+    files.write_json(tmp_path / "reference.json", pyfunc.reference())
+    return tmp_path
+
+
+def judged(project):
+    texts = tiny.sentences(3).rename(columns={"sentence": "text"})
+    return pyfunc._load_pyfunc(str(project / "reference.json")).predict(texts)
+
+
+def test_a_model_is_found_in_the_workspace_then_in_dvcs_cache(project):
+    expected = judged(project)
+    assert set(expected["label"]) <= set(COLA_LABELS)
+    assert expected["probability"].between(0.5, 1).all()
+    with Repo() as repo:
+        repo.add(str(paths.FINETUNED))
+    (paths.FINETUNED / "config.json").unlink()
+    weights = bytearray((paths.FINETUNED / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (paths.FINETUNED / "model.safetensors").unlink()  # it may be a link into the cache
+    (paths.FINETUNED / "model.safetensors").write_bytes(weights)
+    assert judged(project).equals(expected)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_model_that_is_nowhere_or_another_is_refused_in_one_line(project, name):
+    (paths.FINETUNED / name).write_bytes(b"{}")
+    said = f"^{name} of this model is neither in models/finetuned nor in DVC's cache: `dvc pull` may bring it$"
+    with pytest.raises(UserError, match=said):
+        judged(project)
+
+
+def test_mlflow_serves_it_and_has_no_copy_of_the_weights(project):
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    experiment = client.create_experiment("any", (project / "mlruns").as_uri())
+    run = client.create_run(experiment)
+    mlflow_runs._log_model(client, run.info.run_id)
+    assert not list((project / "mlruns").rglob("*.safetensors"))
+    files = [path for path in (project / "mlruns").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 500_000
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).parent / "mlflow", "models", "serve", "--env-manager", "local"]
+    command += ["--model-uri", f"runs:/{run.info.run_id}/model", "--host", "127.0.0.1", "--port", str(port)]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
+    environment.pop("PYTHONPATH", None)
+    with (project / "log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        texts = ["word1 word2", "word30"]
+        deadline = time.monotonic() + 90
+        answer = None
+        while answer is None and time.monotonic() < deadline:
+            try:
+                answer = requests.post(
+                    f"http://127.0.0.1:{port}/invocations", json={"inputs": {"text": texts}}, timeout=30
+                )
+            except requests.ConnectionError:
+                time.sleep(0.3)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    predictions = json.loads(answer.text)["predictions"]
+    assert [each["label"] in COLA_LABELS for each in predictions] == [True, True]

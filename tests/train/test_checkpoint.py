@@ -1,0 +1,77 @@
+import os
+import time
+
+import pytest
+import torch
+
+from cola.core.errors import UserError
+from cola.train import checkpoint
+
+
+def optimizer(seed):
+    torch.manual_seed(seed)
+    weights = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.randn(4))]
+    adam = torch.optim.AdamW(weights, fused=True)
+    for each in weights:
+        each.grad = torch.randn_like(each)
+    adam.step()
+    return adam
+
+
+def state(adam):
+    weights = adam.param_groups[0]["params"]
+    return [*(each.detach() for each in weights), *(value for each in weights for value in adam.state[each].values())]
+
+
+def test_all_that_training_needs_comes_back(tmp_path):
+    one, other, path = optimizer(1), optimizer(2), tmp_path / "folder" / "kept.safetensors"
+    assert checkpoint.load(path, other) == ([], None)
+    checkpoint.save(path, one, [torch.full((3, 2), 7.0), torch.ones(4)], {"loss": 0.1 + 0.2})
+    drawn = torch.rand(5)
+    best, so_far = checkpoint.load(path, other)
+    assert so_far == {"loss": 0.1 + 0.2}
+    assert torch.equal(best[0], torch.full((3, 2), 7.0))
+    assert torch.equal(best[1], torch.ones(4))
+    assert len(best) == 2
+    assert torch.equal(torch.rand(5), drawn)
+    assert len(state(other)) == 2 + 2 * 3
+    for a, b in zip(state(one), state(other), strict=True):
+        assert torch.equal(a, b)
+    assert checkpoint.read_record(path) == {"loss": 0.1 + 0.2}
+
+
+def test_a_checkpoint_is_replaced_whole(tmp_path, monkeypatch):
+    path = tmp_path / "kept.safetensors"
+    checkpoint.save(path, optimizer(1), [], "first")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(UserError, match=r"kept\.safetensors cannot be written: No space left on device"):
+        checkpoint.save(path, optimizer(2), [], "second")
+    assert checkpoint.read_record(path) == "first"
+    assert [each.name for each in tmp_path.iterdir()] == ["kept.safetensors"]
+
+
+def test_another_configuration_is_another_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FOLDER", tmp_path)
+    file = tmp_path / "train.parquet"
+    file.write_bytes(b"one")
+    here = checkpoint.path_for({"seed": 1}, [file])
+    assert here == checkpoint.path_for({"seed": 1}, [file])
+    others = [checkpoint.path_for({"seed": 2}, [file]), checkpoint.path_for({"seed": 1}, [])]
+    file.write_bytes(b"two")
+    others.append(checkpoint.path_for({"seed": 1}, [file]))
+    monkeypatch.setattr(torch, "__version__", "0.1")
+    others.append(checkpoint.path_for({"seed": 1}, [file]))
+    assert len({here, *others}) == 5
+
+
+def test_what_nobody_resumed_for_a_week_is_deleted(tmp_path):
+    old, young = tmp_path / "old.safetensors", tmp_path / "young.safetensors"
+    for path, days in ((old, 8), (young, 6)):
+        path.touch()
+        os.utime(path, times=(0, time.time() - days * 24 * 3600))
+    checkpoint.save(tmp_path / "kept.safetensors", optimizer(1), [], None)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["kept.safetensors", "young.safetensors"]

@@ -1,0 +1,205 @@
+import numpy as np
+import pytest
+import tiny
+import torch
+from tiny import RECIPE
+from torch import nn
+from torch.nn.functional import cross_entropy
+from transformers import BertForSequenceClassification
+
+from cola.core.errors import UserError
+from cola.model import prediction
+from cola.train import loop
+
+
+def model(dropout=0.0):
+    torch.manual_seed(3)
+    return BertForSequenceClassification(tiny.config(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout))
+
+
+def fitted(classifier_model, recipe=RECIPE, seed=5, sentences=20, kept=None):
+    train, validation = (tiny.to_train_on(tiny.sentences(*each)) for each in ((sentences,), (9, 1)))
+    return list(loop.fit(classifier_model, train, validation, recipe, torch.float32, seed, kept))
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_the_learning_rate_falls_to_zero_in_a_line():
+    assert loop.linear_decay(0, 964) == 1  # the tutorial's: 4 epochs of 241 batches
+    assert loop.linear_decay(482, 964) == 0.5
+    assert loop.linear_decay(963, 964) == pytest.approx(1 / 964)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_training_is_the_tutorials_loop(fast):
+    """Against the loop spelled out with PyTorch's parts: AdamW, clip_grad_norm_, padded sentences."""
+    trained = model()
+    epochs = fitted(trained, RECIPE.model_copy(update={"fast": fast}))
+    reference = model()
+    reference.train()
+    optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-3, eps=1e-8, weight_decay=0.0, betas=(0.9, 0.999))
+    table = tiny.sentences(20)
+    losses, norms = [], []
+    for epoch in (1, 2):
+        order = np.random.default_rng([5, epoch]).permutation(20)
+        for rows in (order[:8], order[8:16], order[16:]):
+            longest = max(len(table["input_ids"][row]) for row in rows)
+            ids = np.stack(
+                [np.pad(table["input_ids"][row], (0, longest - len(table["input_ids"][row]))) for row in rows]
+            )
+            ids = torch.tensor(ids, dtype=torch.int64)
+            optimizer.param_groups[0]["lr"] = 1e-3 * (1 - len(losses) / 6)
+            optimizer.zero_grad()
+            logits = reference(input_ids=ids, attention_mask=(ids != 0).long()).logits
+            loss = cross_entropy(logits, torch.tensor(table["label"].to_numpy()[rows]))
+            loss.backward()
+            norms.append(nn.utils.clip_grad_norm_(reference.parameters(), 0.5).item())
+            optimizer.step()
+            losses.append(loss.item())
+    steps = loop.steps(epochs)
+    assert min(norms) < 0.5 < max(norms), "clipping or its absence was not tried"
+    assert steps["step"].to_list() == [1, 2, 3, 4, 5, 6]
+    assert steps["learning_rate"].to_numpy() == pytest.approx(1e-3 * np.array([6, 5, 4, 3, 2, 1]) / 6)
+    assert steps["loss"].to_numpy() == pytest.approx(np.array(losses), rel=1e-4)
+    assert steps["gradient_norm"].to_numpy() == pytest.approx(np.array(norms), rel=1e-3)
+    assert epochs[0].training_loss == pytest.approx(np.mean(losses[:3]), rel=1e-4)
+    start = dict(model().named_parameters())
+    for name, expected in reference.named_parameters():
+        # A key's bias has no gradient but rounding, which AdamW turns into steps of full size.
+        if "key.bias" not in name:
+            distance = (dict(trained.named_parameters())[name] - expected).norm()
+            assert distance <= 0.02 * (expected - start[name]).norm() + 1e-5, name
+
+
+def test_the_record_of_an_epoch_is_that_of_the_validation_sentences():
+    trained = model(dropout=0.1)
+    last = fitted(trained)[-1]
+    validation = tiny.sentences(9, seed=1)
+    logits = torch.from_numpy(prediction.predict_logits(trained, validation["input_ids"].to_list(), torch.float32))
+    labels = torch.tensor(validation["label"].to_numpy())
+    assert last.validation_loss == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-4)
+    assert last.validation_accuracy == (logits.argmax(dim=1) == labels).double().mean().item()
+    assert (last.sentences, len(last.steps)) == (20, 3)
+    assert last.tokens == sum(map(len, tiny.sentences(20)["input_ids"]))
+
+
+def test_the_same_seed_trains_the_same_weights_and_another_seed_others():
+    def trained(seed):
+        torch.manual_seed(seed)
+        one = model(dropout=0.1)
+        torch.manual_seed(seed)
+        fitted(one, seed=seed)
+        return torch.cat([weights.flatten() for weights in one.parameters()])
+
+    first = trained(5)
+    assert torch.equal(first, trained(5))
+    assert not torch.equal(first, trained(6))
+
+
+def test_it_learns_what_can_be_learnt():
+    recipe = RECIPE.model_copy(update={"epochs": 30, "learning_rate": 3e-3})
+    epochs = fitted(model(dropout=0.1), recipe, sentences=200)
+    assert epochs[0].training_loss > 0.6
+    assert epochs[-1].training_loss < 0.2
+
+
+def test_max_steps_ends_early_on_the_schedule_of_the_whole_run():
+    steps = loop.steps(fitted(model(), RECIPE.model_copy(update={"max_steps": 4})))
+    assert steps["learning_rate"].to_numpy() == pytest.approx(1e-3 * np.array([6, 5, 4, 3]) / 6)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("dies_in", [None, 2, 3, 4])
+def test_early_stopping_leaves_the_model_of_the_best_epoch(tmp_path, monkeypatch, fast, dies_in):
+    """Validation MCCs of 0.1, 0.3, 0.3, 0.2 and two epochs of patience: the fifth epoch never comes."""
+    recipe = RECIPE.model_copy(update={"epochs": 8, "fast": fast})
+    expected = model()
+    fitted(expected, recipe.model_copy(update={"max_steps": 6}))  # of 3 in an epoch
+
+    recipe = recipe.model_copy(update={"early_stopping": 2})
+    mccs, kept = iter([0.1, 0.3, 0.3, 0.2, 0.9]), tmp_path / "kept.safetensors"
+
+    def mcc(labels, predicted):
+        if dies_in is not None and len(trained) == dies_in - 1 and not died:
+            died.append(True)
+            raise KilledError
+        return next(mccs)
+
+    monkeypatch.setattr(loop.scoring, "mcc", mcc)
+    sentences = [tiny.to_train_on(tiny.sentences(*each)) for each in ((20,), (9, 1))]
+    died, trained = [], []
+    stopped = model()
+    for _ in range(2 if dies_in else 1):
+        trained = []
+        try:
+            for epoch in loop.fit(stopped, *sentences, recipe, torch.float32, 5, kept):
+                trained.append(epoch)
+        except KilledError:
+            stopped = model()
+    assert [epoch.validation_mcc for epoch in trained] == [0.1, 0.3, 0.3, 0.2]
+    assert loop.published_epoch(trained, recipe).epoch == 2
+    for (name, one), other in zip(stopped.named_parameters(), expected.parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_a_loss_that_is_not_finite_stops_the_training():
+    broken = model()
+    with torch.no_grad():
+        broken.classifier.bias[0] = torch.nan
+    with pytest.raises(UserError, match=r"step 1 went wrong \(loss nan"):
+        fitted(broken)
+
+
+def test_tables_of_a_training():
+    epochs = fitted(model())
+    assert loop.history(epochs).columns.to_list() == [
+        "epoch",
+        "training_loss",
+        "validation_loss",
+        "validation_accuracy",
+        "validation_mcc",
+    ]
+    assert loop.history(epochs)["epoch"].to_list() == [1, 2]
+    timings = loop.timings([epoch._replace(training_seconds=2.0, validation_seconds=0.5) for epoch in epochs])
+    assert timings["training_seconds"] == 4.0
+    assert timings["validation_seconds"] == 1.0
+    assert timings["sentences_per_second"] == 40 / 4.0
+    assert timings["tokens_per_second"] == sum(epoch.tokens for epoch in epochs) / 4.0
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("dead_after", range(1, 6))
+def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, dead_after, fast):
+    """Six steps, of which the first `dead_after` are kept; then another process, with another random state."""
+    recipe = RECIPE.model_copy(update={"fast": fast})
+    kept = tmp_path / "kept.safetensors"
+    undisturbed = model(dropout=0.1)
+    torch.manual_seed(8)
+    expected = fitted(undisturbed, recipe)
+
+    monkeypatch.setattr(loop, "KEEP_EVERY", 0.0)
+    real_step, count = loop.optimizer_step, 0
+
+    def step(*arguments):
+        nonlocal count
+        if count == dead_after:
+            raise KilledError
+        count += 1
+        return real_step(*arguments)
+
+    killed, resumed = model(dropout=0.1), model(dropout=0.1)
+    torch.manual_seed(8)
+    monkeypatch.setattr(loop, "step", step)
+    with pytest.raises(KilledError):
+        fitted(killed, recipe, kept=kept)
+    monkeypatch.setattr(loop, "step", real_step)
+    assert loop.steps_done(kept) == dead_after
+
+    torch.manual_seed(99)
+    found = fitted(resumed, recipe, kept=kept)
+    for one, other in zip(resumed.parameters(), undisturbed.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert loop.history(found).equals(loop.history(expected))
+    assert loop.steps(found).equals(loop.steps(expected))
