@@ -50,6 +50,11 @@ def read_source(path: Path) -> Any:
     return json.loads(pq.read_schema(path).metadata[b"PANDAS_ATTRS"])
 
 
+def count(path: Path) -> int:
+    """How many sentences a table has."""
+    return int(pq.read_metadata(path).num_rows)
+
+
 def shortest_sentence(path: Path) -> str:
     """The first of the shortest sentences of a table that write_parquet wrote."""
     batches = pq.ParquetFile(path).iter_batches(columns=["sentence"])
