@@ -47,7 +47,7 @@ def read_first_row_group(path: Path) -> pd.DataFrame:
 
 def read_source(path: Path) -> Any:
     """What `write_parquet` was told of where the sentences are from."""
-    return json.loads(pq.read_schema(path).metadata[b"PANDAS_ATTRS"])
+    return json.loads(pq.read_schema(files.verified(path)).metadata[b"PANDAS_ATTRS"])
 
 
 def count(path: Path) -> int:

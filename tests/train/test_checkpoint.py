@@ -1,4 +1,5 @@
 import os
+import threading
 import time
 
 import pytest
@@ -83,3 +84,24 @@ def test_what_nobody_resumed_for_a_week_is_deleted(tmp_path):
         os.utime(path, times=(0, time.time() - days * 24 * 3600))
     checkpoint.save(tmp_path / "one.safetensors", optimizer(1), PROGRESS, [])
     assert sorted(each.name for each in tmp_path.iterdir()) == ["one.safetensors", "young.safetensors"]
+
+
+def test_trainings_of_one_configuration_may_save_at_once(tmp_path):
+    path, faults = tmp_path / "folder" / "one.safetensors", []
+
+    def training(seed):
+        try:
+            for _ in range(20):
+                checkpoint.save(path, adam[seed], PROGRESS, [])
+                checkpoint.load(path, adam[seed])
+        except Exception as error:
+            faults.append(error)
+
+    adam = [optimizer(seed) for seed in range(4)]
+    threads = [threading.Thread(target=training, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert [file.name for file in path.parent.iterdir()] == ["one.safetensors"]

@@ -9,7 +9,7 @@ from transformers import BertForSequenceClassification
 
 from cola.core.errors import UserError
 from cola.model import prediction
-from cola.train import checkpoint, history, loop
+from cola.train import checkpoint, distributed, history, loop
 
 
 def model(dropout=0.0):
@@ -171,7 +171,7 @@ def test_tables_of_a_training():
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("dead_after", range(1, 6))
 def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, dead_after, fast):
-    """Six steps, of which the checkpoint has the first `dead_after`; then another process, with another random state."""
+    """Six steps, of which the checkpoint has the first `dead_after`; then a process with another random state."""
     recipe = RECIPE.model_copy(update={"fast": fast})
     path = tmp_path / "checkpoint.safetensors"
     undisturbed = model(dropout=0.1)
@@ -202,3 +202,23 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch,
         assert torch.equal(one, other)
     assert history.epoch_table(found).equals(history.epoch_table(expected))
     assert history.step_table(found).equals(history.step_table(expected))
+
+
+def test_several_processes_agree_on_a_checkpoint_at_every_50th_step(monkeypatch):
+    cpu, asked = torch.device("cpu"), []
+    assert loop.checkpoint_is_due(7, 301.0, cpu)
+    assert not loop.checkpoint_is_due(7, 299.0, cpu)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "all_reduce_max", lambda seconds, _: asked.append(seconds) or 301.0)
+    assert [step for step in range(1, 151) if loop.checkpoint_is_due(step, 0.0, cpu)] == [50, 100, 150]
+    assert len(asked) == 3
+
+
+def test_the_model_is_itself_again_after_a_fault(monkeypatch):
+    broken = model()
+    before = {name: weight.shape for name, weight in broken.named_parameters()}
+    monkeypatch.setattr(loop, "validate", lambda *_: pytest.fail("stop"))
+    with pytest.raises(pytest.fail.Exception):
+        fitted(broken)
+    assert {name: weight.shape for name, weight in broken.named_parameters()} == before
+    assert all(weight.dtype == torch.float32 for weight in broken.parameters())
