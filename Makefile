@@ -102,6 +102,7 @@ lint: .venv ## check style and types
 	ruff check .
 	ruff format --check .
 	mypy
+	zizmor --offline --no-progress --quiet .github/workflows
 
 clean: ## remove the environment and what the stages wrote; DVC's cache and MLflow's records stay
 	rm -rf .venv data models metrics dvc_plots report.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
