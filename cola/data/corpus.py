@@ -17,14 +17,14 @@ COLUMNS = ["sentence_source", "label", "label_notes", "sentence"]
 COLA_LABELS = ["unacceptable", "acceptable"]  # by label: 0, 1
 MOST_LABELS = 100
 Row = tuple[str, int, str]  # sentence_source, label (from 0), sentence
-TABLES = ("train", "test")  # of a folder of one's own, each .csv or .tsv
+USER_TABLES = ("train", "test")  # of a folder of one's own, each .csv or .tsv
 
 
 def read_folder(folder: Path, labels: Sequence[str]) -> tuple[Iterator[Row], Iterator[Row]]:
     """The training and the test sentences that fetch left in a folder, as they are read. Raises as `rows` does."""
     if (folder / TRAINING_FILE).exists():
         return read_tsv(folder / TRAINING_FILE), read_tsv(folder / TEST_FILE)
-    training, test = (read_table(find_table(folder, part), labels) for part in TABLES)
+    training, test = (read_table(find_table(folder, part), labels) for part in USER_TABLES)
     return training, test
 
 

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 
 from cola.core import files, paths
 
-AT_ONCE = 2**20  # values that are read and written together
+BLOCK_VALUES = 2**20  # values that are read and written together
 
 
-class Ragged(Sequence[np.ndarray]):
+class RaggedArray(Sequence[np.ndarray]):
     """Rows of different lengths: row i is values[starts[i] : starts[i + 1]]."""
 
     def __init__(self, values: np.ndarray, starts: np.ndarray) -> None:
@@ -21,7 +21,7 @@ class Ragged(Sequence[np.ndarray]):
         self.starts = starts  # (rows + 1,) int64, from 0
 
     @classmethod
-    def of(cls, rows: Sequence[Any]) -> "Ragged":
+    def from_rows(cls, rows: Sequence[Any]) -> "RaggedArray":
         """[[101, 7, 102], [101, 102]] -> values [101, 7, 102, 101, 102], starts [0, 3, 5]"""
         if isinstance(rows, cls):
             return rows
@@ -46,12 +46,12 @@ class Ragged(Sequence[np.ndarray]):
         return self.values[self.starts[row] : self.starts[row + 1]]
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The values, AT_ONCE at once."""
-        return (self.values[start : start + AT_ONCE] for start in range(0, len(self.values), AT_ONCE))
+        """The values, BLOCK_VALUES at once."""
+        return (self.values[start : start + BLOCK_VALUES] for start in range(0, len(self.values), BLOCK_VALUES))
 
-    def changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Ragged":
+    def map_values(self, change: Callable[[np.ndarray], np.ndarray]) -> "RaggedArray":
         """Rows of the same lengths with other values: `change` is given a block of them."""
-        return Ragged(on_disk(change(block) for block in self.blocks()), self.starts)
+        return RaggedArray(memory_mapped(change(block) for block in self.blocks()), self.starts)
 
 
 class Sentences(NamedTuple):
@@ -71,11 +71,11 @@ def read_sentences(path: Path) -> Sentences:
             lengths.append(batch.column("input_ids").value_lengths().to_numpy().astype(np.int64))
             yield batch.column("input_ids").flatten().to_numpy()
 
-    values = on_disk(blocks())
-    return Sentences(Ragged(values, np.concatenate(lengths).cumsum()), np.concatenate(labels))
+    values = memory_mapped(blocks())
+    return Sentences(RaggedArray(values, np.concatenate(lengths).cumsum()), np.concatenate(labels))
 
 
-def on_disk(blocks: Iterable[np.ndarray]) -> np.ndarray:
+def memory_mapped(blocks: Iterable[np.ndarray]) -> np.ndarray:
     """Blocks of int32 (at least one value), one behind the other in a file that is mapped to memory.
 
     The file has no name: it is gone when the array is, or the process.

@@ -10,7 +10,7 @@ from torch import Tensor
 TokenIds = Sequence[int] | np.ndarray  # of one sentence, special tokens included
 
 
-ROW_LENGTH = 64  # tokens in a packed row, or a few less: 32 of CoLA's sentences take six such rows
+PACKED_ROW_LENGTH = 64  # tokens in a packed row, or a few less: 32 of CoLA's sentences take six such rows
 
 
 class Padded(NamedTuple):
@@ -26,7 +26,7 @@ class Packed(NamedTuple):
     input_ids: Tensor  # (rows, length) int64
     position_ids: Tensor  # (rows, length) int64, from 0 at each sentence's first token
     attention_mask: Tensor  # (rows, 1, length, length) bool: may this token look at that one?
-    first: Tensor  # (sentences,) int64: where each sentence's first token is, in the flattened rows
+    first_token_index: Tensor  # (sentences,) int64: where each sentence's first token is, in the flattened rows
 
 
 def shuffled_order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -68,14 +68,14 @@ def pad(input_ids: Sequence[TokenIds], pad_token_id: int) -> Padded:
 
 
 def pack(input_ids: Sequence[TokenIds], pad_token_id: int) -> Packed:
-    """Put sentences into as many rows as they would fill of ROW_LENGTH tokens (or of the longest sentence's), and make
-    the rows as short as then fits.
+    """Put sentences into as many rows as they would fill of PACKED_ROW_LENGTH tokens (or of the longest sentence's),
+    and make the rows as short as then fits.
 
     With rows of 6, [[101, 7, 102], [101, 102], [101, 8, 9, 102]] -> input_ids [[101, 8, 9, 102, 0],
-    [101, 7, 102, 101, 102]], position_ids [[0, 1, 2, 3, 0], [0, 1, 2, 0, 1]], first [5, 8, 0].
+    [101, 7, 102, 101, 102]], position_ids [[0, 1, 2, 3, 0], [0, 1, 2, 0, 1]], first_token_index [5, 8, 0].
     """
     lengths = [len(ids) for ids in input_ids]
-    rows = -(-sum(lengths) // max(ROW_LENGTH, *lengths))
+    rows = -(-sum(lengths) // max(PACKED_ROW_LENGTH, *lengths))
     row_length = max(-(-sum(lengths) // rows), *lengths)
     while (first := _first_fit(lengths, rows, row_length)) is None:
         row_length += 1

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from cola.core import progress
 from cola.core.errors import UserError
 from cola.core.params import Train
-from cola.data.ragged import Ragged, Sentences
+from cola.data.ragged import RaggedArray, Sentences
 from cola.model import batching, classifier, hardware, metrics, prediction
 from cola.train import checkpoint, distributed, speedups
 
@@ -82,7 +82,7 @@ def fit(
     """
     if distributed.rank():
         hardware.fix_seed(int(np.random.SeedSequence([seed, distributed.rank()]).generate_state(1)[0]))
-    input_ids = [Ragged.of(each.input_ids) for each in (training, validation)]
+    input_ids = [RaggedArray.from_rows(each.input_ids) for each in (training, validation)]
     labels = [torch.tensor(each.labels) for each in (training, validation)]
     packed = recipe.fast and classifier.packable(model)
     if recipe.fast and not packed:

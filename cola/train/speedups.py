@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import PreTrainedModel
 
-from cola.data.ragged import Ragged
+from cola.data.ragged import RaggedArray
 from cola.model import attention, hardware
 
 
 @contextmanager
 def fast_training(
-    model: PreTrainedModel, input_ids: list[Ragged], precision: torch.dtype, weight_decay: float
-) -> Iterator[tuple[list[Ragged], list[nn.Parameter]]]:
+    model: PreTrainedModel, input_ids: list[RaggedArray], precision: torch.dtype, weight_decay: float
+) -> Iterator[tuple[list[RaggedArray], list[nn.Parameter]]]:
     """Make the model ready for fast training; afterwards its weights have names, shapes and type as before.
 
     Takes tables of sentences; yields them with the ids that the model has inside the block, and what the optimizer
@@ -41,7 +41,7 @@ def fast_training(
 
 
 @contextmanager
-def used_rows(model: PreTrainedModel, input_ids: list[Ragged]) -> Iterator[list[Ragged]]:
+def used_rows(model: PreTrainedModel, input_ids: list[RaggedArray]) -> Iterator[list[RaggedArray]]:
     """Train with those rows of the word embeddings alone that the sentences use: a fifth of BERT's, on CoLA.
 
     The others' gradient and moments are 0 for ever, so AdamW without weight decay leaves them as they are. The whole
@@ -55,7 +55,7 @@ def used_rows(model: PreTrainedModel, input_ids: list[Ragged]) -> Iterator[list[
     embedding.weight = nn.Parameter(whole.detach()[used])
     embedding.padding_idx = int(np.searchsorted(used, padding))
     try:
-        yield [table.changed(lambda block: np.searchsorted(used, block)) for table in input_ids]
+        yield [table.map_values(lambda block: np.searchsorted(used, block)) for table in input_ids]
     finally:
         with torch.no_grad():
             whole[used] = embedding.weight

@@ -95,11 +95,11 @@ def test_padding_loses_no_token(input_ids):
 
 
 def test_three_sentences_packed(monkeypatch):
-    monkeypatch.setattr(encoding, "ROW_LENGTH", 6)
+    monkeypatch.setattr(encoding, "PACKED_ROW_LENGTH", 6)
     batch = batching.pack([[101, 7, 102], [101, 102], [101, 8, 9, 102]], 0)
     assert batch.input_ids.tolist() == [[101, 8, 9, 102, 0], [101, 7, 102, 101, 102]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0], [0, 1, 2, 0, 1]]
-    assert batch.first.tolist() == [5, 8, 0]
+    assert batch.first_token_index.tolist() == [5, 8, 0]
     four_and_padding = [[1, 1, 1, 1, 0]] * 4 + [[0, 0, 0, 0, 1]]
     three_and_two = [[1, 1, 1, 0, 0]] * 3 + [[0, 0, 0, 1, 1]] * 2
     assert batch.attention_mask.int().tolist() == [[four_and_padding], [three_and_two]]
@@ -112,7 +112,7 @@ def test_a_packed_sentence_is_whole_and_sees_itself_alone(input_ids):
     assert rows == -(-sum(map(len, input_ids)) // max(64, *map(len, input_ids)))
     assert max(map(len, input_ids)) <= length
     assert batch.attention_mask.shape == (rows, 1, length, length)
-    for ids, first in zip(input_ids, batch.first.tolist(), strict=True):
+    for ids, first in zip(input_ids, batch.first_token_index.tolist(), strict=True):
         row, start = divmod(first, length)
         own = slice(start, start + len(ids))
         assert batch.input_ids[row, own].tolist() == ids

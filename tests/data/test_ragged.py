@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cola.core import files, paths
 from cola.core.errors import UserError
 from cola.data import ragged
-from cola.data.ragged import Ragged
+from cola.data.ragged import RaggedArray
 
 
 @pytest.fixture(autouse=True)
@@ -19,20 +19,20 @@ def scratch(tmp_path, monkeypatch):
 
 
 def test_rows_by_hand():
-    rows = Ragged.of([[101, 7, 102], [101, 102]])
+    rows = RaggedArray.from_rows([[101, 7, 102], [101, 102]])
     assert rows.values.tolist() == [101, 7, 102, 101, 102]
     assert rows.starts.tolist() == [0, 3, 5]
     assert rows.lengths.tolist() == [3, 2]
     assert [row.tolist() for row in rows] == [row.tolist() for row in rows[:]] == [[101, 7, 102], [101, 102]]
     assert [row.tolist() for row in rows[1::2]] == [[101, 102]]
-    assert Ragged.of(rows) is rows
+    assert RaggedArray.from_rows(rows) is rows
 
 
 @given(st.lists(st.lists(st.integers(0, 30_000), min_size=1), min_size=1), st.integers(1, 7))
 def test_rows_are_changed_block_by_block_on_the_disk(rows, at_once):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ragged, "AT_ONCE", at_once)
-        changed = Ragged.of(rows).changed(lambda block: block + 1)
+        patch.setattr(ragged, "BLOCK_VALUES", at_once)
+        changed = RaggedArray.from_rows(rows).map_values(lambda block: block + 1)
     assert isinstance(changed.values, np.memmap)
     assert [row.tolist() for row in changed] == [[value + 1 for value in row] for row in rows]
 
