@@ -117,3 +117,15 @@ def test_the_analysis_is_of_the_test_with_a_threshold_from_validation(classes):
         assert "threshold" not in figures
     assert figures["mcc_low"] <= 0 <= figures["mcc_high"]
     assert (len(per_source), calibration["sentences"].sum()) == (1, 3)
+
+
+def test_every_text_column_that_the_stages_write_is_read_as_text():
+    test = pd.DataFrame({"sentence_source": ["1"], "sentence": ["2"], "label": [0]})
+    written = [
+        metrics.prediction_table(test, np.array([[0.0, 1.0]]), ["3", "4"]),
+        analysis.per_source(test, np.array([0])),
+    ]
+    for table in written:
+        text = {name for name in table if isinstance(table[name].iloc[0], str)}
+        assert text
+        assert text <= set(files.TEXT_COLUMNS)
