@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 
 from cola.core.errors import UserError
 
-# In RoBERTa and the models made from it, positions begin at pad_token_id + 1: of 514, a sentence has 512 tokens at most.
+# In RoBERTa and the models made from it, positions begin at pad_token_id + 1: 514 of them are enough for 512 tokens.
 POSITIONS_FROM_PADDING = frozenset(
     "camembert data2vec-text esm ibert layoutlmv3 lilt longformer luke markuplm mpnet roberta roberta-prelayernorm "
     "xlm-roberta xlm-roberta-xl xmod".split()
