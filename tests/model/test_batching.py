@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,6 +88,20 @@ def test_a_packed_sentence_is_whole_and_sees_itself_alone(input_ids):
         assert seen[own].sum() == seen[:, own].sum() == len(ids) ** 2
     assert (batch.input_ids != 0).sum() == sum(map(len, input_ids)), "the rest is padding"
     assert batch.attention_mask.any(dim=-1).all(), "a row that sees nothing would be NaN"
+
+
+@given(tokens, st.integers(1, 200), st.booleans())
+def test_micro_batches_are_as_large_as_the_limit_allows(input_ids, limit, padded):
+    def size(rows):
+        lengths = [len(input_ids[row]) for row in rows]
+        return len(rows) * max(lengths) if padded else sum(lengths)
+
+    rows = np.arange(len(input_ids))[::-1]
+    parts = batching.split_into_micro_batches(rows, input_ids, limit, padded=padded)
+    assert np.concatenate(parts).tolist() == rows.tolist()
+    assert all(size(part) <= limit or len(part) == 1 for part in parts)
+    for part, following in itertools.pairwise(parts):
+        assert size([*part, following[0]]) > limit
 
 
 def test_a_batch_is_cut_into_parts_of_so_many_tokens():
