@@ -15,7 +15,7 @@ from transformers import BertConfig
 
 from benchmarks import methods, table, workload
 from cola.core.errors import run
-from cola.data.ragged import Ragged
+from cola.data.ragged import RaggedArray
 from cola.model import hardware
 from cola.train import loop, speedups
 
@@ -47,7 +47,10 @@ def measured(layers: int, width: int, scale: float, tokens: int | None) -> tuple
     model = workload.model(config, device)
     batches = workload.batches(STEPS, 0, scale=scale)
     seconds = []
-    with speedups.fast_training(model, [Ragged.of([workload.VOCABULARY])], precision, weight_decay=0) as (_, weights):
+    with speedups.fast_training(model, [RaggedArray.from_rows([workload.VOCABULARY])], precision, weight_decay=0) as (
+        _,
+        weights,
+    ):
         optimizer = torch.optim.AdamW(weights, lr=2e-5, weight_decay=0, fused=True)
         model.train()
         for input_ids, labels in batches:

@@ -17,7 +17,7 @@ from transformers import BertForSequenceClassification, DataCollatorWithPadding,
 from benchmarks import tutorial, workload
 from benchmarks.workload import Batch
 from cola.core import params, paths
-from cola.data.ragged import Ragged
+from cola.data.ragged import RaggedArray
 from cola.model import classifier, hardware, prediction
 from cola.train import loop, speedups
 
@@ -84,7 +84,10 @@ def train_with_trainer(model: Model) -> Iterator[Timed]:
 def train_fast(model: Model, precision: torch.dtype | None = None) -> Iterator[Timed]:
     """The pipeline's training: what loop.fit does at each step."""
     precision = precision or hardware.choose_precision("auto", model.device)
-    with speedups.fast_training(model, [Ragged.of([workload.VOCABULARY])], precision, weight_decay=0) as (_, weights):
+    with speedups.fast_training(model, [RaggedArray.from_rows([workload.VOCABULARY])], precision, weight_decay=0) as (
+        _,
+        weights,
+    ):
         optimizer = torch.optim.AdamW(weights, lr=RECIPE.learning_rate, weight_decay=0, fused=True)
         model.train()
 

@@ -21,8 +21,8 @@ def first_token_states(bert: Any, batch: batching.Packed) -> Tensor:
     *layers, last = bert.encoder.layer
     for layer in layers:
         hidden = _layer(layer, hidden, hidden, mask)
-    row, place = batch.first // hidden.shape[1], batch.first % hidden.shape[1]
-    first = hidden.flatten(0, 1).index_select(0, batch.first).unsqueeze(1)  # (sentences, 1, width)
+    row, place = batch.first_token_index // hidden.shape[1], batch.first_token_index % hidden.shape[1]
+    first = hidden.flatten(0, 1).index_select(0, batch.first_token_index).unsqueeze(1)  # (sentences, 1, width)
     return _layer(last, first, hidden, mask[row, :, place].unsqueeze(2), row).squeeze(1)
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from cola.core import progress
 from cola.core.errors import UserError
 from cola.core.params import Train
-from cola.data.ragged import Ragged, Sentences
+from cola.data.ragged import RaggedArray, Sentences
 from cola.model import batching, classifier, hardware, metrics, prediction
 from cola.train import checkpoint, distributed, speedups
 from cola.train.history import Epoch, Progress, Step, best_epoch
@@ -29,9 +29,9 @@ class Training:
     """What one training works with. Its weights, and the optimizer's moments, change in place."""
 
     model: PreTrainedModel
-    train: Ragged  # token ids, as the model has them
+    train: RaggedArray  # token ids, as the model has them
     labels: Tensor  # (sentences,) int64
-    validation: Ragged
+    validation: RaggedArray
     validation_labels: Tensor
     optimizer: torch.optim.AdamW
     recipe: Train
@@ -82,8 +82,8 @@ def fit(
     packed = recipe.fast and classifier.packable(model)
     if recipe.fast and not packed:
         print(f"{model.config.model_type} is trained the plain way, on padded sentences: train.fast is made for BERT")
-    input_ids = [Ragged.of(sentences.input_ids) for sentences in (train, validation)]
-    plain: AbstractContextManager[tuple[list[Ragged], list[nn.Parameter]]] = nullcontext(
+    input_ids = [RaggedArray.from_rows(sentences.input_ids) for sentences in (train, validation)]
+    plain: AbstractContextManager[tuple[list[RaggedArray], list[nn.Parameter]]] = nullcontext(
         (input_ids, list(model.parameters()))
     )
     with (

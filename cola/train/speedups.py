@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import PreTrainedModel
 
-from cola.data.ragged import Ragged
+from cola.data.ragged import RaggedArray
 from cola.model import attention, hardware
 
 
 @contextmanager
 def fast_training(
-    model: PreTrainedModel, input_ids: list[Ragged], precision: torch.dtype, weight_decay: float
-) -> Iterator[tuple[list[Ragged], list[nn.Parameter]]]:
+    model: PreTrainedModel, input_ids: list[RaggedArray], precision: torch.dtype, weight_decay: float
+) -> Iterator[tuple[list[RaggedArray], list[nn.Parameter]]]:
     """Within the block the model trains fast; afterwards its weights have their names, shapes and type as before.
 
     Yields the sentences with the token ids that the model has within the block, and the parameters to optimize.
@@ -40,7 +40,7 @@ def fast_training(
 
 
 @contextmanager
-def used_rows(model: PreTrainedModel, input_ids: list[Ragged]) -> Iterator[list[Ragged]]:
+def used_rows(model: PreTrainedModel, input_ids: list[RaggedArray]) -> Iterator[list[RaggedArray]]:
     """Train only those rows of the word embeddings that the sentences use: a fifth of BERT's, on CoLA.
 
     The other rows' gradients and moments are always 0, so AdamW without weight decay leaves them as they are. The whole
@@ -53,7 +53,7 @@ def used_rows(model: PreTrainedModel, input_ids: list[Ragged]) -> Iterator[list[
     embedding.weight = nn.Parameter(table.detach()[used])
     embedding.padding_idx = int(np.searchsorted(used, padding))
     try:
-        yield [sentences.changed(lambda block: np.searchsorted(used, block)) for sentences in input_ids]
+        yield [sentences.map_values(lambda block: np.searchsorted(used, block)) for sentences in input_ids]
     finally:
         with torch.no_grad():
             table[used] = embedding.weight
