@@ -65,6 +65,7 @@ def test_every_method_times_every_batch(kind, method):
     assert all(0 < each < 60 for each in seconds)
 
 
+@pytest.mark.slow
 def test_methods_are_compared_in_turn(monkeypatch, capsys):
     monkeypatch.setattr(speed, "ROUNDS", 1)
     monkeypatch.setattr(speed, "TURN", 0.0)

@@ -1,15 +1,15 @@
-"""`python -m cola.predict` as a user runs it."""
+"""`python -m cola.predict`, in this process but for one run as a user starts it."""
 
 import io
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import tiny
 import torch
+from project import ROOT
 
 import cola.predict
 from cola.core import errors, files
@@ -17,74 +17,92 @@ from cola.data import encoding
 from cola.data.corpus import COLA_LABELS
 from cola.model import classifier
 
-ROOT = Path(__file__).parents[1]
+TRAINED_FOR = 16  # tokens
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A project's folder with params.yaml and a model that is sure of something."""
+    project = tmp_path_factory.mktemp("project")
+    settings = (ROOT / "params.yaml").read_text().replace("precision: auto", "precision: float32")
+    (project / "params.yaml").write_text(settings)
+    (project / "encoder").mkdir()
+    tiny.encoder(project / "encoder")
+    torch.manual_seed(0)
+    model = classifier.load(project / "encoder", torch.device("cpu"), COLA_LABELS)
+    torch.nn.init.normal_(model.classifier.weight, std=2)
+    tokenizer = encoding.load_tokenizer(project / "encoder")
+    tokenizer.model_max_length = TRAINED_FOR
+    with files.atomic_folder(project / "models" / "finetuned") as folder:
+        classifier.save(model, folder)
+        tokenizer.save_pretrained(folder)
+        files.write_json(folder / "source.json", {"corpus": {"name": "toy"}, "encoder": {"name": "tiny/bert"}})
+    return project
 
 
 @pytest.fixture
-def project(tmp_path):
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    return tmp_path
+def predict(trained, tmp_path, monkeypatch, capsys):
+    """Runs the command in the project; returns what it prints. Its input is a file with these bytes."""
+
+    def call(*words, given=b"", folder=trained):
+        (tmp_path / "input").write_bytes(given)
+        with (tmp_path / "input").open() as file, monkeypatch.context() as patch:
+            patch.chdir(folder)
+            patch.setattr(sys, "argv", ["predict", *words])
+            patch.setattr(sys, "stdin", file)
+            errors.run(cola.predict.main)
+        return capsys.readouterr().out
+
+    return call
 
 
-def predict(project, *words, given=None):
-    command = [sys.executable, "-m", "cola.predict", *words]
+def test_a_sentence_gets_a_label_and_the_model_is_named(trained):
+    command = [sys.executable, "-m", "cola.predict", "word1 isn't word2."]
     answer = subprocess.run(
-        command, cwd=project, env={"PYTHONPATH": str(ROOT)}, input=given, capture_output=True, check=False
+        command, cwd=trained, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
     )
-    answer.stdout, answer.stderr = answer.stdout.decode(), answer.stderr.decode()
-    return answer
-
-
-def train(project):
-    encoder = project / "encoder"
-    encoder.mkdir()
-    tiny.encoder(encoder)
-    torch.manual_seed(0)
-    model = classifier.load(encoder, torch.device("cpu"), COLA_LABELS)
-    torch.nn.init.normal_(model.classifier.weight, std=2)  # so that it is sure of something
-    with files.atomic_folder(project / "models" / "finetuned") as folder:
-        classifier.save(model, folder)
-        encoding.load_tokenizer(encoder).save_pretrained(folder)
-        files.write_json(folder / "source.json", {"corpus": {"name": "toy"}, "encoder": {"name": "tiny/bert"}})
-
-
-def test_a_sentence_is_judged_and_the_model_named(project):
-    train(project)
-    answer = predict(project, "word1 isn't word2.")
-    assert answer.returncode == 0, answer.stderr
     assert answer.stdout.startswith(("acceptable (0.", "unacceptable (0."))
     assert answer.stdout.endswith("  word1 isn't word2.  [toy, tiny/bert]\n")
     assert answer.stderr == ""
 
 
-def test_lines_of_standard_input_become_rows(project):
-    train(project)
+def test_lines_of_standard_input_become_rows(predict):
     lines = [f"word{number % 35}, word{number * 7 % 35}" for number in range(9_000)]  # more than two chunks
     lines[5] = ""
-    answer = predict(project, given="\ufeff".encode() + "\r\n".join(lines).encode())
-    assert answer.returncode == 0, answer.stderr
-    table = pd.read_csv(io.StringIO(answer.stdout), keep_default_na=False)
+    printed = predict(given="\ufeff".encode() + "\r\n".join(lines).encode())
+    table = pd.read_csv(io.StringIO(printed), keep_default_na=False)
     assert table.columns.to_list() == ["text", "label", "probability"]
     assert table["text"].to_list() == lines
     assert table.loc[5].to_list() == ["", "", ""]
-    judged = table.drop(index=5)
-    assert set(judged["label"]) <= {"acceptable", "unacceptable"}
-    assert judged["probability"].astype(float).between(0.5, 1).all()
-    surest = judged.loc[judged["probability"].astype(float).idxmax()]
+    classified = table.drop(index=5)
+    assert set(classified["label"]) <= {"acceptable", "unacceptable"}
+    assert classified["probability"].astype(float).between(0.5, 1).all()
+    surest = classified.loc[classified["probability"].astype(float).idxmax()]
     assert float(surest["probability"]) > 0.55  # enough that float32, of one sentence alone, does not decide otherwise
-    assert predict(project, surest["text"]).stdout.startswith(surest["label"] + " (")
+    assert predict(surest["text"]).startswith(surest["label"] + " (")
 
 
-def test_a_line_that_is_no_text_is_named(project):
-    train(project)
-    answer = predict(project, given=b"word1\nword\xff\n")
-    assert answer.returncode == 1
-    assert answer.stderr == "error: standard input, line 2: not UTF-8 (byte 0xff)\n"
+def test_empty_lines_alone_have_no_labels(predict):
+    assert predict(given=b"\n\n") == "text,label,probability\n,,\n,,\n"
 
 
-def test_memory_does_not_grow_with_the_number_of_sentences(project):
+def test_a_line_that_is_no_text_is_named(predict):
+    with pytest.raises(SystemExit, match=r"^error: standard input, line 2: not UTF-8 \(byte 0xff\)$"):
+        predict(given=b"word1\nword\xff\n")
+
+
+def test_a_text_is_cut_to_what_the_model_was_trained_for(predict):
+    start = "word1 " * (TRAINED_FOR - 2)  # [CLS] and [SEP] take two
+    texts = [start, start + "word2", start + "word3 " * 1000, "word2 " + start]
+    table = pd.read_csv(io.StringIO(predict(given="\n".join(texts).encode())))
+    whole, one_more, many_more, another = table["probability"]
+    assert whole == pytest.approx(one_more, abs=1e-6) == pytest.approx(many_more, abs=1e-6)
+    assert abs(another - whole) > 1e-4
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_sentences(trained):
     """The same peak, within 30 MB, for 10,000 sentences and for 50,000."""
-    train(project)
     code = (
         "import resource, cola.predict\ncola.predict.main()\nimport sys\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
@@ -93,7 +111,7 @@ def test_memory_does_not_grow_with_the_number_of_sentences(project):
     for count in (10_000, 50_000):
         answer = subprocess.run(
             [sys.executable, "-c", code],
-            cwd=project,
+            cwd=trained,
             env={"PYTHONPATH": str(ROOT)},
             input=b"word1 word2 word3\n" * count,
             capture_output=True,
@@ -104,21 +122,16 @@ def test_memory_does_not_grow_with_the_number_of_sentences(project):
     assert peaks[1] - peaks[0] < 30_000
 
 
-def test_a_text_longer_than_the_model_reads_is_cut(project):
-    train(project)
-    assert predict(project, "word1 " * 1000).returncode == 0
-
-
-def test_a_model_of_which_a_byte_has_changed_is_not_used(project):
-    train(project)
+def test_a_model_of_which_a_byte_has_changed_is_not_used(predict, trained, tmp_path):
+    project = shutil.copytree(trained, tmp_path / "changed")
     weights = project / "models/finetuned/model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    answer = predict(project, "word1")
-    assert (answer.returncode, answer.stdout) == (1, "")
+    with pytest.raises(SystemExit) as ended:
+        predict("word1", folder=project)
     changed = "models/finetuned/model.safetensors is not as it was written; `dvc repro` puts it right"
-    assert answer.stderr == f"error: {changed}\n"
+    assert str(ended.value) == f"error: {changed}"
 
 
 @pytest.mark.parametrize(
@@ -129,9 +142,7 @@ def test_a_model_of_which_a_byte_has_changed_is_not_used(project):
         (["He left."], "models/finetuned has no trained model"),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(project, words, fault, monkeypatch):
-    monkeypatch.chdir(project)
-    monkeypatch.setattr(sys, "argv", ["predict", *words])
+def test_what_is_missing_is_named_in_one_line(predict, tmp_path, words, fault):
     with pytest.raises(SystemExit, match=f"^error: {fault}.*$") as ended:
-        errors.run(cola.predict.main)
+        predict(*words, folder=tmp_path)
     assert "\n" not in str(ended.value)

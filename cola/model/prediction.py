@@ -67,6 +67,8 @@ class Predictor:
 
     def classify(self, texts: Iterable[str]) -> list[tuple[str, float]]:
         """The most probable label of each text, and its probability. Longer texts than it was trained for are cut."""
+        if not (texts := list(texts)):
+            return []  # tokenizers do not take nothing
         input_ids, _ = encoding.encode(texts, self.tokenizer, self.tokenizer.model_max_length)
         probabilities = metrics.probabilities(self.logits(input_ids))
         return [(self.label_names[row.argmax()], float(row.max())) for row in probabilities]

@@ -87,9 +87,9 @@ def alone(tmp_path_factory):
     "settings",
     [
         {"processes": 2},
-        {"processes": 4},
         {"micro_batch_tokens": 20},
-        {"processes": 2, "fast": False, "micro_batch_tokens": 30},
+        pytest.param({"processes": 4}, marks=pytest.mark.slow),
+        pytest.param({"processes": 2, "fast": False, "micro_batch_tokens": 30}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -112,6 +112,7 @@ def test_however_a_batch_is_shared_the_losses_are_the_same(alone, tmp_path, sett
     assert distance(folder, alone) < 5e-3
 
 
+@pytest.mark.slow
 def test_with_dropout_each_process_draws_its_own(tmp_path):
     """One that is killed ends the others at once, and the training goes on to the bytes of an undisturbed one."""
     settings = {"dropout": 0.1, "processes": 2, "epochs": 30}
@@ -157,6 +158,7 @@ def ranks(folder):
     return found
 
 
+@pytest.mark.slow
 def test_two_machines_train_as_two_processes_of_one(alone, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,0 +1,46 @@
+"""The Predictor on a tiny trained model; predict_logits is tested with the classifier."""
+
+import pytest
+import tiny
+import torch
+
+from cola.data import encoding
+from cola.model import classifier
+from cola.model.prediction import Predictor
+
+TEXTS = ["word1 word2", "word30", "word3 word4 word5 word6 word7"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny.encoder(tmp_path)
+    torch.manual_seed(0)
+    model = classifier.load(tmp_path, torch.device("cpu"), ["low", "high"])
+    encoding.load_tokenizer(tmp_path).save_pretrained(tmp_path)
+    classifier.save(model, tmp_path)
+    return tmp_path
+
+
+def test_a_texts_label_is_that_of_its_largest_logit(folder):
+    predictor = Predictor(folder, "cpu", "float32")
+    input_ids, _ = encoding.encode(TEXTS, predictor.tokenizer, 64)
+    logits = predictor.logits(input_ids)
+    assert logits.shape == (3, 2)
+    expected = torch.softmax(torch.from_numpy(logits).double(), dim=1)
+    assert predictor.label_names == ["low", "high"]
+    for (label, probability), row in zip(predictor.classify(TEXTS), expected, strict=True):
+        assert label == predictor.label_names[row.argmax()]
+        assert probability == pytest.approx(row.max().item())
+
+
+def test_no_text_is_no_prediction(folder):
+    assert Predictor(folder, "cpu", "float32").classify([]) == []
+
+
+def test_linears_are_in_the_precision_chosen(folder, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    model = Predictor(folder, "cpu", "bfloat16").model
+    linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    assert len(linears) == 2 * 6 + 2
+    assert {linear.weight.dtype for linear in linears} == {torch.bfloat16}
+    assert model.get_input_embeddings().weight.dtype == torch.float32
