@@ -7,7 +7,8 @@ from cola.data import corpus, encoding, tokenize
 
 def main() -> None:
     settings = params.load(paths.PARAMS)
-    raw = corpus.read_folder(files.verified(paths.RAW))
+    source = files.read_json(files.verified(paths.RAW) / "source.json")
+    raw = corpus.read_folder(paths.RAW, source)
     tokenizer = encoding.load_tokenizer(files.verified(paths.PRETRAINED))
     max_length = settings.tokenize.max_length
     encoding.check_max_length(max_length, tokenizer)
@@ -16,9 +17,9 @@ def main() -> None:
         splits = tokenize.store_splits(scratch, raw, settings.tokenize.validation_fraction, settings.seed)
         shards = tokenize.tokenize_splits(scratch, splits, tokenizer, max_length)
         with files.atomic_folder(paths.TOKENIZED) as folder:
-            tokenize.write_tables(folder, shards, raw.source)
+            tokenize.write_tables(folder, shards, source)
         labels_and_lengths = tokenize.read_labels_and_lengths(shards)
-    metrics = tokenize.corpus_metrics(labels_and_lengths, max_length, len(raw.source["labels"]))
+    metrics = tokenize.corpus_metrics(labels_and_lengths, max_length, len(source["labels"]))
     files.write_json(paths.CORPUS_METRICS, metrics)
 
 

@@ -9,7 +9,6 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from cola.core import files
 from cola.core.errors import UserError
 
 TRAINING_FILE = "in_domain_train.tsv"
@@ -29,9 +28,8 @@ class Corpus(NamedTuple):
     source: Mapping[str, Any]  # of source.json; `labels` are the labels' names
 
 
-def read_folder(folder: Path) -> Corpus:
+def read_folder(folder: Path, source: Mapping[str, Any]) -> Corpus:
     """The corpus in a folder that fetch filled. Iterating over its rows raises UserError as read_tsv and read_table."""
-    source = files.read_json(folder / "source.json")
     if (folder / TRAINING_FILE).exists():
         return Corpus(read_tsv(folder / TRAINING_FILE), read_tsv(folder / TEST_FILE), source)
     training_rows, test_rows = (read_table(find_table(folder, name), source["labels"]) for name in USER_TABLES)

@@ -1,5 +1,4 @@
 import io
-import json
 import re
 
 import numpy as np
@@ -111,30 +110,30 @@ def test_a_file_is_read_and_named(tmp_path):
 
 def test_a_folder_has_colas_files_or_a_users_tables(tmp_path):
     cola, user = tmp_path / "cola", tmp_path / "user"
-    for folder, labels in ((cola, ["unacceptable", "acceptable"]), (user, ["no", "yes"])):
-        folder.mkdir()
-        (folder / "source.json").write_text(json.dumps({"labels": labels}))
+    cola.mkdir()
+    user.mkdir()
     (cola / "in_domain_train.tsv").write_bytes(GOOD)
     (cola / "out_of_domain_dev.tsv").write_bytes(b"clc95\t0\t*\tThey leaved.\n")
-    training_rows, test_rows, source = corpus.read_folder(cola)
+    source = {"labels": ["unacceptable", "acceptable"]}
+    training_rows, test_rows, source_of_corpus = corpus.read_folder(cola, source)
     assert list(training_rows) == [("gj04", 1, "Our friends won't buy this analysis.")]
     assert list(test_rows) == [("clc95", 0, "They leaved.")]
-    assert source == {"labels": ["unacceptable", "acceptable"]}
+    assert source_of_corpus == source
     (user / "train.csv").write_text("text,label,source\nHello,yes,letters\n")
     (user / "test.tsv").write_text("label\ttext\nno\tBye\n")
-    training_rows, test_rows, source = corpus.read_folder(user)
+    source = {"labels": ["no", "yes"]}
+    training_rows, test_rows, _ = corpus.read_folder(user, source)
     assert list(training_rows) == [("letters", 1, "Hello")]
     assert list(test_rows) == [("all", 0, "Bye")]
-    assert source == {"labels": ["no", "yes"]}
     (user / "test.tsv").write_text("label\ttext\nperhaps\tBye\n")
     with pytest.raises(UserError, match=r"line 2: label 'perhaps' does not occur among the training .*\(no, yes\)$"):
-        list(corpus.read_folder(user).test_rows)
+        list(corpus.read_folder(user, source).test_rows)
     (user / "test.csv").write_text("text,label\nBye,no\n")
     with pytest.raises(UserError, match=r"user must have test\.csv or test\.tsv, not both$"):
-        corpus.read_folder(user)
+        corpus.read_folder(user, source)
     (user / "train.csv").unlink()
     with pytest.raises(UserError, match=r"user must have train\.csv or train\.tsv$"):
-        corpus.read_folder(user)
+        corpus.read_folder(user, source)
 
 
 def test_a_table_with_one_label_alone_or_too_many_is_refused(tmp_path):

@@ -28,17 +28,17 @@ def test_a_corpus_is_copied_as_it_is_and_read_again(folder, tmp_path, capsys):
     assert "`dvc repro --force --downstream fetch`" in capsys.readouterr().out
     for name in ("train.csv", "test.csv"):
         assert (tmp_path / "raw" / name).read_bytes() == (folder / name).read_bytes()
-    training, test = corpus.read_folder(tmp_path / "raw", source["labels"])
-    assert list(training) == [("all", 1, "Hello"), ("all", 0, "Bye, all")]
-    assert list(test) == [("all", 0, "See you")]
+    training_rows, test_rows, _ = corpus.read_folder(tmp_path / "raw", source)
+    assert list(training_rows) == [("all", 1, "Hello"), ("all", 0, "Bye, all")]
+    assert list(test_rows) == [("all", 0, "See you")]
 
 
 def test_a_table_may_be_separated_by_tabs(folder, tmp_path):
     (folder / "test.csv").unlink()
     (folder / "test.tsv").write_text("text\tlabel\tsource\nSee you, then\tfarewell\tletters\n")
     source = download.corpus(str(folder), tmp_path / "raw")
-    _, test = corpus.read_folder(tmp_path / "raw", source["labels"])
-    assert list(test) == [("letters", 0, "See you, then")]
+    _, test_rows, _ = corpus.read_folder(tmp_path / "raw", source)
+    assert list(test_rows) == [("letters", 0, "See you, then")]
 
 
 def test_a_folder_in_corpora_is_watched_by_dvc(folder, tmp_path, monkeypatch, capsys):
