@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pooch
 import requests  # pooch's HTTP client
@@ -60,7 +61,7 @@ def corpus(name: str, folder: Path) -> dict[str, Any]:
     url, prefix, content = source.archive
     file = url.rpartition("/")[2]
     with tempfile.TemporaryDirectory() as temporary:
-        providers: list[Provider] = [partial(_from_mirror, ""), partial(_from_url, url, url)]
+        providers: list[Provider] = [partial(_from_mirror, ""), partial(_from_url, url, str(urlsplit(url).hostname))]
         remedy = f"Set COLA_MIRROR to a folder or URL that has {file}, or run `make demo`"
         _fetch(name, {file: content}, providers, Path(temporary), remedy)
         _extract(Path(temporary, file), prefix, source.files, folder)
@@ -156,7 +157,7 @@ def _from_url(url: str, shown: str, expected: dict[str, File], folder: Path) -> 
     base, registry = url.rpartition("/")[0], {file: content.hash}
     cache = pooch.create(pooch.os_cache("bert-cola"), base, registry=registry, retry_if_failed=RETRIES)
     try:
-        path = Path(cache.fetch(file, downloader=partial(_download, content, shown)))
+        path = Path(cache.fetch(file, downloader=partial(_download, content, f"{shown}: {file}")))
     except (requests.RequestException, ValueError) as error:  # ValueError: of some URLs that are none
         raise ProviderError(f"{shown}: {_reason(error)}") from None
     _copy(path, content, folder, str(path))
