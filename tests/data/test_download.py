@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import os
 import random
 import stat
@@ -253,10 +254,13 @@ def symbolic_links():
 def test_zip_is_not_trusted(tmp_path, monkeypatch, packed):
     (tmp_path / "work").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "work"))
+    sizes, write = [], Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda path, data: sizes.append(len(data)) or write(path, data))
     with serving(monkeypatch, content=packed):  # its sha256 is the pinned one: only the members are wrong
         line = refused(tmp_path / "raw")
     assert line.startswith(f"{ZIP}: cola_public/raw/in_domain_train.tsv is refused")
     assert {path.name for path in tmp_path.rglob("*")} == {"work", "raw", "cache", "bert-cola", ZIP}
+    assert max(sizes, default=0) <= len(MEMBERS["in_domain_train.tsv"]) + 1, "a bomb is not unpacked"
 
 
 def test_other_members_are_left_in_the_zip(tmp_path, monkeypatch):
@@ -389,6 +393,8 @@ def test_mirror_folder_comes_before_the_cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("password", ["me:secret@", "me:se@cret@", "secret@"])
 def test_password_of_the_mirror_is_not_shown(tmp_path, monkeypatch, capfd, password):
+    log = io.StringIO()
+    monkeypatch.setattr(pooch.get_logger(), "handlers", [logging.StreamHandler(log)])
     pin_cola(monkeypatch, closed_port())
     lines = []
     with file_server({f"wrong/{ZIP}": b"wrong"}, [Answer(status=503)] * 2) as server:
@@ -396,7 +402,7 @@ def test_password_of_the_mirror_is_not_shown(tmp_path, monkeypatch, capfd, passw
             monkeypatch.setenv("COLA_MIRROR", url.replace("//", "//" + password))
             lines.append(refused(tmp_path / str(number)))
             assert url in lines[-1]
-    assert "ret@" not in "".join([*lines, *capfd.readouterr()])
+    assert "ret@" not in "".join([*lines, *capfd.readouterr(), log.getvalue()])
 
 
 # The corpus that is generated
