@@ -62,8 +62,8 @@ def waits(tmp_path, monkeypatch):
 
 def pin_cola(monkeypatch, url, content=GOOD):
     files = {name: pin(member) for name, member in MEMBERS.items()}
-    place = Archive(f"{url}/{ZIP}", "cola_public/raw/", pin(content))
-    monkeypatch.setitem(sources.CORPORA, "cola", Source("cola", "1.1", files, "a license", "a citation", place))
+    zipped = Archive(f"{url}/{ZIP}", "cola_public/raw/", pin(content))
+    monkeypatch.setitem(sources.CORPORA, "cola", Source("cola", "1.1", files, "a license", "a citation", zipped))
 
 
 @contextmanager
