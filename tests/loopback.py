@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -21,14 +22,19 @@ from safetensors.numpy import save_file
 CHUNK_BYTES = 1 << 20
 
 
+def closed_port() -> str:
+    """The URL of a port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
 class Answer(NamedTuple):
     """How one request is answered; the default is how a good server answers it."""
 
-    status: int = 0  # 0: as the file and the range ask for
+    status: int = 0  # 0: 200, or 404 for a file that is not there
     body: bytes | None = None  # None: the file
     cut_after: int | None = None  # bytes of the body, then the connection is closed
-    ranges: bool = True  # False: a range is ignored
-    shift: int = 0  # a 206 begins this many bytes off, and says so
     length: bool = True  # False: no Content-Length
     chunked: bool = False
     location: str = ""  # a redirect to it
@@ -39,7 +45,6 @@ class Answer(NamedTuple):
 class Request(NamedTuple):
     method: str
     path: str
-    range: str | None
 
 
 @dataclass
@@ -67,21 +72,14 @@ def file_server(files: dict[str, bytes], script: list[Answer] | None = None) -> 
                 self.file(how, how.body if how.body is not None else content or b"")
 
         def file(self, how: Answer, body: bytes) -> None:
-            status, headers = how.status or 200, {}
-            span = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-            if span and how.ranges and how.body is None:
-                if int(span[1]) >= len(body):
-                    return self.reply(416, {"Content-Range": f"bytes */{len(body)}"}, b"")
-                start = int(span[1]) + how.shift
-                status, headers = 206, {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
-                body = body[start:]
+            headers = {}
             body += how.extra
             if how.chunked:
                 headers["Transfer-Encoding"] = "chunked"
                 body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
             elif how.length:
                 headers["Content-Length"] = str(len(body))
-            return self.reply(status, headers, body[: how.cut_after])
+            self.reply(how.status or 200, headers, body[: how.cut_after])
 
     with _serving(Handler) as server:
         server.script += script or []
@@ -147,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: "_Server"
 
     def do_GET(self) -> None:
-        self.server.record.requests.append(Request(self.command, self.path, self.headers.get("Range")))
+        self.server.record.requests.append(Request(self.command, self.path))
         self.close_connection = True
         with suppress(BrokenPipeError, ConnectionResetError):  # the client has heard enough
             self.answer()

