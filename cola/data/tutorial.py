@@ -28,7 +28,7 @@ def comparable(source: Mapping[str, Any]) -> bool:
 
 
 def verdict(source: Mapping[str, Any]) -> str:
-    """The figures that a test MCC may be held against, or why it may be held against none; phrases end in semicolons."""
+    """The figures that a test MCC may be held against, or why there are none: phrases, with a semicolon between."""
     if differences := "; ".join(_differences(source)):
         return f"not comparable with the tutorial: {differences}"
     return (

@@ -30,8 +30,8 @@ class Result(NamedTuple):
     corpus: Mapping[str, Any]
     timings: Mapping[str, Any]
     history: pd.DataFrame
-    test: Mapping[str, Any]
-    analysis: Mapping[str, Any]
+    test: dict[str, Any]
+    analysis: dict[str, Any]
     mcc_per_batch: pd.DataFrame
     predictions: pd.DataFrame
     per_source: pd.DataFrame
@@ -123,13 +123,15 @@ def _scores(scores: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _seeds(result: Result) -> list[Section]:
-    """The section of metrics/seeds.json: nothing where there is none; not its figures where they are of another recipe,
-    which they are after another experiment was applied."""
+    """The section of metrics/seeds.json, if there is one.
+
+    Another experiment may have been applied since: figures of another recipe are not shown.
+    """
     if result.seeds is None:
         return []
     if result.seeds.get("recipe") != recipe(result.source, result.settings):
-        other = f"{paths.SEEDS} is not shown: it is of another corpus, another encoder or other settings than this result."
-        return [Section("Seeds", other)]
+        reason = f"{paths.SEEDS} is not shown: its corpus, encoder or settings are not those of this result."
+        return [Section("Seeds", reason)]
     return [Section("Seeds", result.seeds["verdict"], [figures.seeds(result.seeds)])]
 
 

@@ -7,7 +7,9 @@ from cola.core import params
 
 
 def recipe(source: Mapping[str, Any], settings: params.Params) -> dict[str, Any]:
-    """Plain data that tells one recipe from another: a model's source.json (corpus and encoder, with the hashes of
-    their files), and the settings, flattened, without the seed."""
+    """Plain data that tells one recipe from another: a model's source.json, and the settings without the seed.
+
+    source.json names corpus and encoder, with the hashes of their files. The settings are flattened (params.flatten).
+    """
     flat = params.flatten(settings)
     return {"source": source, "params": {key: value for key, value in flat.items() if key != "seed"}}

@@ -25,9 +25,7 @@ def test_the_summary_of_three_seeds_by_hand():
     assert summary["standard_deviation"] == pytest.approx(0.04)
     t = 4.302653  # Student's, two degrees of freedom, 97.5%: from a printed table
     margin = t * 0.04
-    assert summary["confidence_interval"] == pytest.approx(
-        [0.54 - margin / 3**0.5, 0.54 + margin / 3**0.5], abs=1e-6
-    )
+    assert summary["confidence_interval"] == pytest.approx([0.54 - margin / 3**0.5, 0.54 + margin / 3**0.5], abs=1e-6)
     assert summary["prediction_interval"] == pytest.approx(
         [0.54 - margin * (4 / 3) ** 0.5, 0.54 + margin * (4 / 3) ** 0.5], abs=1e-6
     )

@@ -88,7 +88,7 @@ def test_what_is_no_setting_is_refused(settings):
 
 @pytest.mark.parametrize("settings", [["seed=1,2,1"], ["seed=1", "seed=2"]])
 def test_a_setting_that_is_given_twice_is_refused(settings):
-    with pytest.raises(UserError, match="^the setting seed, or one of its values, is given twice: seed=1"):
+    with pytest.raises(UserError, match=r"^the setting seed, or one of its values, is given twice: seed=1"):
         sweep.combinations(settings, KNOWN)
 
 
