@@ -1,7 +1,8 @@
 """Experiments on many machines, through a Dask cluster that runs already: its address is in DASK_SCHEDULER_ADDRESS.
 
-A worker (`make worker`) runs one at a time, in a clone of its own of the commit that is here, and pushes it: its commit
-to the git remote, its files to DVC's. One whose worker dies goes to another worker; what was pushed is not run again.
+A worker (`make worker`) clones the workspace's commit, runs one experiment at a time in the clone, and pushes it: its
+commit to the git remote, its files to DVC's. Where a worker dies, another one takes its experiment; an experiment that
+was pushed is not run again.
 """
 
 import ctypes
@@ -21,16 +22,16 @@ try:
 except ModuleNotFoundError:
     raise UserError("a cluster needs Dask: pip install distributed") from None
 
-RETRIES = 2  # of an experiment that failed; a worker that dies is another matter, and Dask's own
+RETRIES = 2  # of an experiment that failed; Dask has a limit of its own for workers that die
 PATIENCE = 30  # seconds, for the scheduler and for its first worker
 
 
 def train(experiments: Mapping[str, Sequence[str]]) -> None:
-    """Have the cluster run experiments: names with settings, as "seed=1"; afterwards they are here, as if run here.
+    """Have the cluster run experiments, names with settings as "seed=1", and pull their results into this repository.
 
-    Raises UserError where the workers could not have what is here, or where an experiment failed for good.
+    Raises UserError where the workers could not have this commit, or where an experiment failed at every try.
     """
-    origin, commit = _shared()
+    origin, commit = _origin_and_commit()
     server = os.environ["MLFLOW_TRACKING_URI"]
     try:
         client = Client(timeout=PATIENCE)  # type: ignore[no-untyped-call]
@@ -55,29 +56,29 @@ def train(experiments: Mapping[str, Sequence[str]]) -> None:
 
 
 def train_one(origin: str, commit: str, name: str, settings: Sequence[str], server: str) -> None:
-    """What a worker does: run an experiment at a commit of the repository `origin`, and push it there.
+    """What a worker does: run an experiment at a commit of the repository `origin`, and push it to that repository.
 
-    MLflow's `server` has the run. Raises RuntimeError with the error of the command that failed.
+    MLflow's `server` records the run. Raises RuntimeError with the error of the command that failed.
     """
-    here = Path(get_worker().local_directory)
-    clone = here / commit
+    folder = Path(get_worker().local_directory)
+    clone = folder / commit
     if not clone.exists():
-        partial = Path(tempfile.mkdtemp(dir=here))
+        partial = Path(tempfile.mkdtemp(dir=folder))
         _run("git", "clone", "--quiet", "--no-checkout", origin, str(partial))
         _run("git", "checkout", "--quiet", "--detach", commit, cwd=partial)
         partial.rename(clone)
     if name in _run("dvc", "exp", "list", "--name-only", "--rev", commit, "origin", cwd=clone).split():
         return  # an earlier try has pushed it
     if name not in _run("dvc", "exp", "list", "--name-only", cwd=clone).split():
-        _run("git", "reset", "--quiet", "--hard", cwd=clone)  # what the last one left
+        _run("git", "reset", "--quiet", "--hard", cwd=clone)  # what the last experiment left
         _run("git", "clean", "--quiet", "--force", "-d", cwd=clone)
         options = [option for setting in settings for option in ("--set-param", setting)]
         _run("dvc", "exp", "run", "--pull", "--name", name, *options, cwd=clone, MLFLOW_TRACKING_URI=server)
     _run("dvc", "exp", "push", "--force", "origin", name, cwd=clone)
 
 
-def _shared() -> tuple[str, str]:
-    """The git remote's address, and the commit that is here. Raises UserError where workers could not have it."""
+def _origin_and_commit() -> tuple[str, str]:
+    """The git remote's address, and the workspace's commit. Raises UserError where workers could not have it."""
     if "MLFLOW_TRACKING_URI" not in os.environ:
         raise UserError(
             "a cluster's runs need one MLflow server: set MLFLOW_TRACKING_URI to one that its workers reach"
@@ -93,7 +94,7 @@ def _shared() -> tuple[str, str]:
 
 
 def _run(*command: str, cwd: Path | None = None, **variables: str) -> str:
-    """What a command prints; it is killed where this process dies. Raises RuntimeError with its error if it fails."""
+    """Return what a command prints; it is killed if this process dies. Raises RuntimeError with its error."""
 
     def end_with_the_worker() -> None:
         if sys.platform == "linux":
@@ -110,6 +111,6 @@ def _run(*command: str, cwd: Path | None = None, **variables: str) -> str:
     )
     if answer.returncode:
         lines = (answer.stdout + answer.stderr).split("\n")
-        said = [line for line in lines if line.lower().startswith("error: ")] or [answer.stderr.strip()]
-        raise RuntimeError(f"{' '.join(command[:3])}: {said[0].removeprefix('error: ')}")
+        errors = [line for line in lines if line.lower().startswith("error: ")] or [answer.stderr.strip()]
+        raise RuntimeError(f"{' '.join(command[:3])}: {errors[0].removeprefix('error: ')}")
     return answer.stdout

@@ -2,8 +2,9 @@
 
 import io
 import json
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,91 +14,111 @@ from rich.table import Table
 from rich.text import Text
 
 from cola.core import paths
-from cola.core.errors import UserError, run
+from cola.core.errors import run
 from cola.data import tutorial
+from cola.report import revision
 
-MISTAKES = 5  # that are shown
+MISTAKES = 5  # rows that print_mistakes is given
 
 
 def print_training(history: pd.DataFrame, source: Mapping[str, Any]) -> None:
-    """The tutorial's table, a row per epoch; the times where the frame has training_seconds and validation_seconds."""
+    """The tutorial's table, a row per epoch; with times if the frame has training_seconds and validation_seconds."""
     timed = "training_seconds" in history
-    table = _table()
-    for heading in ("epoch", "training\nloss", "validation\nloss", "validation\naccuracy", "validation\nMCC"):
-        table.add_column(heading, justify="right")
-    for heading in ("training\ntime", "validation\ntime") if timed else ():
-        table.add_column(heading, justify="right")
+    headings = ["epoch", "training\nloss", "validation\nloss", "validation\naccuracy", "validation\nMCC"]
+    table = _table(numbers=[*headings, *(("training\ntime", "validation\ntime") if timed else ())])
     for row in history.itertuples():
         losses = f"{row.training_loss:.3f}", f"{row.validation_loss:.3f}"
         times = (_clock(row.training_seconds), _clock(row.validation_seconds)) if timed else ()
         table.add_row(f"{row.epoch}", *losses, f"{row.validation_accuracy:.3f}", f"{row.validation_mcc:.3f}", *times)
-    _print(f"Training: {tutorial.title(source)}", table)
+    _print_table(f"Training: {tutorial.title(source)}", table)
 
 
-def print_test(scores: Mapping[str, Any], figures: Mapping[str, Any], source: Mapping[str, Any]) -> None:
-    """The test MCC with its interval, beside what needs no encoder, the tutorial's, and the public runs'."""
-    console = Console(highlight=False)
-    console.print(
-        f"[bold]Test MCC: {scores['mcc']:.3f}[/]  ({tutorial.title(source)}; {scores['sentences']} sentences)"
-    )
-    console.print(
-        f"  95% interval: {figures['mcc_low']:.3f} to {figures['mcc_high']:.3f}; "
-        f"without an encoder (words alone): {figures['bag_of_words_mcc']:.3f}"
-    )
-    console.print(f"  {tutorial.verdict(source)}")
+def print_test(scores: Mapping[str, Any], analysis: Mapping[str, Any], source: Mapping[str, Any]) -> None:
+    """The test MCC with its interval, the MCC of words alone, and the figures that it may be held against.
+
+    `scores` are those of metrics/test.json, `analysis` those of metrics/analysis.json.
+    """
+    console = _console()
+    console.print(Text(f"Test MCC: {scores['mcc']:.3f}", style="bold"))
+    for line in (
+        f"{tutorial.title(source)}; {scores['sentences']} sentences",
+        f"95% interval: {analysis['mcc_low']:.3f} to {analysis['mcc_high']:.3f}; "
+        f"without an encoder (words alone): {analysis['bag_of_words_mcc']:.3f}",
+        tutorial.verdict(source),
+    ):
+        _print_phrases(console, line, indent="  ")
 
 
 def print_mistakes(mistakes: pd.DataFrame) -> None:
-    """The mistakes that the model was surest of; nothing where there are none."""
+    """The wrong predictions of which the model was surest; nothing where there are none."""
     if mistakes.empty:
         return
-    table = _table()
-    table.add_column("sentence", overflow="fold")
-    table.add_column("label")
-    table.add_column("predicted")
-    table.add_column("probability", justify="right")
+    table = _predictions_table()
     for row in mistakes.itertuples():
-        table.add_row(Text(row.sentence), row.label, row.predicted, f"{row.probability:.2f}")
-    _print("The surest mistakes", table)
+        table.add_row(row.sentence, row.label, row.predicted, f"{row.probability:.2f}")
+    _print_table("The surest mistakes", table)
 
 
-def print_seeds(found: Mapping[str, Any], source: Mapping[str, Any]) -> None:
-    """Each seed's test MCC, and what they say together (seeds.summary)."""
-    table = _table()
-    table.add_column("seed", justify="right")
-    table.add_column("test MCC", justify="right")
-    for seed, mcc in found["mcc"].items():
+def print_seeds(summary: Mapping[str, Any], source: Mapping[str, Any]) -> None:
+    """The test MCC of every seed, and their summary (seeds.summary)."""
+    table = _table(numbers=["seed", "test MCC"])
+    for seed, mcc in summary["mcc"].items():
         table.add_row(seed, f"{mcc:.3f}")
-    _print(f"Seeds: {tutorial.title(source)}", table)
-    low, high = found["interval"]
-    console = Console(highlight=False)
-    console.print(f"mean {found['mean']:.3f}, standard deviation {found['standard_deviation']:.3f}")
+    _print_table(f"Seeds: {tutorial.title(source)}", table)
+    low, high = summary["confidence_interval"]
+    console = _console()
+    console.print(f"mean {summary['mean']:.3f}, standard deviation {summary['standard_deviation']:.3f}")
     console.print(f"95% interval of the mean: {low:.3f} to {high:.3f}")
-    console.print(found["verdict"])
+    _print_phrases(console, summary["verdict"])
 
 
 def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> None:
-    """The sampled test sentences, a row each: what they are, what the model says, how sure it is."""
+    """The sampled test sentences, a row for each: label, prediction, its probability, and whether it is right."""
+    table = _predictions_table()
+    table.add_column("")
+    for sample in samples:
+        verdict = Text("right", style="green") if sample["correct"] else Text("wrong", style="red")
+        words = sample["sentence"], sample["label"], sample["predicted"]
+        table.add_row(*words, f"{sample['probability']:.2f}", verdict)
+    _print_table(f"Predictions: {tutorial.title(source)}", table)
+
+
+def _console() -> Console:
+    """A console that prints text as it is: [neg] may be a label, :cat: a sentence."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _table(numbers: Iterable[str] = ()) -> Table:
+    """An empty table with columns of numbers under these headings."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _predictions_table() -> Table:
     table = _table()
     table.add_column("sentence", overflow="fold")
     table.add_column("label")
     table.add_column("predicted")
     table.add_column("probability", justify="right")
-    table.add_column("")
-    for sample in samples:
-        verdict = "[green]right[/]" if sample["correct"] else "[red]wrong[/]"
-        words = Text(sample["sentence"]), sample["label"], sample["predicted"]
-        table.add_row(*words, f"{sample['probability']:.2f}", verdict)
-    _print(f"Predictions: {tutorial.title(source)}", table)
+    return table
 
 
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-
-
-def _print(heading: str, table: Table) -> None:
+def _print_table(heading: str, table: Table) -> None:
     """Print a table under its heading, which may be wider than the table."""
-    Console(highlight=False).print(f"\n[bold]{heading}[/]", table, sep="\n")
+    _console().print("", Text(heading, style="bold"), table, sep="\n")
+
+
+def _print_phrases(console: Console, text: str, indent: str = "") -> None:
+    """Print a text whose phrases end in '; ' or '. ', as many on a line as the console has room for."""
+    line = indent
+    for phrase in re.split(r"(?<=[;.]) ", text):
+        if line != indent and len(line) + 1 + len(phrase) > console.width:
+            console.print(line)
+            line = indent
+        line += phrase if line == indent else f" {phrase}"
+    console.print(line)
 
 
 def _clock(seconds: float) -> str:
@@ -110,22 +131,16 @@ def _clock(seconds: float) -> str:
 
 def main() -> None:
     """Print the training table, the test MCC and the samples of the workspace, or of a DVC experiment or commit."""
-    import dvc.api  # takes a second: only here
-    from dvc.exceptions import DvcException
-    from scmrepo.exceptions import SCMError
-
-    revision = sys.argv[1] if len(sys.argv) > 1 else None
-
-    def read(path: Any) -> str:
-        try:
-            return str(dvc.api.read(path.as_posix(), rev=revision))
-        except (OSError, DvcException, SCMError) as error:
-            raise UserError(f"{path} is not in {revision or 'the workspace'} ({error}); run `dvc repro`") from None
-
-    source = json.loads(read(paths.FINETUNED / "source.json"))
-    print_training(pd.read_csv(io.StringIO(read(paths.HISTORY))), source)
-    print_test(json.loads(read(paths.TEST_METRICS)), json.loads(read(paths.ANALYSIS)), source)
-    print_samples(json.loads(read(paths.SAMPLES)), source)
+    name = sys.argv[1] if len(sys.argv) > 1 else None
+    remedy = "`dvc exp list` names the experiments" if name else "run `dvc repro`"
+    texts = {
+        path: revision.read(path, name, remedy)
+        for path in (paths.FINETUNED / "source.json", paths.HISTORY, paths.TEST_METRICS, paths.ANALYSIS, paths.SAMPLES)
+    }
+    source = json.loads(texts[paths.FINETUNED / "source.json"])
+    print_training(pd.read_csv(io.StringIO(texts[paths.HISTORY])), source)
+    print_test(json.loads(texts[paths.TEST_METRICS]), json.loads(texts[paths.ANALYSIS]), source)
+    print_samples(json.loads(texts[paths.SAMPLES]), source)
 
 
 if __name__ == "__main__":

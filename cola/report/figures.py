@@ -1,4 +1,7 @@
-"""The pictures, as Matplotlib figures."""
+"""The figures of a result, drawn with Matplotlib.
+
+Names that come from a corpus are drawn with parse_math=False: Matplotlib takes what is between two $ for a formula.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,13 +11,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cola.data import tutorial
-from cola.report import figures
 
 BLUE, ORANGE = "#2a6fbb", "#d9782d"
 
 
 def learning_curve(history: pd.DataFrame) -> Figure:
-    """Training and validation loss by epoch, in one picture."""
+    """Training and validation loss by epoch (columns epoch, training_loss, validation_loss)."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.plot(history["epoch"], history["training_loss"], "o-", color=BLUE, label="training")
@@ -50,17 +52,17 @@ def mcc_per_source(per_source: pd.DataFrame) -> Figure:
     """The MCC of each source of sentences (columns source, publication, sentences, mcc)."""
     figure = Figure(figsize=(6, 1 + 0.28 * len(per_source)), layout="constrained")
     axes = figure.subplots()
-    names = [
-        f"{row.publication or row.source} ({row.sentences})" for row in per_source[::-1].itertuples()
-    ]  # the first row on top
-    axes.barh(names, per_source["mcc"][::-1], color=BLUE)
+    names = [f"{row.publication or row.source} ({row.sentences})" for row in per_source.itertuples()]
+    places = range(len(names))[::-1]  # the first row on top
+    axes.barh(places, per_source["mcc"], color=BLUE)
+    axes.set_yticks(places, names, parse_math=False)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set(title="MCC of each source (sentences)", xlabel="MCC", xlim=(-1, 1))
     return figure
 
 
 def confusion_matrix(predictions: pd.DataFrame) -> Figure:
-    """How often each label was predicted as which (columns label and predicted, by name)."""
+    """The number of sentences by label and by predicted label (columns label and predicted, by name)."""
     names = sorted({*predictions["label"], *predictions["predicted"]})
     counts = pd.crosstab(predictions["label"], predictions["predicted"]).reindex(
         index=names, columns=names, fill_value=0
@@ -69,25 +71,26 @@ def confusion_matrix(predictions: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     axes.imshow(counts, cmap="Blues")
     axes.set(title="Confusion matrix", xlabel="predicted", ylabel="label")
-    axes.set_xticks(range(len(names)), names)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, parse_math=False)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     for (row, column), count in np.ndenumerate(counts.to_numpy()):
         dark = count > counts.to_numpy().max() / 2
         axes.text(column, row, f"{count}", ha="center", va="center", color="#fff" if dark else "#111")
     return figure
 
 
-def seeds(found: Mapping[str, Any]) -> Figure:
-    """Each seed's MCC, the mean's interval, and the public runs beside."""
-    figure = Figure(figsize=(6, 2.6), layout="constrained")
+def seeds(summary: Mapping[str, Any]) -> Figure:
+    """The MCC of every seed and the interval of their mean, of seeds.summary; the public runs where they compare."""
+    rows = {"these seeds": list(summary["mcc"].values())}
+    if summary["comparable"]:
+        rows[f"{len(tutorial.PUBLIC_RUNS)} public runs"] = list(tutorial.PUBLIC_RUNS)
+    figure = Figure(figsize=(6, 1.6 + 0.5 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    public = "26 public runs" if found["comparable"] else "26 public runs\n(not comparable)"
-    rows = {"these seeds": list(found["mcc"].values()), public: list(tutorial.PUBLIC_RUNS)}
-    for place, (name, values) in enumerate(rows.items()):
+    for place, values in enumerate(rows.values()):
         spread = np.linspace(-0.12, 0.12, len(values))  # dots of like value side by side
-        axes.plot(values, place + spread, "o", color=(figures.BLUE, figures.ORANGE)[place], alpha=0.6, label=name)
-    low, high = found["interval"]
-    axes.errorbar(found["mean"], -0.3, xerr=[[found["mean"] - low], [high - found["mean"]]], fmt="|k", capsize=3)
+        axes.plot(values, place + spread, "o", color=(BLUE, ORANGE)[place], alpha=0.6)
+    mean, (low, high) = summary["mean"], summary["confidence_interval"]
+    axes.errorbar(mean, -0.3, xerr=[[mean - low], [high - mean]], fmt="|k", capsize=3)
     axes.set(xlabel="test MCC", yticks=range(len(rows)), yticklabels=rows, ylim=(-0.5, len(rows) - 0.5))
-    axes.set_title(f"mean {found['mean']:.3f}, 95% interval {low:.3f} to {high:.3f}", fontsize=10)
+    axes.set_title(f"mean {mean:.3f}, 95% interval {low:.3f} to {high:.3f}", fontsize=10)
     return figure

@@ -41,22 +41,22 @@ from cola.report import figures, pyfunc
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-logging.getLogger("mlflow").setLevel(logging.WARNING)  # each table of a new database is not news
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # else it tells of every table of a new database
 
 EXPERIMENT = "bert-cola"
 _BATCH = 500  # metrics in one call; the server takes up to 1,000
 
-Record = Callable[[MlflowClient, str], None]  # of what a stage wrote, with a client and the experiment's id
+Record = Callable[[MlflowClient, str], None]  # records what a stage wrote, with a client and the experiment's id
 
 
 def record(stage: Record) -> None:
     """Record what a stage wrote: `training`, `evaluation` or `samples`. MLflow's faults end in a warning."""
-    if fault := _fault_of(stage):
+    if fault := _recording_error(stage):
         print(f"warning: not recorded in MLflow: {fault}; `make track` records it later", file=sys.stderr)
 
 
 def training(client: MlflowClient, experiment_id: str) -> None:
-    """A new run: settings, a point for every step and epoch, times, files and pictures of the training."""
+    """A new run: settings, a point for every step and epoch, times, files and figures of the training."""
     steps, history = files.read_csv(paths.STEPS), files.read_csv(paths.HISTORY)
     timings = files.read_json(paths.TIMINGS)
     machine = {name: timings.pop(name) for name in ("device", "precision")}
@@ -80,35 +80,35 @@ def training(client: MlflowClient, experiment_id: str) -> None:
 
 
 def evaluation(client: MlflowClient, experiment_id: str) -> None:
-    """The test's scores, predictions and pictures, to the run of the model."""
+    """The test's scores, predictions and figures, to the run of the model."""
     run_id, now = _run_of_the_model(client, experiment_id), int(time.time() * 1000)
-    figures = files.read_json(paths.TEST_METRICS) | files.read_json(paths.ANALYSIS)
-    client.log_batch(run_id, metrics=[Metric(f"test_{name}", value, now, 0) for name, value in figures.items()])
-    pictures = {
+    scores = files.read_json(paths.TEST_METRICS) | files.read_json(paths.ANALYSIS)
+    client.log_batch(run_id, metrics=[Metric(f"test_{name}", value, now, 0) for name, value in scores.items()])
+    drawn = {
         "mcc_per_batch.png": figures.mcc_per_batch(files.read_csv(paths.MCC_PER_BATCH)),
         "calibration.png": figures.calibration(files.read_csv(paths.CALIBRATION)),
         "per_source.png": figures.mcc_per_source(files.read_csv(paths.PER_SOURCE)),
         "confusion_matrix.png": figures.confusion_matrix(files.read_csv(paths.PREDICTIONS)),
     }
     tables = [paths.MCC_PER_BATCH, paths.PREDICTIONS, paths.PER_SOURCE, paths.CALIBRATION]
-    _log_files(client, run_id, [paths.TEST_METRICS, paths.ANALYSIS, *tables], pictures)
+    _log_files(client, run_id, [paths.TEST_METRICS, paths.ANALYSIS, *tables], drawn)
 
 
 def samples(client: MlflowClient, experiment_id: str) -> None:
-    """The five sentences and what the model says of them, to the run of the model."""
+    """The sampled test sentences and their predictions, to the run of the model."""
     _log_files(client, _run_of_the_model(client, experiment_id), [paths.SAMPLES], {})
 
 
-def seeds(found: Mapping[str, Any], models: Iterable[str], client: MlflowClient, experiment_id: str) -> None:
-    """A parent of the runs that trained these models (their sha256), with what they say together (seeds.summary)."""
-    parent = client.create_run(experiment_id, run_name=f"{len(found['mcc'])} seeds").info.run_id
+def seeds(summary: Mapping[str, Any], models: Iterable[str], client: MlflowClient, experiment_id: str) -> None:
+    """A parent of the runs that trained these models (their sha256), with the seeds' statistics (seeds.summary)."""
+    parent = client.create_run(experiment_id, run_name=f"{len(summary['mcc'])} seeds").info.run_id
     now = int(time.time() * 1000)
-    figures = {name: found[name] for name in ("mean", "standard_deviation")}
-    client.log_batch(parent, metrics=[Metric(f"test_mcc_{name}", value, now, 0) for name, value in figures.items()])
+    statistics = [Metric(f"test_mcc_{name}", summary[name], now, 0) for name in ("mean", "standard_deviation")]
+    client.log_batch(parent, metrics=statistics)
     for digest in models:
-        run = _run_that_trained(client, experiment_id, digest)
-        if run:  # not of what came from another's cache
-            client.set_tag(run.info.run_id, "mlflow.parentRunId", parent)
+        child = _run_that_trained(client, experiment_id, digest)
+        if child:  # a model that came from another's cache has no run here
+            client.set_tag(child.info.run_id, "mlflow.parentRunId", parent)
     client.set_terminated(parent)
     _log_files(client, parent, [paths.SEEDS, paths.SEEDS_PICTURE], {})
 
@@ -119,26 +119,29 @@ def main() -> None:
     if status.returncode or json.loads(status.stdout):
         raise UserError("the results are not those of params.yaml and this code: `dvc repro` makes and records them")
 
-    def missing(client: MlflowClient, experiment_id: str) -> None:
-        for stage, last in (
-            (training, "learning_curve.png"),
-            (evaluation, "confusion_matrix.png"),
-            (samples, paths.SAMPLES.name),
-        ):
-            newest = _newest_run(client, experiment_id)
-            if newest and last in {each.path for each in client.list_artifacts(newest.info.run_id)}:
-                continue
-            if newest and stage is training:  # half a record, of a server that went away
-                client.delete_run(newest.info.run_id)
-            stage(client, experiment_id)
-            print(f"recorded in MLflow: the {stage.__name__}")
-
-    if fault := _fault_of(missing):
+    if fault := _recording_error(_record_missing):
         raise UserError(f"not recorded in MLflow: {fault}")
 
 
-def _fault_of(record: Record) -> str | None:
-    """Give `record` a client and the experiment's id; what MLflow raises comes back as a line."""
+def _record_missing(client: MlflowClient, experiment_id: str) -> None:
+    """Record every stage of which the model's newest run lacks the file that is logged last."""
+    last_logged = {
+        training: "learning_curve.png",
+        evaluation: "confusion_matrix.png",
+        samples: paths.SAMPLES.name,
+    }
+    for stage, file in last_logged.items():
+        newest = _newest_run(client, experiment_id)
+        if newest and file in {artifact.path for artifact in client.list_artifacts(newest.info.run_id)}:
+            continue
+        if newest and stage is training:  # half a record, of a server that went away
+            client.delete_run(newest.info.run_id)
+        stage(client, experiment_id)
+        print(f"recorded in MLflow: the {stage.__name__}")
+
+
+def _recording_error(stage: Record) -> str | None:
+    """Call `stage` with a client and the experiment's id. Returns what MLflow raises, in one line; None if nothing."""
     root = Path(os.environ.get("DVC_ROOT", ".")).absolute()  # the main project, also in DVC's copy of it
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     artifact_location = None if uri else (root / "mlruns").as_uri()
@@ -147,7 +150,7 @@ def _fault_of(record: Record) -> str | None:
         with FileLock(root / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
             client = MlflowClient(uri or f"sqlite:///{root}/mlflow.db")
             experiment_id = _experiment(client, artifact_location)
-        record(client, experiment_id)
+        stage(client, experiment_id)
     except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests'
         return re.sub("//[^/@ ]*@", "//", " ".join(str(error).split()))[:200]  # without the password of a URL
     return None
@@ -156,8 +159,8 @@ def _fault_of(record: Record) -> str | None:
 def _experiment(client: MlflowClient, artifact_location: str | None) -> str:
     """The experiment's id; it is created where there is none."""
     try:
-        found = client.get_experiment_by_name(EXPERIMENT)
-        return found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        return experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, artifact_location)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -165,18 +168,18 @@ def _experiment(client: MlflowClient, artifact_location: str | None) -> str:
 
 
 def _newest_run(client: MlflowClient, experiment_id: str) -> Run | None:
-    """Of the runs that trained the model here, the newest."""
+    """The newest run that trained the model in the workspace."""
     return _run_that_trained(client, experiment_id, files.sha256(paths.FINETUNED / "model.safetensors"))
 
 
 def _run_that_trained(client: MlflowClient, experiment_id: str, digest: str) -> Run | None:
-    """Of the runs that trained a model, by its sha256, the newest."""
+    """The newest run that trained the model with this sha256."""
     runs = client.search_runs([experiment_id], f"tags.`model.sha256` = '{digest}'", max_results=1)
     return runs[0] if runs else None
 
 
 def _run_of_the_model(client: MlflowClient, experiment_id: str) -> str:
-    """The newest run that trained the model here; where none did (a fresh clone, a restored result), a new one."""
+    """The newest run that trained the model in the workspace; a new one where none did (in a fresh clone, say)."""
     newest = _newest_run(client, experiment_id)
     if newest is None:
         newest = client.create_run(experiment_id, tags=_tags())
@@ -201,7 +204,7 @@ def _tags() -> dict[str, str]:
 
 
 def _points(table: pd.DataFrame, index: str, timestamp: int) -> list[Metric]:
-    """A point for each cell of each column but `index`, which is the point's step."""
+    """A point for every cell; the column `index` has the step of a row's points."""
     return [
         Metric(name, float(value), timestamp, int(step))
         for name in table.columns.drop(index)
@@ -209,15 +212,15 @@ def _points(table: pd.DataFrame, index: str, timestamp: int) -> list[Metric]:
     ]
 
 
-def _log_files(client: MlflowClient, run_id: str, written: Iterable[Path], pictures: Mapping[str, "Figure"]) -> None:
+def _log_files(client: MlflowClient, run_id: str, written: Iterable[Path], drawn: Mapping[str, "Figure"]) -> None:
     for path in written:
         client.log_artifact(run_id, str(path))
-    for name, figure in pictures.items():
+    for name, figure in drawn.items():
         client.log_figure(run_id, figure, name)
 
 
 def _log_model(client: MlflowClient, run_id: str) -> None:
-    """The model as `mlflow models serve` takes it: what tells its files (pyfunc.py), and this code, but no weights."""
+    """The model as `mlflow models serve` takes it: a reference to its files (pyfunc.py) and this library."""
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings(action="ignore"):  # it wants an example
         reference, folder = Path(temporary, "reference.json"), Path(temporary, "model")
         files.write_json(reference, pyfunc.reference())

@@ -1,7 +1,10 @@
-"""`make report`: one HTML page of the result in the workspace, pictures and all, that opens without a network."""
+"""`make report`: one HTML page of the result in the workspace, with its figures, that opens without a network."""
 
 import io
 import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jinja2
 import matplotlib as mpl
@@ -13,52 +16,95 @@ from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import tutorial
 from cola.evaluate import analysis
+from cola.report import figures
+from cola.report.recipe import recipe
 
 MISTAKES = 20  # that the page shows
-_TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1, p { overflow-wrap: anywhere; } h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
-.figure { font-size: 2.5rem; font-weight: 600; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; }
-th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #8884; vertical-align: top; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-.pictures { display: flex; flex-wrap: wrap; gap: 1rem; }
-svg { max-width: 100%; height: auto; } svg text { fill: currentColor; }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-<p><span class="figure">{{ "%.3f" | format(test.mcc) }}</span> test MCC of {{ test.sentences }} sentences, 95% interval
-{{ "%.3f" | format(analysis.mcc_low) }} to {{ "%.3f" | format(analysis.mcc_high) }}</p>
-<p>{{ verdict }}</p>
-{% macro table(frame) %}
-<div class="wide"><table>
-<tr>{% for name in frame %}<th{% if frame[name].dtype.kind in "if" %} class="number"{% endif %}>
-{{- name | replace("_", " ") }}</th>{% endfor %}</tr>
-{% for row in frame.itertuples(index=False) %}<tr>{% for cell in row %}
-{% if cell is number and cell is not boolean %}<td class="number">
-{{- "%.3f" | format(cell) if cell is float else cell }}</td>{% else %}<td>{{ cell }}</td>{% endif %}
-{% endfor %}</tr>
-{% endfor %}
-</table></div>
-{% endmacro %}
-{% for heading, words, frame, pictures in sections %}
-<h2>{{ heading }}</h2>
-{% if words %}<p>{{ words }}</p>{% endif %}
-{% if pictures %}<div class="pictures">{% for picture in pictures %}{{ picture }}{% endfor %}</div>{% endif %}
-{% if frame is not none %}{{ table(frame) }}{% endif %}
-{% endfor %}
-</body>
-</html>
-"""
+
+
+class Result(NamedTuple):
+    """The result files of the workspace, read."""
+
+    source: Mapping[str, Any]
+    settings: params.Params
+    corpus: Mapping[str, Any]
+    timings: Mapping[str, Any]
+    history: pd.DataFrame
+    test: dict[str, Any]
+    analysis: dict[str, Any]
+    mcc_per_batch: pd.DataFrame
+    predictions: pd.DataFrame
+    per_source: pd.DataFrame
+    calibration: pd.DataFrame
+    samples: Sequence[Mapping[str, Any]]
+    seeds: Mapping[str, Any] | None  # None: `make seeds` has not run
+
+
+class Section(NamedTuple):
+    """A heading of the page, and what stands under it, in this order."""
+
+    heading: str
+    text: str = ""
+    figures: Sequence[Figure] = ()
+    table: pd.DataFrame | None = None
+
+
+def read() -> Result:
+    """The result in the workspace. Raises UserError where a file is missing."""
+    return Result(
+        source=files.read_json(paths.FINETUNED / "source.json"),
+        settings=params.load(paths.PARAMS),
+        corpus=files.read_json(paths.CORPUS_METRICS),
+        timings=files.read_json(paths.TIMINGS),
+        history=files.read_csv(paths.HISTORY),
+        test=files.read_json(paths.TEST_METRICS),
+        analysis=files.read_json(paths.ANALYSIS),
+        mcc_per_batch=files.read_csv(paths.MCC_PER_BATCH),
+        predictions=files.read_csv(paths.PREDICTIONS),
+        per_source=files.read_csv(paths.PER_SOURCE),
+        calibration=files.read_csv(paths.CALIBRATION),
+        samples=files.read_json(paths.SAMPLES),
+        seeds=files.read_json(paths.SEEDS) if paths.SEEDS.exists() else None,
+    )
+
+
+def render(result: Result, commit: str) -> str:
+    """The page of a result, of which the code is at `commit`."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        keep_trailing_newline=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["svg"] = svg
+    return environment.get_template("report.html").render(
+        title=tutorial.title(result.source),
+        test=result.test,
+        analysis=result.analysis,
+        verdict=tutorial.verdict(result.source),
+        sections=sections(result, commit),
+    )
+
+
+def sections(result: Result, commit: str) -> list[Section]:
+    """What the page shows of a result, in its order."""
+    predictions = result.predictions
+    mistakes = analysis.mistakes(predictions, MISTAKES)[["sentence", "label", "predicted", "probability"]]
+    return [
+        Section("Scores", table=_scores(result.test | result.analysis)),
+        Section("Training", figures=[figures.learning_curve(result.history)], table=result.history),
+        Section("Five sentences", table=pd.DataFrame(result.samples)),
+        Section(
+            "What is confused with what, and how sure the model is",
+            f"Of its {len(predictions)} predictions {int(predictions['correct'].sum())} are right.",
+            [figures.confusion_matrix(predictions), figures.calibration(result.calibration)],
+        ),
+        Section("Sources", figures=[figures.mcc_per_source(result.per_source)], table=result.per_source),
+        Section("Batches", "As the tutorial draws them.", [figures.mcc_per_batch(result.mcc_per_batch)]),
+        Section("The surest mistakes", table=mistakes),
+        *_seeds(result),
+        Section("What was run", table=_facts(result, commit)),
+    ]
 
 
 def svg(figure: Figure) -> Markup:
@@ -71,60 +117,35 @@ def svg(figure: Figure) -> Markup:
     return Markup(text[text.index("<svg") :].replace("#000000", "currentColor"))  # noqa: S704 - Matplotlib escapes it
 
 
-def render() -> str:
-    """The page, from the files of the workspace. Raises UserError where one is missing."""
-    settings = params.flatten(params.load(paths.PARAMS))
-    source = files.read_json(paths.FINETUNED / "source.json")
-    history, per_source = files.read_csv(paths.HISTORY), files.read_csv(paths.PER_SOURCE)
-    predictions, calibration = files.read_csv(paths.PREDICTIONS), files.read_csv(paths.CALIBRATION)
-    test, figures = files.read_json(paths.TEST_METRICS), files.read_json(paths.ANALYSIS)
-    mistakes = analysis.mistakes(predictions, MISTAKES)[["sentence", "label", "predicted", "probability"]]
+def _scores(scores: Mapping[str, Any]) -> pd.DataFrame:
+    rows = [(name, f"{value:.3f}" if isinstance(value, float) else str(value)) for name, value in scores.items()]
+    return pd.DataFrame(rows, columns=["score", "value"])
+
+
+def _seeds(result: Result) -> list[Section]:
+    """The section of metrics/seeds.json, if there is one.
+
+    Another experiment may have been applied since: figures of another recipe are not shown.
+    """
+    if result.seeds is None:
+        return []
+    if result.seeds.get("recipe") != recipe(result.source, result.settings):
+        reason = f"{paths.SEEDS} is not shown: its corpus, encoder or settings are not those of this result."
+        return [Section("Seeds", reason)]
+    return [Section("Seeds", result.seeds["verdict"], [figures.seeds(result.seeds)])]
+
+
+def _facts(result: Result, commit: str) -> pd.DataFrame:
     facts = {
-        "corpus": source["corpus"]["name"],
-        "encoder": source["encoder"]["name"],
-        "encoder's revision": source["encoder"]["revision"],
-        "commit": _commit(),
-        **files.read_json(paths.CORPUS_METRICS),
-        **files.read_json(paths.TIMINGS),
-        **settings,
+        "corpus": result.source["corpus"]["name"],
+        "encoder": result.source["encoder"]["name"],
+        "encoder's revision": result.source["encoder"]["revision"],
+        "commit": commit,
+        **result.corpus,
+        **result.timings,
+        **params.flatten(result.settings),
     }
-    scores = {
-        name: f"{value:.3f}" if isinstance(value, float) else str(value) for name, value in (test | figures).items()
-    }
-    sections: list[tuple[str, str, pd.DataFrame | None, list[Markup]]] = [
-        ("Scores", "", pd.DataFrame(scores.items(), columns=["score", "value"]), []),
-        ("Training", "", history, [svg(figures.learning_curve(history))]),
-        ("Five sentences", "", pd.DataFrame(files.read_json(paths.SAMPLES)), []),
-        (
-            "What is confused with what, and how sure the model is",
-            f"Of its {len(predictions)} predictions {int(predictions['correct'].sum())} are right.",
-            None,
-            [svg(figures.confusion_matrix(predictions)), svg(figures.calibration(calibration))],
-        ),
-        ("Sources", "", per_source, [svg(figures.mcc_per_source(per_source))]),
-        (
-            "Batches",
-            "As the tutorial draws them.",
-            None,
-            [svg(figures.mcc_per_batch(files.read_csv(paths.MCC_PER_BATCH)))],
-        ),
-        ("The surest mistakes", "", mistakes, []),
-    ]
-    if paths.SEEDS.exists():
-        found = files.read_json(paths.SEEDS)
-        sections.append(("Seeds", found["verdict"], None, [svg(figures.seeds(found))]))
-    sections.append(("What was run", "", pd.DataFrame(facts.items(), columns=["what", "value"]).astype(str), []))
-    return (
-        jinja2.Environment(autoescape=True)
-        .from_string(_TEMPLATE)
-        .render(
-            title=tutorial.title(source),
-            test=test,
-            analysis=figures,
-            verdict=tutorial.verdict(source),
-            sections=sections,
-        )
-    )
+    return pd.DataFrame(facts.items(), columns=["what", "value"]).astype(str)
 
 
 def _commit() -> str:
@@ -138,7 +159,7 @@ def _commit() -> str:
 
 
 def main() -> None:
-    files.write_text(paths.REPORT, render())
+    files.write_text(paths.REPORT, render(read(), _commit()))
     print(f"{paths.REPORT.absolute().as_uri()}")
 
 

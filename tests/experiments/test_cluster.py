@@ -1,4 +1,7 @@
-"""Seeds through a real Dask cluster: two workers, each in a folder of its own, one of which is killed in the middle."""
+"""Experiments on a cluster: what workers need, what one of them does, and (slowly) a real Dask cluster of two workers.
+
+One of the two is killed in the middle.
+"""
 
 import json
 import os
@@ -7,9 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import pytest
+from distributed import LocalCluster
+from dvc.repo import Repo
 from mlflow.tracking import MlflowClient
 from project import MINILM, copy_of_the_project
 
@@ -19,7 +25,7 @@ from cola.report import mlflow_runs
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory, run):
+def project_for_a_cluster(tmp_path_factory, run):
     """A project whose commit is in a git remote, with a folder as the DVC remote; and the address of its MLflow."""
     project, stores = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("stores")
     recipe = {"train__learning_rate": 1e-4, "train__max_steps": 4}
@@ -73,46 +79,123 @@ def dask_cluster(environment, tmp_path_factory):
             process.wait()
 
 
-def inside(folder):
-    """The processes that work in a folder."""
-    found = []
+def processes_in(folder):
+    """The ids of the processes that work in a folder."""
+    ids = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if folder in (process / "cwd").readlink().parents:
-                found.append(int(process.name))
+                ids.append(int(process.name))
         except OSError:  # it has ended, or is another's
             continue
-    return found
+    return ids
 
 
-def test_what_workers_could_not_have_is_said_before_they_begin(shared, run, monkeypatch):
-    project, server = shared
+@pytest.fixture
+def small(tmp_path, environment, monkeypatch):
+    """A project of one stage, which copies a setting into a file; committed and pushed, with a folder as DVC's remote.
+
+    Commands of this process have the environment of the tests. Returns the project and the git remote.
+    """
+    for name in environment.keys() - {"PATH"}:
+        monkeypatch.setenv(name, environment[name])
+    monkeypatch.setenv("PATH", environment["PATH"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///nowhere.db")
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "test")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "test@localhost")
+    project, remote = tmp_path / "project", tmp_path / "git"
+    project.mkdir()
     monkeypatch.chdir(project)
+    git("init", "--quiet", "--bare", str(remote))
+    git("init", "--quiet")
+    Repo.init().close()
+    with Repo().config.edit("repo") as config:
+        config["core"]["remote"] = "store"
+        config["remote"]["store"] = {"url": str(tmp_path / "dvc")}
+    (project / "params.yaml").write_text("seed: 42\n")
+    stage = "stages: {train: {cmd: cp params.yaml trained, params: [seed], outs: [trained]}}\n"
+    (project / "dvc.yaml").write_text(stage)
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "small")
+    git("remote", "add", "origin", str(remote))
+    git("push", "--quiet", "origin", "HEAD:main")
+    return project, remote
 
-    def said():
-        with pytest.raises(UserError) as error:
-            cluster.train({"seed-1": ["seed=1"]})
-        return str(error.value)
 
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert said() == "a cluster's runs need one MLflow server: set MLFLOW_TRACKING_URI to one that its workers reach"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    with (project / "params.yaml").open("a") as settings:
-        settings.write("# mine\n")
-    assert said() == "a cluster trains what is committed, and these have changed: params.yaml"
-    run(project, "git", "commit", "--quiet", "--all", "--message", "mine")
-    assert said() == "a cluster's workers clone `origin`, which lacks this commit: git push"
-    run(project, "dvc", "remote", "default", "--unset")
-    run(project, "git", "commit", "--quiet", "--all", "--message", "no store")
-    assert said().startswith("a cluster's results need a DVC remote: `dvc remote add --default`, then")
-    run(project, "git", "reset", "--quiet", "--hard", "HEAD~2")
+def git(*arguments):
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def refusal():
+    with pytest.raises(UserError) as error:
+        cluster.train({"seed-1": ["seed=1"]})
+    return str(error.value)
+
+
+def test_what_workers_could_not_have_is_refused_before_they_begin(small, monkeypatch):
+    project, _ = small
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert refusal() == "a cluster's runs need one MLflow server: set MLFLOW_TRACKING_URI to one that its workers reach"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///nowhere.db")
+    (project / "params.yaml").write_text("seed: 43\n")
+    assert refusal() == "a cluster trains what is committed, and these have changed: params.yaml"
+    git("commit", "--quiet", "--all", "--message", "mine")
+    assert refusal() == "a cluster's workers clone `origin`, which lacks this commit: git push"
+    with Repo().config.edit("repo") as config:
+        del config["core"]["remote"]
+    git("commit", "--quiet", "--all", "--message", "no store")
+    assert refusal().startswith("a cluster's results need a DVC remote: `dvc remote add --default`, then")
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(small, monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE", 1)
     with dask.config.set({"scheduler-address": "tcp://127.0.0.1:9"}):
-        assert said().startswith("no cluster, or one without workers (make worker): ")
+        assert refusal().startswith("no cluster, or one without workers (make worker): ")
 
 
-def test_a_seed_that_cannot_be_trained_is_named_with_its_fault(shared, dask_cluster, run):
-    project, server = shared
+def test_an_experiment_that_fails_three_times_is_named_with_its_fault(small, tmp_path, monkeypatch):
+    tries = tmp_path / "tries"
+
+    def train_one(origin, commit, name, settings, server):
+        with tries.open("a") as file:  # Dask gives its worker a copy of this function
+            print(name, file=file)
+        if name == "seed-2":
+            raise RuntimeError("dvc exp run: it is broken")
+
+    monkeypatch.setattr(cluster, "train_one", train_one)
+    alone = {"dashboard_address": None, "worker_dashboard_address": "127.0.0.1:0"}
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, **alone) as dask_cluster,
+        dask.config.set({"scheduler-address": dask_cluster.scheduler_address}),
+        pytest.raises(UserError, match=r"^seed-2 failed: dvc exp run: it is broken$"),
+    ):
+        cluster.train({"seed-1": ["seed=1"], "seed-2": ["seed=2"]})
+    assert sorted(tries.read_text().split()) == ["seed-1", "seed-2", "seed-2", "seed-2"]
+
+
+def test_a_worker_pushes_an_experiment_that_no_other_runs_again(small, tmp_path, monkeypatch):
+    _, remote = small
+    commit = git("rev-parse", "HEAD")
+    for worker in ("one", "other"):
+        folder = tmp_path / worker
+        folder.mkdir()
+        monkeypatch.setattr(cluster, "get_worker", lambda folder=folder: SimpleNamespace(local_directory=folder))
+        cluster.train_one(str(remote), commit, "seed-1", ["seed=1"], "sqlite:///nowhere.db")
+        assert git("ls-remote", str(remote), "refs/exps/*").endswith("/seed-1")
+    assert [path.relative_to(tmp_path).parts[0] for path in tmp_path.glob("*/*/trained")] == ["one"]
+    (trained,) = tmp_path.glob("one/*/trained")
+    assert trained.read_text() == "seed: 1\n"
+
+
+def test_the_error_of_a_command_is_one_line(small):
+    with pytest.raises(RuntimeError, match=r"^git checkout nowhere: pathspec 'nowhere' did not match any [^\n]*$"):
+        cluster._run("git", "checkout", "nowhere")
+
+
+@pytest.mark.slow
+def test_a_seed_that_cannot_be_trained_is_named_with_its_fault(project_for_a_cluster, dask_cluster, run):
+    project, server = project_for_a_cluster
     settings = {"DASK_SCHEDULER_ADDRESS": dask_cluster[0], "MLFLOW_TRACKING_URI": server}
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(text.replace(MINILM, "./nowhere"))
@@ -125,8 +208,9 @@ def test_a_seed_that_cannot_be_trained_is_named_with_its_fault(shared, dask_clus
     run(project, "git", "reset", "--quiet", "--hard", "HEAD~1")
 
 
-def test_a_worker_is_killed_and_no_seed_is_lost(shared, dask_cluster, environment, run):
-    project, server = shared
+@pytest.mark.slow
+def test_a_worker_is_killed_and_no_seed_is_lost(project_for_a_cluster, dask_cluster, environment, run):
+    project, server = project_for_a_cluster
     address, workers = dask_cluster
     settings = {"DASK_SCHEDULER_ADDRESS": address, "MLFLOW_TRACKING_URI": server}
     seeds = subprocess.Popen(
@@ -145,19 +229,19 @@ def test_a_worker_is_killed_and_no_seed_is_lost(shared, dask_cluster, environmen
     os.killpg(workers[victim].pid, signal.SIGKILL)
     time.sleep(2)
     died = time.monotonic()
-    while inside(victim):
+    while processes_in(victim):
         assert time.monotonic() < died + 10
     printed, _ = seeds.communicate(timeout=300)
     assert seeds.returncode == 0, printed
-    assert "Not comparable with the tutorial's" in printed
+    assert "not comparable with the tutorial" in printed
 
-    found = json.loads((project / "metrics/seeds.json").read_text())
-    assert found["mcc"].keys() == {"1", "2"}
+    summary = json.loads((project / "metrics/seeds.json").read_text())
+    assert summary["mcc"].keys() == {"1", "2"}
     client = MlflowClient(server)
     runs = client.search_runs([client.get_experiment_by_name(mlflow_runs.EXPERIMENT).experiment_id])
     assert sorted(run.info.run_name for run in runs) == ["2 seeds", "seed-1", "seed-2"]
     mccs = {run.info.run_name: run.data.metrics["test_mcc"] for run in runs if run.info.run_name != "2 seeds"}
-    assert mccs == {f"seed-{seed}": mcc for seed, mcc in found["mcc"].items()}
+    assert mccs == {f"seed-{seed}": mcc for seed, mcc in summary["mcc"].items()}
     commit = run(project, "git", "rev-parse", "HEAD").strip()
     (clone,) = other.glob(f"*/*/{commit}/stages")
     assert run(clone, "git", "rev-parse", "HEAD").strip() == commit
@@ -169,5 +253,5 @@ def test_a_worker_is_killed_and_no_seed_is_lost(shared, dask_cluster, environmen
 
     # What was pushed is not trained again.
     run(project, "make", "seeds", "N=2", **settings)
-    assert json.loads((project / "metrics/seeds.json").read_text()) == found
+    assert json.loads((project / "metrics/seeds.json").read_text()) == summary
     assert len(client.search_runs([runs[0].info.experiment_id])) == len(runs) + 1  # the sum

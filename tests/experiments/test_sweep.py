@@ -1,11 +1,23 @@
-import pytest
+"""Every combination of settings has a name of its own, which git and DVC take."""
 
+import sys
+from pathlib import Path
+
+import pytest
+from dulwich.refs import check_ref_format
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cola.core import params
 from cola.core.errors import UserError
 from cola.experiments import sweep
 
+ROOT = Path(__file__).parents[2]
+KNOWN = params.flatten(params.load(ROOT / "params.yaml"))
+
 
 def test_every_combination_has_a_name():
-    assert sweep.combinations(["train.epochs=2,3", "train.learning_rate=5.0e-5", "seed=1,7"]) == {
+    assert sweep.combinations(["train.epochs=2,3", "train.learning_rate=5.0e-5", "seed=1,7"], KNOWN) == {
         "epochs-2-learning_rate-5.0e-5-seed-1": ["train.epochs=2", "train.learning_rate=5.0e-5", "seed=1"],
         "epochs-2-learning_rate-5.0e-5-seed-7": ["train.epochs=2", "train.learning_rate=5.0e-5", "seed=7"],
         "epochs-3-learning_rate-5.0e-5-seed-1": ["train.epochs=3", "train.learning_rate=5.0e-5", "seed=1"],
@@ -13,7 +25,75 @@ def test_every_combination_has_a_name():
     }
 
 
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [
+        ("train.batch_size=16", "train.batch_size-16"),
+        ("evaluate.batch_size=16", "evaluate.batch_size-16"),
+        ("seed=1", "seed-1"),
+        ("sample_predict.seed=1", "sample_predict.seed-1"),
+        ("fetch.corpus=corpora/example", "corpus-corpora_example-dbd46d78"),
+        ("train.max_steps=null", "max_steps-null"),
+    ],
+)
+def test_a_key_is_as_short_as_it_can_be_told_from_the_others(setting, name):
+    (made,) = sweep.combinations([setting], KNOWN)
+    assert made == name
+
+
+KEYS = st.lists(st.sampled_from(sorted(KNOWN)), min_size=1, max_size=3, unique=True)
+VALUES = st.one_of(
+    st.text("ab1./-_~^:?*[\\ @{\n", min_size=1, max_size=8),
+    st.sampled_from(["16", "5.0e-5", "../my/encoder", "a.lock", "a..b", "1-epochs-2", "2-epochs-3", "é"]),
+)
+
+
+def names(settings):
+    return list(sweep.combinations(settings, KNOWN))
+
+
+@given(st.data(), KEYS)
+def test_every_name_is_one_that_git_and_dvc_take(data, keys):
+    settings = [f"{key}={data.draw(VALUES)}" for key in keys]
+    (name,) = names(settings)
+    assert check_ref_format(f"refs/exps/ab/cdef/{name}".encode()), name  # what DVC calls
+    assert "/" not in name
+
+
+@given(st.data(), KEYS, KEYS)
+def test_different_settings_have_different_names(data, one, other):
+    first = [f"{key}={data.draw(VALUES)}" for key in one]
+    second = [f"{key}={data.draw(VALUES)}" for key in other]
+    assert (names(first) == names(second)) == (first == second)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["seed=1-epochs-2", "train.epochs=3"], ["seed=1", "train.epochs=2-epochs-3"]),
+        (["fetch.corpus=a/b"], ["fetch.corpus=a_b"]),
+        (["fetch.corpus=a/b"], ["fetch.corpus=a:b"]),
+        (["train.batch_size=16"], ["evaluate.batch_size=16"]),
+    ],
+)
+def test_settings_that_look_alike_have_different_names(one, other):
+    assert names(one) != names(other)
+
+
 @pytest.mark.parametrize("settings", [[], ["seed"], ["seed="], ["=1"], ["seed=1,,2"]])
-def test_what_is_no_setting_is_said(settings):
+def test_what_is_no_setting_is_refused(settings):
     with pytest.raises(UserError, match="setting"):
-        sweep.combinations(settings)
+        sweep.combinations(settings, KNOWN)
+
+
+@pytest.mark.parametrize("settings", [["seed=1,2,1"], ["seed=1", "seed=2"]])
+def test_a_setting_that_is_given_twice_is_refused(settings):
+    with pytest.raises(UserError, match=r"^the setting seed, or one of its values, is given twice: seed=1"):
+        sweep.combinations(settings, KNOWN)
+
+
+def test_a_setting_that_params_yaml_lacks_is_refused_before_any_work(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["sweep", "train.epoch=2"])
+    with pytest.raises(UserError, match=r"^train\.epoch is no setting of params\.yaml: seed, device, .*train\.epochs"):
+        sweep.main()

@@ -1,32 +1,33 @@
 """Records in a real MLflow on SQLite, and what happens where there is none."""
 
+import multiprocessing
+import os
 import shutil
 import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from loopback import Answer, file_server
 from mlflow.tracking import MlflowClient
+from results import write_results
 
 from cola.core import files, paths
 from cola.report import mlflow_runs
 
-ROOT = Path(__file__).parents[2]
-SOURCE = {
-    "corpus": {"name": "cola"},
-    "encoder": {"name": "tiny/bert", "revision": "a" * 40, "files": {"model.safetensors": "b" * 64}},
-}
-STEPS = pd.DataFrame({"step": [1, 2], "loss": [0.1 + 0.2, 0.6], "learning_rate": [1e-4, 5e-5]})
-HISTORY = pd.DataFrame({"epoch": [1], "training_loss": [0.65], "validation_loss": [0.7], "validation_mcc": [0.25]})
-TIMINGS = {"training_seconds": 3.0, "validation_seconds": 1.0, "device": "cpu, 2 threads", "precision": "float32"}
-PREDICTIONS = pd.DataFrame({"label": ["acceptable"], "predicted": ["unacceptable"]})
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory):
+    """A database with MLflow's tables and nothing in them, which take seconds to make."""
+    database = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(f"sqlite:///{database}")
+    return database
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def bare_root(tmp_path, monkeypatch):
     """A project that DVC runs a stage of: in a copy elsewhere, with DVC_ROOT naming the main one."""
     for name in ("project/.dvc/tmp", "copy"):
         (tmp_path / name).mkdir(parents=True)
@@ -37,25 +38,11 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "project"
 
 
-def results(weights=b"one", steps=STEPS, mcc=0.5):
-    """What the stages left of a training, in the working directory."""
-    shutil.copy(ROOT / "params.yaml", ".")
-    files.write_json(paths.FINETUNED / "source.json", SOURCE)
-    (paths.FINETUNED / "model.safetensors").write_bytes(weights)
-    files.write_json(paths.CORPUS_METRICS, {})
-    files.write_json(paths.TRAIN_METRICS, {})
-    files.write_csv(paths.HISTORY, HISTORY)
-    files.write_csv(paths.STEPS, steps)
-    files.write_json(paths.TIMINGS, TIMINGS)
-    files.write_json(paths.TEST_METRICS, {"mcc": mcc})
-    files.write_csv(paths.MCC_PER_BATCH, pd.DataFrame({"batch": [0], "mcc": [mcc]}))
-    files.write_csv(paths.PREDICTIONS, PREDICTIONS)
-    files.write_json(paths.ANALYSIS, {"calibration_error": 0.125})
-    sources = {"source": ["w_80"], "publication": ["Williams 1980"], "sentences": [1], "accuracy": [1.0], "mcc": [mcc]}
-    files.write_csv(paths.PER_SOURCE, pd.DataFrame(sources))
-    calibration = pd.DataFrame({"sentences": [1], "confidence": [0.75], "accuracy": [1.0]})
-    files.write_csv(paths.CALIBRATION, calibration)
-    files.write_json(paths.SAMPLES, [])
+@pytest.fixture
+def root(bare_root, empty_database):
+    """Such a project in which MLflow has its tables."""
+    shutil.copy(empty_database, bare_root)
+    return bare_root
 
 
 def runs(root):
@@ -70,7 +57,7 @@ def artifact_names(client, run):
 
 def test_a_training_is_one_run_at_the_main_projects_root(root, monkeypatch):
     monkeypatch.setenv("DVC_EXP_NAME", "demo")
-    results(b"abc")
+    write_results(b"abc")
     mlflow_runs.record(mlflow_runs.training)
     client, (run,) = runs(root)
     assert run.info.run_name == "demo"
@@ -100,69 +87,99 @@ def test_a_training_is_one_run_at_the_main_projects_root(root, monkeypatch):
 
 
 def test_results_find_the_newest_run_of_their_model(root):
-    results(b"one")
+    write_results(b"one")
     mlflow_runs.record(mlflow_runs.training)
     mlflow_runs.record(mlflow_runs.training)
-    results(b"two")
+    write_results(b"two")
     mlflow_runs.record(mlflow_runs.training)
-    results(b"one")
+    write_results(b"one")
     mlflow_runs.record(mlflow_runs.evaluation)
     mlflow_runs.record(mlflow_runs.samples)
-    client, found = runs(root)
-    by_start = sorted(found, key=lambda run: run.info.start_time)
+    client, recorded = runs(root)
+    by_start = sorted(recorded, key=lambda run: run.info.start_time)
     assert ["test_mcc" in run.data.metrics for run in by_start] == [False, True, False]
     assert ["samples.json" in artifact_names(client, run) for run in by_start] == [False, True, False]
-    pictures = {"mcc_per_batch.png", "confusion_matrix.png", "calibration.png", "per_source.png"}
+    drawn = {"mcc_per_batch.png", "confusion_matrix.png", "calibration.png", "per_source.png"}
     tables = {"test.json", "analysis.json", "predictions.csv", "per_source.csv", "calibration.csv"}
-    assert pictures | tables <= artifact_names(client, by_start[1])
+    assert drawn | tables <= artifact_names(client, by_start[1])
 
 
 def test_results_of_a_model_without_a_run_make_one(root):
-    results(mcc=0.25)
+    write_results(mcc=0.25)
     mlflow_runs.record(mlflow_runs.evaluation)
-    results(mcc=0.5)
+    write_results(mcc=0.5)
     mlflow_runs.record(mlflow_runs.evaluation)
     _, (run,) = runs(root)
-    assert run.data.metrics == {"test_mcc": 0.5, "test_calibration_error": 0.125}
+    assert run.data.metrics == {
+        "test_mcc": 0.5,
+        "test_mcc_low": 0.1234,
+        "test_mcc_high": 0.7,
+        "test_sentences": 2,
+        "test_calibration_error": 0.125,
+    }
     assert run.data.tags["encoder"] == "tiny/bert"
     assert run.info.status == "FINISHED"
 
 
 def test_many_steps_are_all_recorded(root):
     count = 1_234
-    results(steps=pd.DataFrame({"step": range(1, count + 1), "loss": 0.5}))
+    write_results(steps=pd.DataFrame({"step": range(1, count + 1), "loss": 0.5}))
     mlflow_runs.record(mlflow_runs.training)
     client, (run,) = runs(root)
     assert len(client.get_metric_history(run.info.run_id, "loss")) == count
 
 
-def test_two_first_uses_at_once_share_one_database(root):
-    code = (
-        "import sys, test_mlflow_runs\nfrom cola.report import mlflow_runs\n"
-        "test_mlflow_runs.results(sys.argv[1].encode())\nmlflow_runs.record(mlflow_runs.samples)"
-    )
-    here = Path(__file__).parent
-    settings = {"PYTHONPATH": f"{here}:{here.parent}", "DVC_ROOT": str(root), "PATH": "/usr/bin:/bin"}
-    both = []
-    for name in ("one", "two"):
-        folder = root.parent / name
-        folder.mkdir()
-        both.append(
-            subprocess.Popen([sys.executable, "-c", code, name], cwd=folder, env=settings | {"HOME": str(folder)})
-        )
-    assert [process.wait(60) for process in both] == [0, 0]
-    _, found = runs(root)
-    assert len({run.data.tags["model.sha256"] for run in found}) == 2
+def record_samples(folder, together):
+    """What another process does, at the same moment as the others that wait for `together`."""
+    folder.mkdir()
+    os.chdir(folder)
+    write_results(folder.name.encode())
+    together.wait()
+    mlflow_runs.record(mlflow_runs.samples)
+
+
+def test_two_first_uses_at_once_share_one_database(bare_root):
+    processes = multiprocessing.get_context("fork")  # with MLflow imported, which takes seconds
+    together = processes.Barrier(2)
+    both = [
+        processes.Process(target=record_samples, args=(bare_root.parent / name, together)) for name in ("one", "two")
+    ]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    _, recorded = runs(bare_root)
+    assert len({run.data.tags["model.sha256"] for run in recorded}) == 2
+
+
+def test_seeds_are_a_parent_of_the_runs_that_trained_their_models(root):
+    summary = {"mcc": {"1": 0.25, "2": 0.5, "3": 0.5}, "mean": 0.375, "standard_deviation": 0.125}
+    models = []
+    for weights in (b"one", b"two"):
+        write_results(weights)
+        mlflow_runs.record(mlflow_runs.training)
+        models.append(files.sha256(paths.FINETUNED / "model.safetensors"))
+    files.write_json(paths.SEEDS, summary)
+    files.write_text(paths.SEEDS_PICTURE, "drawn")
+    mlflow_runs.record(partial(mlflow_runs.seeds, summary, [*models, "c" * 64]))  # the third came from a cache
+    client, recorded = runs(root)
+    (parent,) = [run for run in recorded if run.info.run_name == "3 seeds"]
+    assert parent.data.metrics == {"test_mcc_mean": 0.375, "test_mcc_standard_deviation": 0.125}
+    assert artifact_names(client, parent) == {"seeds.json", "seeds.png"}
+    assert parent.info.status == "FINISHED"
+    children = [run for run in recorded if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(run.data.tags["model.sha256"] for run in children) == sorted(models)
 
 
 def test_an_experiment_that_another_machine_creates_at_that_moment_is_taken(root, monkeypatch, capfd):
-    results()
+    write_results()
     mlflow_runs.record(mlflow_runs.training)  # the other's
-    known, asked = MlflowClient.get_experiment_by_name, []
+    get_experiment, asked = MlflowClient.get_experiment_by_name, []
 
     def known_at_the_second_time(client, name):
         asked.append(name)
-        return known(client, name) if len(asked) > 1 else None
+        return get_experiment(client, name) if len(asked) > 1 else None
 
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", known_at_the_second_time)
     mlflow_runs.record(mlflow_runs.training)
@@ -172,10 +189,10 @@ def test_an_experiment_that_another_machine_creates_at_that_moment_is_taken(root
     assert len(runs(root)[1]) == 2
 
 
-@pytest.mark.parametrize("server", ["closed", "broken", "hanging"])
-def test_a_server_that_cannot_record_costs_seconds_and_a_warning(root, monkeypatch, capfd, server):
+@pytest.mark.parametrize("server", ["closed", "broken", pytest.param("hanging", marks=pytest.mark.slow)])
+def test_a_server_that_cannot_record_costs_seconds_and_a_warning(bare_root, monkeypatch, capfd, server):
     answer = Answer(seconds=30) if server == "hanging" else Answer(status=500)
-    results()
+    write_results()
     with file_server({}, script=[answer] * 50) as bad:
         place = "127.0.0.1:9" if server == "closed" else bad.url.removeprefix("http://")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:a-secret@{place}")
@@ -188,7 +205,7 @@ def test_a_server_that_cannot_record_costs_seconds_and_a_warning(root, monkeypat
     assert warning[0].endswith("; `make track` records it later")
     assert "a-secret" not in warning[0]
     assert seconds < 7
-    assert not (root / "mlflow.db").exists()
+    assert not (bare_root / "mlflow.db").exists()
 
 
 @pytest.fixture
@@ -208,7 +225,7 @@ def tracked(root, monkeypatch, capfd):
 
 
 def test_what_was_missed_is_recorded_later_and_only_once(root, tracked):
-    results()
+    write_results()
     assert tracked() == [f"recorded in MLflow: the {stage}" for stage in ("training", "evaluation", "samples")]
     assert tracked() == []
     client, (run,) = runs(root)
@@ -218,7 +235,7 @@ def test_what_was_missed_is_recorded_later_and_only_once(root, tracked):
 
 @pytest.mark.parametrize("call", ["log_batch", "set_terminated", "log_artifact", "log_figure"])
 def test_a_record_that_was_cut_is_made_whole_later(root, monkeypatch, tracked, capfd, call):
-    results()
+    write_results()
 
     def gone(*_, **__):
         raise ConnectionError("the server is gone")

@@ -1,42 +1,24 @@
 """The report as one page: whole, escaped, and without a request."""
 
 import re
-import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_mlflow_runs import ROOT, results
+from results import PREDICTIONS, write_results
 
-from cola.core import files, paths
+from cola.core import files, params, paths
 from cola.core.errors import UserError
 from cola.experiments import seeds
 from cola.report import page
 
-PREDICTIONS = pd.DataFrame(
-    {
-        "sentence_source": "w_80",
-        "sentence": ["<script>alert(1)</script>", "He left."],
-        "label": ["acceptable", "unacceptable"],
-        "predicted": ["unacceptable", "unacceptable"],
-        "probability": [0.9, 0.8],
-        "correct": [False, True],
-    }
-)
-
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
+    """A folder with the results of a run, of which the test MCC is 0.4321."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    results()
-    corpus, encoder = {"name": "cola", "revision": "1.1"}, {"name": "tiny/bert", "revision": "a" * 40}
-    files.write_json(paths.FINETUNED / "source.json", {"corpus": corpus, "encoder": encoder})
-    files.write_json(paths.TEST_METRICS, {"mcc": 0.4321, "sentences": 2})
-    files.write_json(paths.ANALYSIS, {"mcc_low": 0.1234, "mcc_high": 0.7})
-    files.write_csv(paths.PREDICTIONS, PREDICTIONS)
-    files.write_json(paths.CORPUS_METRICS, {"longest_sentence": 47})
-    files.write_json(paths.SAMPLES, PREDICTIONS[["sentence", "label"]].to_dict("records"))
+    write_results(mcc=0.4321)
 
 
 class Outline(HTMLParser):
@@ -55,6 +37,17 @@ class Outline(HTMLParser):
         self.text += data
 
 
+def write_seeds():
+    """Write metrics/seeds.json of two seeds of the recipe in the working directory."""
+    source = files.read_json(paths.FINETUNED / "source.json")
+    files.write_json(paths.SEEDS, seeds.summary({1: 0.5, 2: 0.6}, source, params.load(paths.PARAMS)))
+
+
+def seeds_section():
+    (section,) = [section for section in page.sections(page.read(), "none") if section.heading == "Seeds"]
+    return section
+
+
 def test_the_page_has_all_and_asks_nobody(project):
     page.main()
     text = paths.REPORT.read_text()
@@ -70,19 +63,72 @@ def test_the_page_has_all_and_asks_nobody(project):
     assert "Seeds" not in outline.text
 
 
-def test_seeds_are_on_the_page_where_there_are_any(project):
-    files.write_json(paths.SEEDS, seeds.summary({1: 0.5, 2: 0.6}, comparable=True))
-    outline = Outline(page.render())
+def test_seeds_of_the_result_shown_are_on_the_page(project):
+    write_seeds()
+    outline = Outline(page.render(page.read(), "none"))
     assert "Seeds" in outline.text
-    assert "The mean agrees with that of the 26 public runs" in outline.text
+    assert "not comparable with the tutorial: its encoder is google-bert/bert-base-uncased" in outline.text
+    assert "mean 0.550, 95% interval" in outline.text
     assert outline.tags.count("svg") == 6
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "other"),
+    [
+        ("params.yaml", "epochs: 4", "epochs: 3"),
+        ("models/finetuned/source.json", '"name": "cola"', '"name": "minimal_pairs"'),
+        ("models/finetuned/source.json", '"name": "tiny/bert"', '"name": "tiny/other"'),
+        ("models/finetuned/source.json", "a" * 40, "0" * 40),
+        ("models/finetuned/source.json", "b" * 64, "0" * 64),  # an encoder in a folder, of which the weights changed
+    ],
+)
+def test_seeds_of_another_recipe_are_not_shown(project, file, text, other):
+    write_seeds()
+    path = Path(file)
+    assert text in path.read_text()
+    path.write_text(path.read_text().replace(text, other))
+    section = seeds_section()
+    assert section.text == (
+        "metrics/seeds.json is not shown: its corpus, encoder or settings are not those of this result."
+    )
+    assert not section.figures
+
+
+def test_seeds_are_shown_whatever_the_seed_of_the_result(project):
+    write_seeds()
+    text = paths.PARAMS.read_text()
+    assert text.count("seed: 42") == 1
+    paths.PARAMS.write_text(text.replace("seed: 42", "seed: 1"))
+    assert len(seeds_section().figures) == 1
+
+
+def test_seeds_that_do_not_tell_their_recipe_are_not_shown(project):
+    files.write_json(paths.SEEDS, {"mcc": {"1": 0.5, "2": 0.6}, "mean": 0.55, "verdict": "An old one."})
+    section = seeds_section()
+    assert section.text.startswith("metrics/seeds.json is not shown")
+    assert not section.figures
+
+
+@pytest.mark.parametrize("name", ["$a_b$", "$\\frac{$", "[/neg]", "<b>&amp;", "{{ test }}"])
+def test_names_are_shown_as_they_are(project, name):
+    files.write_csv(paths.PREDICTIONS, PREDICTIONS.assign(label=name))
+    files.write_csv(
+        paths.PER_SOURCE, pd.DataFrame({"source": [name], "publication": "", "sentences": 1, "accuracy": 1, "mcc": 0.5})
+    )
+    source = files.read_json(paths.FINETUNED / "source.json")
+    source["corpus"]["name"] = name
+    files.write_json(paths.FINETUNED / "source.json", source)
+    text = Outline(page.render(page.read(), "none")).text
+    assert f"{name}, tiny/bert" in text  # the title
+    assert f"{name} (1)" in text  # the figure of the sources
+    assert text.count(name) >= 8  # confusion matrix, twice; the tables of mistakes, of sources, and of what was run
+
+
 def test_the_same_result_is_the_same_page(project):
-    assert page.render() == page.render()
+    assert page.render(page.read(), "none") == page.render(page.read(), "none")
 
 
-def test_a_result_that_is_not_there_is_missed_in_one_line(project):
+def test_a_missing_file_is_one_line_with_a_remedy(project):
     paths.PER_SOURCE.unlink()
     with pytest.raises(UserError, match=r"^metrics/per_source.csv is missing: `dvc repro` makes it$"):
         page.main()

@@ -1,4 +1,7 @@
+"""The card that lies beside the weights: what the model is, and the figures of its run."""
+
 import pandas as pd
+import pytest
 import tiny
 import yaml
 
@@ -9,11 +12,11 @@ HISTORY = pd.DataFrame({"epoch": [1, 2], "training_loss": [0.61234, 0.5], "valid
 
 
 def source(corpus, encoder):
-    def described(each):
-        return {"name": each.name, "revision": each.revision, "license": each.license, "citation": each.citation}
+    def entry(described):
+        return {name: getattr(described, name) for name in ("name", "revision", "license", "citation")}
 
     labels = {"labels": ["unacceptable", "acceptable"]}
-    return {"corpus": described(CORPORA[corpus]) | labels, "encoder": described(ENCODERS[encoder])}
+    return {"corpus": entry(CORPORA[corpus]) | labels, "encoder": entry(ENCODERS[encoder])}
 
 
 def test_a_card_says_what_the_model_is_and_has_the_figures_of_its_run():
@@ -27,22 +30,45 @@ def test_a_card_says_what_the_model_is_and_has_the_figures_of_its_run():
         "pipeline_tag": "text-classification",
         "library_name": "transformers",
     }
-    assert "# google-bert/bert-base-uncased, fine-tuned on cola" in body
-    assert "Tells apart: unacceptable, acceptable." in body
-    assert "1,200 sentences trained on, 2 held out" in body
+    assert "\n# google-bert/bert-base-uncased, fine-tuned on cola\n\nTells apart: unacceptable, acceptable." in body
+    assert "\n- 1,200 sentences trained on, 2 held out" in body
     assert "arXiv:1805.12471" in body
-    assert "| learning_rate | 0.001 |" in body
+    assert "\n\n| setting | value |\n| --- | --- |\n| epochs | 2 |\n| batch_size | 8 |\n" in body
+    assert "\n| learning_rate | 0.001 |\n" in body
+    assert "\n| max_steps | None |\n" in body
+    assert "\n| fast | True |\n\n## Figures\n" in body
     assert (
-        "| epoch | training loss | validation mcc |\n| --- | --- | --- |\n| 1 | 0.612 | 0.1 |\n| 2 | 0.5 | 0.25 |"
-        in body
-    )
-    assert "(\"He said 'so'.\")" in body
-    assert "may be held against the tutorial's" in body
+        "\n\n| epoch | training loss | validation mcc |\n| --- | --- | --- |\n"
+        "| 1 | 0.612 | 0.1 |\n| 2 | 0.5 | 0.25 |\n\nThe test's figures"
+    ) in body
+    assert "(\"He said 'so'.\")\n```\n" in body
     assert "{" not in body
+    assert text.endswith(
+        "see `metrics/calibration.csv`.\n"
+        "- Its test MCC may be held against the tutorial's: corpus and encoder are the same.\n"
+    )
 
 
 def test_another_model_is_not_held_against_the_tutorials():
     text = model_card.text(
         source("minimal_pairs", "sentence-transformers/all-MiniLM-L6-v2"), tiny.RECIPE, HISTORY, "So.", 2, 2
     )
-    assert "may not be held against the tutorial's" in text
+    assert text.endswith("\n- Its test MCC may not be held against the tutorial's: corpus or encoder is another.\n")
+
+
+@pytest.mark.parametrize("words", ["<b>&amp;</b> & 'x'", "{{ corpus }} {% if %} {# #}", "{0} %s", "$a$"])
+def test_names_labels_and_sentences_stand_as_they_are(words):
+    described = source("cola", "google-bert/bert-base-uncased")
+    own = {"name": words, "revision": None, "license": words, "citation": words}
+    described = {"corpus": described["corpus"] | own | {"labels": [words, "other"]}, "encoder": own}
+    text = model_card.text(described, tiny.RECIPE, HISTORY, words, 2, 2)
+    for line in (
+        "license: other",
+        f"# {words}, fine-tuned on {words}",
+        f'pipeline("text-classification", "models/finetuned")("{words}")',
+        f"- corpus: {words} ({words})",
+        f"- license of the corpus: {words}",
+        f"- encoder: {words}, revision none ({words}); license: {words}",
+    ):
+        assert f"\n{line}\n" in text
+    assert f"Tells apart: {words}, other." in text

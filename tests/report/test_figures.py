@@ -1,0 +1,119 @@
+"""The figures have what the files have, and names as they are."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cola.data import tutorial
+from cola.report import figures
+
+HISTORY = pd.DataFrame({"epoch": [1, 2], "training_loss": [0.4996, 0.3172], "validation_loss": [0.4503, 0.4611]})
+SEEDS = {
+    "mcc": {"1": 0.1, "2": 0.2, "5": 0.3},
+    "mean": 0.2,
+    "confidence_interval": [-0.0484, 0.4484],
+    "comparable": True,
+}
+
+
+def png(figure):
+    with io.BytesIO() as file:
+        figure.savefig(file)
+        return file.getvalue()
+
+
+def tick_labels(axis):
+    return [tick.get_text() for tick in axis.get_ticklabels()]
+
+
+def test_the_learning_curve_draws_both_losses_by_epoch():
+    (axes,) = figures.learning_curve(HISTORY).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "loss")
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert drawn == {"training": [[1, 0.4996], [2, 0.3172]], "validation": [[1, 0.4503], [2, 0.4611]]}
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training", "validation"]
+    assert axes.get_xticks().tolist() == [1, 2]
+
+
+def test_the_bars_are_the_mcc_of_each_batch():
+    (axes,) = figures.mcc_per_batch(pd.DataFrame({"batch": [0, 1, 2], "mcc": [0.5, -0.25, 0.0]})).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("batch", "MCC")
+    bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in axes.patches]
+    assert bars == [(pytest.approx(0), 0.5), (1, -0.25), (2, 0)]
+    assert axes.get_ylim() == (-1, 1)
+
+
+def test_the_confusion_matrix_counts_each_pair_of_label_and_prediction():
+    right, wrong = ["acceptable"] * 5 + ["unacceptable"] * 3, ["acceptable"] * 3 + ["unacceptable"] * 4 + ["acceptable"]
+    (axes,) = figures.confusion_matrix(pd.DataFrame({"label": right, "predicted": wrong})).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "label")
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["acceptable", "unacceptable"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["acceptable", "unacceptable"]
+    assert np.asarray(axes.images[0].get_array()).tolist() == [[3, 2], [1, 2]]
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    assert written == {(0, 0): "3", (1, 0): "2", (0, 1): "1", (1, 1): "2"}
+
+
+def test_a_label_that_is_never_predicted_has_its_zeros():
+    predictions = pd.DataFrame({"label": ["acceptable", "unacceptable"], "predicted": ["acceptable"] * 2})
+    (axes,) = figures.confusion_matrix(predictions).axes
+    assert np.asarray(axes.images[0].get_array()).tolist() == [[1, 0], [1, 0]]
+
+
+@pytest.mark.parametrize("comparable", [True, False])
+def test_every_seed_is_drawn_and_the_public_runs_only_where_they_compare(comparable):
+    (axes,) = figures.seeds(SEEDS | {"comparable": comparable}).axes
+    dots = [line.get_xdata().tolist() for line in axes.lines if line.get_marker() == "o"]
+    assert dots == ([[0.1, 0.2, 0.3], list(tutorial.PUBLIC_RUNS)] if comparable else [[0.1, 0.2, 0.3]])
+    assert tick_labels(axes.yaxis) == ["these seeds", "26 public runs"][: len(dots)]
+    assert axes.get_title() == "mean 0.200, 95% interval -0.048 to 0.448"
+
+
+NAMES = ["$a_b$", "$\\frac{$", "\\$a$", "a$b$c", "$$", "[neg]", "<b>&amp;"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_labels_and_sources_are_drawn_as_they_are(name):
+    predictions = pd.DataFrame({"label": [name, "other"], "predicted": ["other", name]})
+    sources = pd.DataFrame({"source": [name, "w_80"], "publication": ["", name], "sentences": 1, "mcc": 0.5})
+    confusion_matrix, per_source = figures.confusion_matrix(predictions), figures.mcc_per_source(sources)
+    drawn = []
+    for figure, axis in ((confusion_matrix, "xaxis"), (confusion_matrix, "yaxis"), (per_source, "yaxis")):
+        labels = getattr(figure.axes[0], axis).get_ticklabels()
+        assert not any(label.get_parse_math() for label in labels)  # so that Matplotlib draws the text that it is given
+        drawn.append({label.get_text() for label in labels})
+    assert drawn == [{name, "other"}, {name, "other"}, {f"{name} (1)"}]
+    assert png(confusion_matrix).startswith(b"\x89PNG")
+    assert png(per_source).startswith(b"\x89PNG")
+
+
+def test_every_figure_can_be_drawn():
+    drawn = [
+        figures.learning_curve(HISTORY),
+        figures.mcc_per_batch(pd.DataFrame({"batch": [0], "mcc": [0.5]})),
+        figures.confusion_matrix(pd.DataFrame({"label": ["acceptable"], "predicted": ["acceptable"]})),
+        figures.calibration(pd.DataFrame({"sentences": [3], "confidence": [0.6], "accuracy": [0.5]})),
+        figures.mcc_per_source(pd.DataFrame({"source": ["a"], "publication": [""], "sentences": [1], "mcc": [0.5]})),
+        figures.seeds(SEEDS),
+    ]
+    assert [png(figure)[:4] for figure in drawn] == [b"\x89PNG"] * 6
+
+
+def test_calibration_is_drawn_by_confidence():
+    table = pd.DataFrame({"sentences": [3, 7], "confidence": [0.6, 0.9], "accuracy": [0.5, 1.0]})
+    (axes,) = figures.calibration(table).axes
+    assert [line.get_xydata().tolist() for line in axes.lines][1] == [[0.6, 0.5], [0.9, 1.0]]
+    assert [text.get_text() for text in axes.texts] == ["3", "7"]
+
+
+def test_sources_are_bars_with_their_publications():
+    table = pd.DataFrame(
+        {"source": ["own", "w_80"], "publication": ["", "Williams 1980"], "sentences": [1, 2], "mcc": [0.5, -0.25]}
+    )
+    (axes,) = figures.mcc_per_source(table).axes
+    by_height = sorted(axes.patches, key=lambda bar: bar.get_y(), reverse=True)
+    assert [bar.get_width() for bar in by_height] == [0.5, -0.25]
+    names = dict(zip(axes.get_yticks(), tick_labels(axes.yaxis), strict=True))
+    assert [names[bar.get_y() + bar.get_height() / 2] for bar in by_height] == ["own (1)", "Williams 1980 (2)"]

@@ -1,0 +1,60 @@
+"""The result files of a small run, for tests of what shows them."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from cola.core import files, paths
+
+ROOT = Path(__file__).parents[1]
+PINNED = "86b5e0934494bd15c9632b12f734a8a67f723594"
+TUTORIAL = {
+    "corpus": {"name": "cola", "revision": "1.1"},
+    "encoder": {"name": "google-bert/bert-base-uncased", "revision": PINNED},
+}
+DEMO = {
+    "corpus": {"name": "minimal_pairs", "revision": None},
+    "encoder": {
+        "name": "sentence-transformers/all-MiniLM-L6-v2",
+        "revision": "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
+    },
+}
+SOURCE = {
+    "corpus": {"name": "cola", "revision": "1.1"},
+    "encoder": {"name": "tiny/bert", "revision": "a" * 40, "files": {"model.safetensors": "b" * 64}},
+}
+STEPS = pd.DataFrame({"step": [1, 2], "loss": [0.1 + 0.2, 0.6], "learning_rate": [1e-4, 5e-5]})
+HISTORY = pd.DataFrame({"epoch": [1], "training_loss": [0.65], "validation_loss": [0.7], "validation_mcc": [0.25]})
+TIMINGS = {"training_seconds": 3.0, "validation_seconds": 1.0, "device": "cpu, 2 threads", "precision": "float32"}
+PREDICTIONS = pd.DataFrame(
+    {
+        "sentence_source": "w_80",
+        "sentence": ["<script>alert(1)</script>", "He left."],
+        "label": ["acceptable", "unacceptable"],
+        "predicted": ["unacceptable", "unacceptable"],
+        "probability": [0.9, 0.8],
+        "correct": [False, True],
+    }
+)
+
+
+def write_results(weights=b"one", steps=STEPS, mcc=0.5):
+    """Write what the stages leave of a training, into the working directory."""
+    shutil.copy(ROOT / "params.yaml", ".")
+    files.write_json(paths.FINETUNED / "source.json", SOURCE)
+    (paths.FINETUNED / "model.safetensors").write_bytes(weights)
+    files.write_json(paths.CORPUS_METRICS, {"longest_sentence": 47})
+    files.write_json(paths.TRAIN_METRICS, {})
+    files.write_csv(paths.HISTORY, HISTORY)
+    files.write_csv(paths.STEPS, steps)
+    files.write_json(paths.TIMINGS, TIMINGS)
+    files.write_json(paths.TEST_METRICS, {"mcc": mcc, "sentences": 2})
+    files.write_csv(paths.MCC_PER_BATCH, pd.DataFrame({"batch": [0], "mcc": [mcc]}))
+    files.write_csv(paths.PREDICTIONS, PREDICTIONS)
+    files.write_json(paths.ANALYSIS, {"mcc_low": 0.1234, "mcc_high": 0.7, "calibration_error": 0.125})
+    sources = {"source": ["w_80"], "publication": ["Williams 1980"], "sentences": [1], "accuracy": [1.0], "mcc": [mcc]}
+    files.write_csv(paths.PER_SOURCE, pd.DataFrame(sources))
+    calibration = pd.DataFrame({"sentences": [1], "confidence": [0.75], "accuracy": [1.0]})
+    files.write_csv(paths.CALIBRATION, calibration)
+    files.write_json(paths.SAMPLES, PREDICTIONS[["sentence", "label"]].to_dict("records"))
