@@ -1,12 +1,16 @@
-"""What several test files need: the real corpus and an encoder, where they can be had."""
+"""What several test files need: the real corpus and encoders, commands in a project, and one whole run for them all."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import project as projects
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from cola.core.errors import UserError
@@ -67,3 +71,76 @@ def run(environment):
         return answer.stdout + answer.stderr
 
     return run
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """once("name", fill) returns a folder that `fill` has filled: in the first process that asks; the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def once(name, fill):
+        folder = base / name
+        with FileLock(base / f"{name}.lock"):
+            if not (base / f"{name}.ready").exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what failed in another process
+                folder.mkdir()
+                fill(folder)
+                (base / f"{name}.ready").touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(once):
+    """The folder of a tiny encoder that knows the words of the generated corpus."""
+    return once("tiny-bert", projects.tiny_encoder)
+
+
+@pytest.fixture(scope="session")
+def demo(once, tiny_encoder, run):
+    """A project in which `make demo` was run, with a tiny encoder and 20 steps of training; and what it printed.
+
+    All tests share it, and change nothing in it that another test reads.
+    """
+
+    def fill(folder):
+        project = projects.copy_of_the_project(folder, train__max_steps=20)
+        printed = run(project, "make", "demo", f"ENCODER={tiny_encoder}", OMP_NUM_THREADS="2")
+        (project / ".git/printed").write_text(printed)
+
+    folder = once("demo", fill)
+    return folder, (folder / ".git/printed").read_text()
+
+
+@pytest.fixture(scope="session")
+def whole_run(once, demo, run):
+    """A project with the demo's result in its workspace. All tests share it: see `applied`."""
+
+    def fill(folder):
+        shutil.copytree(demo[0], folder, symlinks=True, dirs_exist_ok=True)
+        run(folder, "dvc", "exp", "apply", "demo")
+
+    return once("whole-run", fill)
+
+
+@pytest.fixture
+def applied(whole_run, tmp_path):
+    """A copy of that project, to change things in."""
+    return Path(shutil.copytree(whole_run, tmp_path / "project", symlinks=True))
+
+
+@pytest.fixture
+def documented():
+    """documented("name", count): docs/reliability.md states this very number where it marks it with this name.
+
+    The mark is an HTML comment behind the number, which no reader sees: 35<!-- name -->.
+    """
+
+    def check(name, count):
+        text = (projects.ROOT / "docs/reliability.md").read_text()
+        stated = [number.replace(",", "") for number in re.findall(rf"([\d,]+)<!-- {name} -->", text)]
+        assert stated == [str(count)], f"docs/reliability.md states {stated} for {name}, and {count} were tried"
+
+    return check
