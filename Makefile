@@ -76,8 +76,7 @@ else
 endif
 
 table: .venv .git ## the experiments so far, the best first: what differs between them, and their MCC
-	@dvc exp show --no-pager --only-changed --precision 3 --sort-by mcc --sort-order desc \
-	  --keep '(Experiment|validation_mcc|mcc)$$' --drop '(?!seed|precision|fetch\.|tokenize\.|train\.)'
+	@python -m cola.experiments.table
 
 test: .venv ## run the tests, in three minutes
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --dist worksteal

@@ -40,7 +40,7 @@ def change_settings(project, section, **settings):
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A project of which all stages have run, with a tiny encoder that cannot be fetched."""
+    """A project of which all stages have run, in this process, with a tiny encoder that cannot be fetched."""
     project = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "params.yaml", project)
     change_settings(project, "fetch", corpus="minimal_pairs")
@@ -78,7 +78,8 @@ def project(done, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("stage", REFUSED)
-def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_what_was_there(project, stage):
+def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_what_was_there(project, stage, documented):
+    documented("full disks", len(REFUSED))
     before = outputs(project)
     room = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, room[1]))  # bytes that a file may have
@@ -87,8 +88,8 @@ def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_what_was_there(project,
             run(stage)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, room)
-    said = rf"error: {REFUSED[stage]} cannot be written: File too large; mend that and run `dvc repro`"
-    assert re.fullmatch(said, str(ended.value))
+    expected = rf"error: {REFUSED[stage]} cannot be written: File too large; mend that and run `dvc repro`"
+    assert re.fullmatch(expected, str(ended.value))
     assert outputs(project) == before
     assert len(before) > 15
     assert not list(project.rglob("*.partial"))
@@ -97,21 +98,21 @@ def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_what_was_there(project,
 def test_a_full_disk_costs_no_more_than_the_steps_after_the_last_checkpoint(project, monkeypatch):
     expected = outputs(project)
     monkeypatch.setattr(checkpoint, "FOLDER", project / ".dvc/tmp/checkpoints")
-    real_keep, kept = checkpoint.save, []
+    save, saved = checkpoint.save, []
 
-    def full_at_the_third(*arguments):
-        if len(kept) == 2:
+    def full_at_the_third(path, *arguments):
+        if len(saved) == 2:
             raise errors.UserError("the checkpoint cannot be written: No space left on device")
-        kept.append(loop.steps_done(arguments[0]) if arguments[0].exists() else 0)
-        real_keep(*arguments)
+        saved.append(path)
+        save(path, *arguments)
 
     monkeypatch.setattr(loop, "KEEP_EVERY", 0.05)  # seconds
-    monkeypatch.setattr(checkpoint, "keep", full_at_the_third)
+    monkeypatch.setattr(checkpoint, "save", full_at_the_third)
     with pytest.raises(SystemExit, match="No space left on device"):
         run("train")
     (path,) = (project / ".dvc/tmp/checkpoints").iterdir()
     assert loop.steps_done(path) > 1
-    monkeypatch.setattr(checkpoint, "keep", real_keep)
+    monkeypatch.setattr(checkpoint, "save", save)
     run("train")
     assert outputs(project) == expected
     assert not path.exists()
@@ -146,7 +147,7 @@ def test_a_training_that_diverges_publishes_no_model(project):
     assert not list(project.rglob("*.partial"))
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_dvc_repro_goes_on_as_the_disk_grows(tmp_path, environment):
     """On a disk of 120 MB, more each time, then enough: 'No space left' in what fails, then any other run's bytes.
 
@@ -172,10 +173,10 @@ def test_dvc_repro_goes_on_as_the_disk_grows(tmp_path, environment):
             assert not list(project.rglob("*.partial"))
             if answer.returncode == 0:
                 break
-            said = answer.stdout + answer.stderr
-            assert "No space left on device" in said, said
-            assert "Traceback" not in said, said
-            failed.append(said)
+            printed = answer.stdout + answer.stderr
+            assert "No space left on device" in printed, printed
+            assert "Traceback" not in printed, printed
+            failed.append(size)
         assert answer.returncode == 0
         assert len(failed) > 3
         assert outputs(project) == outputs(whole)
