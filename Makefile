@@ -105,7 +105,7 @@ lint: .venv ## check style, types and the workflow of GitHub
 	ruff check .
 	ruff format --check .
 	mypy
-	zizmor --offline --quiet .github/workflows
+	zizmor --offline --no-progress --quiet .github/workflows
 
 clean: ## remove the environment and what the stages wrote; DVC's cache and MLflow's records stay
 	rm -rf .venv {data,models,metrics}/{*,.*.partial} dvc_plots report.html .pytest_cache .mypy_cache .ruff_cache .hypothesis

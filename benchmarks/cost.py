@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 from transformers import BertConfig
 
-from benchmarks import ways, workload
+from benchmarks import methods, workload
 from cola.core.errors import run
 from cola.model import hardware
 
@@ -41,7 +41,7 @@ def seconds(size: int, scale: float, layers: int, width: int) -> float:
     config = BertConfig(
         hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64, intermediate_size=4 * width
     )
-    with ways.train_fast(workload.model(config, hardware.choose_device("auto"))) as train:
+    with methods.train_fast(workload.model(config, hardware.prepare_device("auto"))) as train:
         return statistics.median(train(workload.batches(WARM_UP + STEPS, 0, size, scale))[WARM_UP:])
 
 

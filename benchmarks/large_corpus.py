@@ -50,7 +50,7 @@ def main() -> None:
         ("training's wait for batches", f"{share:.1%}", f"of {STEPS} steps' time"),
         ("most memory in training", f"{peak:.2f} GiB", ""),
     ]
-    table.show(f"{count:,} sentences, {hardware.describe(hardware.choose_device('auto'))}", ("", "", ""), rows)
+    table.show(f"{count:,} sentences, {hardware.describe(hardware.prepare_device('auto'))}", ("", "", ""), rows)
 
 
 def generate(count: int) -> None:
@@ -83,7 +83,7 @@ def tokenize(root: Path, killed_after: float | None = None) -> tuple[float, floa
 def train() -> tuple[float, float]:
     """Train for a while: (the share of the time in which batches were made, the most memory that there was, GiB)."""
     settings = params.load(paths.PARAMS)
-    device = hardware.choose_device(settings.device)
+    device = hardware.prepare_device(settings.device)
     model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
     sentences = ragged.read_sentences(paths.TOKENIZED / "train.parquet")
     few = ragged.Sentences(sentences.input_ids[:128], sentences.labels[:128])

@@ -13,9 +13,9 @@ import torch
 from tqdm import tqdm
 from transformers import BertConfig
 
-from benchmarks import table, ways, workload
+from benchmarks import methods, table, workload
 from cola.core.errors import run
-from cola.data.ragged import Ragged
+from cola.data.ragged import RaggedArray
 from cola.model import hardware
 from cola.train import loop, speedups
 
@@ -34,12 +34,12 @@ def main() -> None:
         length = f"{scale * 11.36:.0f}"
         rows.append((name, length, f"{tokens or 'whole batch'}", f"{gib:.1f}", f"{seconds:.1f}"))
     headings = ("encoder", "tokens a sentence", "tokens at once", "peak, GiB", "seconds a step")
-    table.show(f"batches of 32: {hardware.describe(hardware.choose_device('auto'))}", headings, rows)
+    table.show(f"batches of 32: {hardware.describe(hardware.prepare_device('auto'))}", headings, rows)
 
 
 def measured(layers: int, width: int, scale: float, tokens: int | None) -> tuple[float, float]:
     """(most memory that this process had at once, GiB; median seconds of a step)."""
-    device = hardware.choose_device("auto")
+    device = hardware.prepare_device("auto")
     precision = hardware.choose_precision("auto", device)
     config = BertConfig(
         hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64, intermediate_size=4 * width
@@ -47,14 +47,17 @@ def measured(layers: int, width: int, scale: float, tokens: int | None) -> tuple
     model = workload.model(config, device)
     batches = workload.batches(STEPS, 0, scale=scale)
     seconds = []
-    with speedups.fast_training(model, [Ragged.of([workload.VOCABULARY])], precision, weight_decay=0) as (_, weights):
+    with speedups.fast_training(model, [RaggedArray.from_rows([workload.VOCABULARY])], precision, weight_decay=0) as (
+        _,
+        weights,
+    ):
         optimizer = torch.optim.AdamW(weights, lr=2e-5, weight_decay=0, fused=True)
         model.train()
         for input_ids, labels in batches:
-            started = ways.now(device)
+            started = methods.now(device)
             share = loop.micro_batches(model, input_ids, labels, np.arange(len(labels)), tokens, packed=True)
             loop.optimizer_step(model, share, optimizer, 1.0, precision)
-            seconds.append(ways.now(device) - started)
+            seconds.append(methods.now(device) - started)
     return hardware.peak_memory(device), statistics.median(seconds)
 
 

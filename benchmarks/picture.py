@@ -1,4 +1,4 @@
-"""Draws docs/speed.png, from the newest of what `make bench` wrote: how many times as long as this each way takes."""
+"""Draws docs/speed.png from the newest results of `make bench`: how much longer than bert-cola each method takes."""
 
 import json
 from pathlib import Path
@@ -19,16 +19,16 @@ def main() -> None:
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, kind in zip(figure.subplots(1, 2), ("training", "prediction"), strict=True):
         bars = [
-            (f"{way}\n{shape}", found["times_this"])
-            for shape, ways in results[kind].items()
-            for way, found in ways.items()
-            if "times_this" in found
+            (f"{method}\n{shape}", found["ratio"])
+            for shape, by_method in results[kind].items()
+            for method, found in by_method.items()
+            if "ratio" in found
         ]
         drawn = axes.barh(*zip(*reversed(bars), strict=True))
         axes.bar_label(drawn, fmt="%.1f", padding=3)
         axes.tick_params(axis="y", labelsize=7)
         axes.margins(x=0.12)
-        axes.set_xlabel(f"{kind}: time, with this as 1")
+        axes.set_xlabel(f"{kind}: time, with bert-cola as 1")
     figure.suptitle(results["machine"], fontsize=9)
     figure.savefig(PICTURE, dpi=110)
     print(PICTURE)

@@ -5,7 +5,7 @@ import statistics
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import table, ways, workload
+from benchmarks import methods, table, workload
 from cola.core.errors import run
 from cola.model import hardware
 
@@ -13,10 +13,10 @@ STEPS, SHOWN = 10, 15
 
 
 def main() -> None:
-    device = hardware.choose_device("auto")
+    device = hardware.prepare_device("auto")
     batches = workload.batches(STEPS, seed=0)
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
-    with ways.train_fast(workload.model("bert-base-uncased", device)) as train:
+    with methods.train_fast(workload.model("bert-base-uncased", device)) as train:
         train(batches)  # warm-up
         seconds = statistics.median(train(batches))
         with profile(activities=activities) as profiler:

@@ -27,51 +27,51 @@ from cola.train import loop
 SEEDS = range(10)
 RESULTS = Path("benchmarks/results/outcome.csv")
 # Means that differ by less than this many standard deviations of the tutorial's seeds count as equal. With ten seeds
-# each, two ways that are the same pass with a chance of 0.9; a narrower margin needs more.
+# each, two methods that are the same pass with a chance of 0.9; a narrower margin needs more.
 MARGIN = 1.5
 
 
 def main() -> None:
     for seed in SEEDS:
-        for way in ("tutorial", "this"):
-            train(way, seed)
+        for method in ("tutorial", "bert-cola"):
+            train(method, seed)
     show(pd.read_csv(RESULTS))
 
 
-def train(way: str, seed: int) -> None:
+def train(method: str, seed: int) -> None:
     """One training, and its row in RESULTS: every epoch's losses, and the MCC of validation and test at the end."""
-    if RESULTS.exists() and ((done := pd.read_csv(RESULTS)).way.eq(way) & done.seed.eq(seed)).any():
+    if RESULTS.exists() and ((done := pd.read_csv(RESULTS)).method.eq(method) & done.seed.eq(seed)).any():
         return
     settings = params.load(paths.PARAMS)
     recipe = settings.train
     sentences = {part: ragged.read_sentences(paths.TOKENIZED / f"{part}.parquet") for part in tables.SPLITS}
     ids = {part: each.input_ids for part, each in sentences.items()}
     labels = {part: torch.from_numpy(each.labels) for part, each in sentences.items()}
-    device = hardware.choose_device(settings.device)
-    precision = hardware.choose_precision(settings.precision, device) if way == "this" else torch.float32
+    device = hardware.prepare_device(settings.device)
+    precision = hardware.choose_precision(settings.precision, device) if method == "bert-cola" else torch.float32
     hardware.fix_seed(seed)
     model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
-    row: dict[str, float | str] = {"way": way, "seed": seed}
+    row: dict[str, float | str] = {"method": method, "seed": seed}
 
     def evaluate(name: str) -> tuple[float, float]:  # loss and MCC
-        logits = prediction.predict_logits(model, ids[name], precision, padded=way == "tutorial")
+        logits = prediction.predict_logits(model, ids[name], precision, padded=method == "tutorial")
         loss = cross_entropy(torch.from_numpy(logits), labels[name]).item()
         return loss, metrics.mcc(labels[name].numpy(), logits.argmax(axis=1))
 
-    if way == "this":
-        for each in loop.fit(model, sentences["train"], sentences["validation"], recipe, precision, seed):
-            print(f"seed {seed}, this: {each}", flush=True)
-            row[f"training_loss_{each.epoch}"] = each.training_loss
-            row[f"validation_loss_{each.epoch}"] = each.validation_loss
+    if method == "bert-cola":
+        for epoch in loop.fit(model, sentences["train"], sentences["validation"], recipe, precision, seed):
+            print(f"seed {seed}, bert-cola: {epoch}", flush=True)
+            row[f"training_loss_{epoch.epoch}"] = epoch.training_loss
+            row[f"validation_loss_{epoch.epoch}"] = epoch.validation_loss
     else:
         hardware.keep_freed_memory()
         model.set_attn_implementation("eager")
         steps = tutorial.fit(model, ids["train"], labels["train"], recipe, seed, length=0)
         per_epoch = len(batching.split_into_batches(np.arange(len(ids["train"])), recipe.batch_size))
-        for epoch in range(1, recipe.epochs + 1):
-            row[f"training_loss_{epoch}"] = float(np.mean(list(islice(steps, per_epoch))))
-            row[f"validation_loss_{epoch}"], mcc = evaluate("validation")
-            print(f"seed {seed}, the tutorial's loop: epoch {epoch}: validation MCC {mcc:.3f}", flush=True)
+        for number in range(1, recipe.epochs + 1):
+            row[f"training_loss_{number}"] = float(np.mean(list(islice(steps, per_epoch))))
+            row[f"validation_loss_{number}"], mcc = evaluate("validation")
+            print(f"seed {seed}, the tutorial's loop: epoch {number}: validation MCC {mcc:.3f}", flush=True)
     row["validation_mcc"], row["test_mcc"] = evaluate("validation")[1], evaluate("test")[1]
     RESULTS.parent.mkdir(exist_ok=True)
     pd.DataFrame([row]).to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False)
@@ -91,18 +91,18 @@ def equivalence(one: pd.Series, other: pd.Series, margin: float) -> tuple[float,
 
 
 def show(results: pd.DataFrame) -> None:
-    ways = dict(list(results.groupby("way")))
+    by_method = dict(list(results.groupby("method")))
     rows = []
     for name in results.columns[2:]:
-        this, tutorial = (ways[way][name] for way in ("this", "tutorial"))
+        pipeline, tutorial = (by_method[method][name] for method in ("bert-cola", "tutorial"))
         margin = MARGIN * tutorial.std()
-        difference, half, p = equivalence(this, tutorial, margin)
-        cells = [f"{each.mean():.3f} ({each.std():.3f})" for each in (tutorial, this)]
+        difference, half, p = equivalence(pipeline, tutorial, margin)
+        cells = [f"{scores.mean():.3f} ({scores.std():.3f})" for scores in (tutorial, pipeline)]
         verdict = f"{'yes' if p < 0.05 else 'not shown'}, p = {p:.1g}"
         rows.append((name, *cells, f"{difference:+.3f}", f"±{half:.3f}", f"{margin:.3f}", verdict))
     table.show(
-        f"{len(ways['this'])} seeds each way: mean (standard deviation)",
-        ("", "the tutorial's loop", "this", "difference", "90% interval", "margin", "equal"),
+        f"{len(by_method['bert-cola'])} seeds of each method: mean (standard deviation)",
+        ("", "the tutorial's loop", "bert-cola", "difference", "90% interval", "margin", "equal"),
         rows,
     )
 

@@ -1,7 +1,7 @@
 """Does each step of this training go where the tutorial's goes? 200 steps of both, without dropout, in float32.
 
 `python -m benchmarks.same_trajectory` trains the encoder in models/pretrained on the corpus in data/tokenized with the
-settings of params.yaml, both ways from the same weights on the same batches, and compares losses and final weights.
+settings of params.yaml, both methods from the same weights on the same batches, and compares losses and final weights.
 """
 
 import torch
@@ -14,7 +14,7 @@ from cola.core.errors import run
 from cola.data import ragged
 from cola.data.corpus import COLA_LABELS
 from cola.model import classifier, hardware
-from cola.train import loop
+from cola.train import history, loop
 
 STEPS = 200
 
@@ -22,7 +22,7 @@ STEPS = 200
 def main() -> None:
     settings = params.load(paths.PARAMS)
     recipe = settings.train.model_copy(update={"max_steps": STEPS})
-    device = hardware.choose_device(settings.device)
+    device = hardware.prepare_device(settings.device)
     train = ragged.read_sentences(paths.TOKENIZED / "train.parquet")
     one = ragged.Sentences(train.input_ids[:1], train.labels[:1])  # of validation there is no need
 
@@ -31,7 +31,7 @@ def main() -> None:
     steps = tutorial.fit(reference, train.input_ids, torch.from_numpy(train.labels), recipe, settings.seed)
     expected = [next(steps) for _ in range(STEPS)]
     epochs = list(loop.fit(model, train, one, recipe, torch.float32, settings.seed))
-    found = loop.steps(epochs)["loss"]
+    found = history.step_table(epochs)["loss"]
 
     print(f"{STEPS} steps, float32, no dropout, {hardware.describe(device)}")
     largest = max(abs(found - expected))

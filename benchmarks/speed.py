@@ -2,7 +2,7 @@
 
 `make bench` runs them in turn, round after round, each in a process of its own that sleeps while another's turn lasts,
 and each on the same batches. It prints medians and ratios (the median of the rounds' ratios), and writes them to
-benchmarks/results/<machine>.json, with the floor: the time of a step's arithmetic at the rate that matrices are
+benchmarks/results/<machine>.json, with the roofline: the time of a step's arithmetic at the rate that matrices are
 multiplied here, plus the time that the optimizer's bytes take at the rate that memory is copied.
 """
 
@@ -26,16 +26,16 @@ from cola.core.errors import UserError, run
 from cola.model import hardware
 
 ROUNDS = 3
-TURN, AT_LEAST = 5.0, 2  # seconds that a way's turn lasts after two batches of warm-up, and batches in it
+TURN, AT_LEAST = 5.0, 2  # seconds that a method's turn lasts after two batches of warm-up, and batches in it
 RESULTS = Path("benchmarks/results")
 
 
 def main() -> None:
-    device = hardware.choose_device("auto")
+    device = hardware.prepare_device("auto")
     machine = name(device)
     results = {kind: {shape: compare(kind, shape) for shape in workload.SHAPES} for kind in ("training", "prediction")}
     for shape, config in workload.SHAPES.items():
-        results["training"][shape]["floor"] = {"seconds": floor(config, device)}
+        results["training"][shape]["roofline"] = {"seconds": roofline(config, device)}
     path = RESULTS / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"machine": machine, "torch": torch.__version__} | results, indent=2) + "\n")
@@ -53,47 +53,50 @@ def name(device: torch.device) -> str:
 
 
 def compare(kind: str, shape: str) -> dict[str, Any]:
-    """Seconds a batch of each way, and how many times as long as this it takes; by round, and their medians."""
-    from benchmarks import ways
+    """Seconds a batch of each method, and the ratio to bert-cola's; by round, and their medians."""
+    from benchmarks import methods
 
     context = multiprocessing.get_context("spawn")
     workers = {}
-    for way in ways.WAYS[kind]:
+    for method in methods.METHODS[kind]:
         here, there = context.Pipe()
-        process = context.Process(target=work, args=(kind, shape, way, there), daemon=True)
+        process = context.Process(target=work, args=(kind, shape, method, there), daemon=True)
         process.start()
         there.close()
         here.recv()  # it is ready, and sleeps
-        workers[way] = (process, here)
+        workers[method] = (process, here)
     if (busy := psutil.cpu_percent(1.0)) > 15:
         raise UserError(
             f"other work takes {busy:.0f}% of this machine: no timing would be worth anything; end it first"
         )
-    rounds: dict[str, list[float]] = {way: [] for way in workers}
+    rounds: dict[str, list[float]] = {method: [] for method in workers}
     for turn in tqdm(range(ROUNDS), f"{shape}, {kind}", unit=" rounds"):
-        for way, (_, pipe) in workers.items():
+        for method, (_, pipe) in workers.items():
             pipe.send(turn)
-            rounds[way].append(pipe.recv())
+            rounds[method].append(pipe.recv())
     for process, _ in workers.values():
         process.kill()
     return {
-        way: {
+        method: {
             "seconds": statistics.median(seconds),
-            "times_this": statistics.median(a / b for a, b in zip(seconds, rounds["this"], strict=True)),
+            "ratio": statistics.median(a / b for a, b in zip(seconds, rounds["bert-cola"], strict=True)),
             "rounds": seconds,
         }
-        for way, seconds in rounds.items()
+        for method, seconds in rounds.items()
     }
 
 
-def work(kind: str, shape: str, way: str, pipe: Connection) -> None:
+def work(kind: str, shape: str, method: str, pipe: Connection) -> None:
     """A worker: builds the model, then takes its turn whenever it is told to, and answers with the median seconds.
 
     It ends when the other end of its pipe is closed.
     """
-    from benchmarks import ways
+    from benchmarks import methods
 
-    with suppress(EOFError), ways.WAYS[kind][way](workload.model(shape, hardware.choose_device("auto"))) as timed:
+    with (
+        suppress(EOFError),
+        methods.METHODS[kind][method](workload.model(shape, hardware.prepare_device("auto"))) as timed,
+    ):
         pipe.send("ready")
         while True:
             seed = pipe.recv()
@@ -102,7 +105,7 @@ def work(kind: str, shape: str, way: str, pipe: Connection) -> None:
             pipe.send(statistics.median(timed(workload.batches(count, seed))))
 
 
-def floor(config: Any, device: torch.device) -> float:
+def roofline(config: Any, device: torch.device) -> float:
     """The least seconds that a training step could take on this device, were there nothing but sums and bytes.
 
     The sums are those of the linear layers, forward and backward, for a batch's real tokens; of the last layer, keys
@@ -139,11 +142,11 @@ def best(call: Any, device: torch.device) -> float:
 def show(results: dict[str, Any]) -> None:
     for kind in ("training", "prediction"):
         rows = []
-        for shape, ways in results[kind].items():
-            for way, found in ways.items():
-                ratio = found["seconds"] / ways["this"]["seconds"] if way == "floor" else found["times_this"]
-                rows.append((shape, way, f"{found['seconds']:.4f}", f"{ratio:.2f}"))
-        headings = "encoder's shape", "way", "seconds", "times this"
+        for shape, by_method in results[kind].items():
+            for method, found in by_method.items():
+                ratio = found["seconds"] / by_method["bert-cola"]["seconds"] if method == "roofline" else found["ratio"]
+                rows.append((shape, method, f"{found['seconds']:.4f}", f"{ratio:.2f}"))
+        headings = "encoder's shape", "method", "seconds", "ratio to bert-cola"
         table.show(f"{kind}, 32 sentences: {results['machine']}", headings, rows, words=2)
 
 

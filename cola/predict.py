@@ -1,24 +1,22 @@
-"""Judges sentences with the trained model: one that is given, or each line of standard input, to a CSV.
+"""Classifies sentences with the trained model: the one given, or each line of standard input, to a CSV.
 
-`python -m cola.predict "The book was written by John."`, `python -m cola.predict < sentences.txt > judged.csv`
+`python -m cola.predict "The book was written by John."`, `python -m cola.predict < sentences.txt > predicted.csv`
 """
 
 import csv
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import BinaryIO
 
-import torch
-
 from cola.core import files, params, paths, progress
 from cola.core.errors import UserError, run
-from cola.data import encoding, tutorial
-from cola.model import classifier, hardware, metrics, prediction
+from cola.data import tutorial
+from cola.model.prediction import Predictor
 
-CHUNK = 4096  # sentences that are read, judged and written together: what bounds the memory
+CHUNK = 4096  # lines that are read, classified and written together: what bounds the memory
 
 
 def main() -> None:
@@ -31,46 +29,35 @@ def main() -> None:
         )
     source = files.read_json(files.verified(paths.FINETUNED) / "source.json")
     settings = params.load(paths.PARAMS)
-    tokenizer = encoding.load_tokenizer(paths.FINETUNED)
-    # One sentence is not worth waking a GPU.
-    device = torch.device("cpu") if sentence else hardware.choose_device(settings.device)
-    precision = torch.float32 if sentence else hardware.choose_precision(settings.precision, device)
-    model = prediction.prepare(classifier.load(paths.FINETUNED, device), precision)
-
-    def judge(sentences: Iterable[str]) -> Iterator[tuple[str, float]]:
-        """The label of each sentence, and its probability."""
-        input_ids, _ = encoding.encode(sentences, tokenizer, settings.tokenize.max_length)
-        for probabilities in metrics.probabilities(prediction.predict_logits(model, input_ids, precision)):
-            yield classifier.label_names(model)[probabilities.argmax()], probabilities.max()
-
-    if sentence:
-        ((label, probability),) = judge([sentence])
+    if sentence:  # one sentence is not worth waking a GPU
+        ((label, probability),) = Predictor(paths.FINETUNED, "cpu", "float32").classify([sentence])
         print(f"{label} ({probability:.2f})  {sentence}  [{tutorial.title(source)}]")
         return
+    predictor = Predictor(paths.FINETUNED, settings.device, settings.precision)
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(("text", "label", "probability"))
-    for sentences in chunks(sys.stdin.buffer):
-        # An empty line has a row of its own, and no label: rows and lines agree.
-        judged = judge([each for each in sentences if each])
-        table.writerows((each, *(next(judged) if each else ("", ""))) for each in sentences)
+    for lines in chunks(sys.stdin.buffer):
+        predictions = iter(predictor.classify(line for line in lines if line))
+        # An empty line has a row without a label: rows and lines agree.
+        table.writerows((line, *(next(predictions) if line else ("", ""))) for line in lines)
 
 
-def chunks(lines: BinaryIO) -> Iterator[list[str]]:
-    """The lines of a file or a pipe, CHUNK at a time, while a bar shows how far it is. Raises UserError at other bytes
-    than UTF-8, naming the line."""
-    status = os.fstat(lines.fileno())
+def chunks(stream: BinaryIO) -> Iterator[list[str]]:
+    """The lines of a file or a pipe, CHUNK at a time, with a progress bar. Raises UserError, naming the line, at bytes
+    that are not UTF-8."""
+    status = os.fstat(stream.fileno())
     size = status.st_size if stat.S_ISREG(status.st_mode) else None
     number = 0
-    with progress.bar(size, "B" if size else "sentences", "judged") as bar:
-        while chunk := list(islice(lines, CHUNK)):
-            sentences = []
+    with progress.bar(size, "B" if size else "sentences", "classified") as bar:
+        while chunk := list(islice(stream, CHUNK)):
+            lines = []
             for line in chunk:
                 number += 1
                 try:
-                    sentences.append(line.decode("utf-8-sig" if number == 1 else "utf-8").strip())
+                    lines.append(line.decode("utf-8-sig" if number == 1 else "utf-8").strip())
                 except UnicodeDecodeError as error:
                     raise UserError(f"standard input, line {number}: not UTF-8 (byte {line[error.start]:#x})") from None
-            yield sentences
+            yield lines
             bar.update(sum(map(len, chunk)) if size else len(chunk))
 
 

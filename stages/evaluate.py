@@ -4,28 +4,27 @@ from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import tables
 from cola.evaluate import analysis
-from cola.model import classifier, hardware, metrics, prediction
+from cola.model import metrics
+from cola.model.prediction import Predictor
 from cola.report import console, mlflow_runs
 
 
 def main() -> None:
     settings = params.load(paths.PARAMS)
-    data = {part: tables.read(paths.TOKENIZED / f"{part}.parquet") for part in ("validation", "test")}
-    data["train"] = tables.read_first_row_group(paths.TOKENIZED / "train.parquet")
+    sentences = {
+        "train": tables.read_first_row_group(paths.TOKENIZED / "train.parquet"),
+        "validation": tables.read(paths.TOKENIZED / "validation.parquet"),
+        "test": tables.read(paths.TOKENIZED / "test.parquet"),
+    }
     source = files.read_json(files.verified(paths.FINETUNED) / "source.json")
-    device = hardware.choose_device(settings.device)
-    precision = hardware.choose_precision(settings.precision, device)
-    model = prediction.prepare(classifier.load(paths.FINETUNED, device), precision)
+    predictor = Predictor(paths.FINETUNED, settings.device, settings.precision)
 
-    validation, test = (
-        prediction.predict_logits(model, data[part]["input_ids"].to_list(), precision)
-        for part in ("validation", "test")
-    )
+    validation, test = (predictor.logits(sentences[split]["input_ids"].to_list()) for split in ("validation", "test"))
 
-    names, labels, predicted = classifier.label_names(model), data["test"]["label"].to_numpy(), test.argmax(axis=1)
+    names, labels, predicted = predictor.label_names, sentences["test"]["label"].to_numpy(), test.argmax(axis=1)
     scores = metrics.scores(labels, predicted, len(names))
-    predictions = metrics.prediction_table(data["test"], test, names)
-    figures, per_source, calibration = analysis.analyse(data, test, validation)
+    predictions = metrics.prediction_table(sentences["test"], test, names)
+    figures, per_source, calibration = analysis.analyse(sentences, test, validation)
     files.write_json(paths.TEST_METRICS, scores)
     files.write_csv(paths.MCC_PER_BATCH, metrics.mcc_per_batch(labels, predicted, settings.evaluate.batch_size))
     files.write_csv(paths.PREDICTIONS, predictions)

@@ -3,7 +3,8 @@
 from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import tables
-from cola.model import classifier, hardware, metrics, prediction
+from cola.model import metrics
+from cola.model.prediction import Predictor
 from cola.report import console, mlflow_runs
 
 SAMPLES = 5
@@ -13,14 +14,12 @@ def main() -> None:
     settings = params.load(paths.PARAMS)
     test = tables.read(paths.TOKENIZED / "test.parquet")
     source = files.read_json(files.verified(paths.FINETUNED) / "source.json")
-    device = hardware.choose_device(settings.device)
-    precision = hardware.choose_precision(settings.precision, device)
-    model = prediction.prepare(classifier.load(paths.FINETUNED, device), precision)
+    predictor = Predictor(paths.FINETUNED, settings.device, settings.precision)
     chosen = test.sample(min(SAMPLES, len(test)), random_state=settings.sample_predict.seed)
 
-    logits = prediction.predict_logits(model, chosen["input_ids"].to_list(), precision)
+    logits = predictor.logits(chosen["input_ids"].to_list())
 
-    predictions = metrics.prediction_table(chosen, logits, classifier.label_names(model))
+    predictions = metrics.prediction_table(chosen, logits, predictor.label_names)
     samples = predictions.drop(columns="sentence_source").to_dict("records")
     files.write_json(paths.SAMPLES, samples)
     console.print_samples(samples, source)

@@ -7,15 +7,18 @@ from cola.data import corpus, encoding, tokenize
 
 def main() -> None:
     settings = params.load(paths.PARAMS)
-    source = files.read_json(files.verified(paths.RAW) / "source.json")
+    raw = corpus.read_folder(files.verified(paths.RAW))
     tokenizer = encoding.load_tokenizer(files.verified(paths.PRETRAINED))
-    rows = corpus.read_folder(paths.RAW, source["labels"])
+    max_length = settings.tokenize.max_length
+    encoding.check_max_length(max_length, tokenizer)
 
-    with (
-        tokenize.scratch_folder(settings.tokenize, settings.seed) as kept,
-        files.atomic_folder(paths.TOKENIZED) as folder,
-    ):
-        metrics = tokenize.write_tables(folder, kept, *rows, tokenizer, settings.tokenize, settings.seed, source)
+    with tokenize.scratch_folder(settings.tokenize, settings.seed) as scratch:
+        splits = tokenize.store_splits(scratch, raw, settings.tokenize.validation_fraction, settings.seed)
+        shards = tokenize.tokenize_splits(scratch, splits, tokenizer, max_length)
+        with files.atomic_folder(paths.TOKENIZED) as folder:
+            tokenize.write_tables(folder, shards, raw.source)
+        labels_and_lengths = tokenize.read_labels_and_lengths(shards)
+    metrics = tokenize.corpus_metrics(labels_and_lengths, max_length, len(raw.source["labels"]))
     files.write_json(paths.CORPUS_METRICS, metrics)
 
 

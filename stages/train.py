@@ -1,5 +1,9 @@
 """Reads data/tokenized/{train,validation}.parquet and models/pretrained/. Writes models/finetuned/ and metrics/."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import pandas as pd
 import torch
 
@@ -8,7 +12,7 @@ from cola.core.errors import UserError, run
 from cola.data import encoding, ragged, tables
 from cola.model import classifier, hardware
 from cola.report import console, mlflow_runs
-from cola.train import checkpoint, distributed, loop, model_card
+from cola.train import checkpoint, distributed, history, loop, model_card
 
 
 def main() -> None:
@@ -16,60 +20,91 @@ def main() -> None:
     if distributed.needs_launch(settings.train.processes):
         distributed.launch("stages.train", settings.train.processes)
         return
-    device = hardware.choose_device(settings.device)
+    device = hardware.prepare_device(settings.device)
     with distributed.process_group(device):
-        one_process(settings, device)
+        machine = {
+            "device": hardware.describe(device),
+            "precision": str(hardware.choose_precision(settings.precision, device)).removeprefix("torch."),
+        }
+        source = {
+            "corpus": tables.read_source(paths.TOKENIZED / "train.parquet"),
+            "encoder": files.read_json(files.verified(paths.PRETRAINED) / "source.json"),
+        }
+        checkpoint_path = checkpoint_of(settings, machine)
+        model, epochs = train(settings, device, source["corpus"]["labels"], checkpoint_path)
+        peak = distributed.all_reduce_max(hardware.peak_memory(device), device)
+        if distributed.rank() == 0:
+            size = {"processes": distributed.world_size(), "peak_memory_gib": peak}
+            write_model(model, source, settings, epochs)
+            write_metrics(settings, epochs, size | machine)
+            console.print_training(pd.DataFrame(epochs), source)
+            mlflow_runs.record(mlflow_runs.training)
+            checkpoint.remove(checkpoint_path)
 
 
-def one_process(settings: params.Params, device: torch.device) -> None:
-    """One of the processes of the training, or all of it."""
-    train = ragged.read_sentences(paths.TOKENIZED / "train.parquet")
-    validation = ragged.read_sentences(paths.TOKENIZED / "validation.parquet")
-    corpus = tables.read_source(paths.TOKENIZED / "train.parquet")
-    encoder = files.read_json(files.verified(paths.PRETRAINED) / "source.json")
-    source = {"corpus": corpus, "encoder": encoder}
-    precision = hardware.choose_precision(settings.precision, device)
-    hardware.fix_seed(settings.seed)
-    model = classifier.load(paths.PRETRAINED, device, corpus["labels"])
-
-    machine = {"device": hardware.describe(device), "precision": str(precision).removeprefix("torch.")}
-    inputs = [paths.TOKENIZED / "train.parquet", paths.TOKENIZED / "validation.parquet", *paths.PRETRAINED.iterdir()]
-    determines = {"train": settings.train.model_dump(), "seed": settings.seed, "processes": distributed.world_size()}
-    kept = checkpoint.path_for(determines | machine, inputs)
-
-    epochs = []
-    try:
-        for epoch in loop.fit(model, train, validation, settings.train, precision, settings.seed, kept):
-            print(epoch, flush=True)
-            epochs.append(epoch)
-    except KeyboardInterrupt:
-        raise UserError(f"interrupted; `dvc repro` goes on after step {loop.steps_done(kept)}") from None
-    size = {
+def checkpoint_of(settings: params.Params, machine: Mapping[str, str]) -> Path:
+    """Where this training's checkpoint is, by all that determines its result."""
+    configuration = {
+        "train": settings.train.model_dump(),
+        "seed": settings.seed,
         "processes": distributed.world_size(),
-        "peak_memory_gib": distributed.all_reduce_max(hardware.peak_memory(device), device),
+        **machine,
     }
-    if distributed.rank():
-        return
+    splits = [paths.TOKENIZED / "train.parquet", paths.TOKENIZED / "validation.parquet"]
+    return checkpoint.path_for(configuration, [*splits, *paths.PRETRAINED.iterdir()])
 
-    history, steps, timings = loop.history(epochs), loop.steps(epochs), loop.timings(epochs)
-    example = tables.shortest_sentence(paths.TOKENIZED / "train.parquet")
+
+def train(
+    settings: params.Params, device: torch.device, labels: Sequence[str], checkpoint_path: Path
+) -> tuple[Any, list[history.Epoch]]:
+    """The trained model, and the record of each epoch, which is printed as it ends."""
+    hardware.fix_seed(settings.seed)
+    model = classifier.load(paths.PRETRAINED, device, labels)
+    try:
+        epochs = loop.fit(
+            model,
+            ragged.read_sentences(paths.TOKENIZED / "train.parquet"),
+            ragged.read_sentences(paths.TOKENIZED / "validation.parquet"),
+            settings.train,
+            hardware.choose_precision(settings.precision, device),
+            settings.seed,
+            checkpoint_path,
+            lambda epoch: print(epoch, flush=True),
+        )
+    except KeyboardInterrupt:
+        steps = checkpoint.read_progress(checkpoint_path).steps_done
+        raise UserError(f"interrupted; `dvc repro` goes on after step {steps}") from None
+    return model, epochs
+
+
+def write_model(
+    model: Any, source: Mapping[str, Any], settings: params.Params, epochs: Sequence[history.Epoch]
+) -> None:
+    tokenizer = encoding.load_tokenizer(paths.PRETRAINED)
+    tokenizer.model_max_length = settings.tokenize.max_length  # what the model was trained for, not what it could take
+    train_path = paths.TOKENIZED / "train.parquet"
+    card = model_card.text(
+        source,
+        settings.train,
+        history.epoch_table(epochs),
+        tables.shortest_sentence(train_path),
+        tables.count(train_path),
+        tables.count(paths.TOKENIZED / "validation.parquet"),
+    )
     with files.atomic_folder(paths.FINETUNED) as folder:
         classifier.save(model, folder)
-        encoding.load_tokenizer(paths.PRETRAINED).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
         files.write_json(folder / "source.json", source)
-        files.write_text(
-            folder / "README.md",
-            model_card.text(source, settings.train, history, example, len(train.labels), len(validation.labels)),
-        )
-    last = loop.history([loop.published_epoch(epochs, settings.train)])
-    files.write_json(paths.TRAIN_METRICS, last.drop(columns="epoch").iloc[0].to_dict())
-    files.write_csv(paths.HISTORY, history)
-    files.write_csv(paths.STEPS, steps)
-    files.write_json(paths.TIMINGS, timings | size | machine)
-    console.print_training(pd.DataFrame(epochs), source)
-    mlflow_runs.record(mlflow_runs.training)
-    kept.unlink(missing_ok=True)
+        files.write_text(folder / "README.md", card)
+
+
+def write_metrics(settings: params.Params, epochs: Sequence[history.Epoch], machine: Mapping[str, Any]) -> None:
+    published = history.epoch_table([loop.published_epoch(epochs, settings.train)])
+    files.write_json(paths.TRAIN_METRICS, published.drop(columns="epoch").iloc[0].to_dict())
+    files.write_csv(paths.HISTORY, history.epoch_table(epochs))
+    files.write_csv(paths.STEPS, history.step_table(epochs))
+    files.write_json(paths.TIMINGS, {**history.timings(epochs), **machine})
 
 
 if __name__ == "__main__":
-    run(distributed.report_once(main))
+    run(distributed.errors_to_launcher(main))

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import project as projects
@@ -55,8 +56,8 @@ def encoder_folder(tmp_path_factory):
 def environment(tmp_path_factory):
     """Of the tests' own virtual environment, with a home that knows no git identity and no cache of anything."""
     home = tmp_path_factory.mktemp("home")
-    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "OMP_", "LANG", "LC_"))}
-    return kept | {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
+    passed_on = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "OMP_", "LANG", "LC_"))}
+    return passed_on | {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
 
 
 @pytest.fixture(scope="session")
@@ -131,16 +132,32 @@ def applied(whole_run, tmp_path):
     return Path(shutil.copytree(whole_run, tmp_path / "project", symlinks=True))
 
 
-@pytest.fixture
-def documented():
-    """documented("name", count): docs/reliability.md states this very number where it marks it with this name.
+CASES = pytest.StashKey[Counter]()
 
-    The mark is an HTML comment behind the number, which no reader sees: 35<!-- name -->.
-    """
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Count the cases of each test and of each file, before any is deselected (test_reliability.py)."""
+    config.stash[CASES] = Counter()
+    for item in items:
+        examples = getattr(item.function, "_hypothesis_internal_use_settings", None)
+        config.stash[CASES].update(
+            dict.fromkeys((item.originalname, item.path.name), getattr(examples, "max_examples", 1))
+        )
+
+
+def marked_numbers(text):
+    """{"name": 35} for each 35<!-- name --> in a text."""
+    marks = re.findall(r"([\d,]+)<!-- ([\w. ]+) -->", text)
+    return {name: int(number.replace(",", "")) for number, name in marks}
+
+
+@pytest.fixture(scope="session")
+def documented():
+    """documented("name", count): docs/reliability.md states this very number where it is marked with this name."""
 
     def check(name, count):
-        text = (projects.ROOT / "docs/reliability.md").read_text()
-        stated = [number.replace(",", "") for number in re.findall(rf"([\d,]+)<!-- {name} -->", text)]
-        assert stated == [str(count)], f"docs/reliability.md states {stated} for {name}, and {count} were tried"
+        stated = marked_numbers((projects.ROOT / "docs/reliability.md").read_text(encoding="utf-8")).get(name)
+        assert stated == count, f"docs/reliability.md states {stated} for {name}, and {count} were tried"
 
     return check

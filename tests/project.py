@@ -1,5 +1,6 @@
 """A copy of the project to run things in, and what every whole run of it must leave."""
 
+import importlib
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from cola.core import errors
 from cola.data import minimal_pairs
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +59,11 @@ def tiny_encoder(folder):
     vocabulary = tiny.SPECIAL + sorted(words | letters)
     tiny.encoder(folder, vocab_size=len(vocabulary), initializer_range=0.5)
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+
+
+def run_stage(stage):
+    """Run a stage in this process, in the folder that this process is in."""
+    errors.run(importlib.import_module(f"stages.{stage}").main)
 
 
 def outputs(project):

@@ -10,8 +10,8 @@ import torch
 from tiny import RECIPE
 from transformers import BertForSequenceClassification
 
-from benchmarks import same_outcome, speed, tutorial, ways, workload
-from cola.train import loop
+from benchmarks import methods, same_outcome, speed, tutorial, workload
+from cola.train import history, loop
 
 
 def model():
@@ -27,7 +27,7 @@ def test_this_training_goes_where_the_tutorials_loop_goes(length):
     reference, found = model(), model()
     expected = list(tutorial.fit(reference, table["input_ids"].to_list(), labels, RECIPE, 5, length))
     epochs = list(loop.fit(found, tiny.to_train_on(table), tiny.to_train_on(table[:2]), RECIPE, torch.float32, 5))
-    assert loop.steps(epochs)["loss"].to_list() == pytest.approx(expected, rel=1e-4)
+    assert history.step_table(epochs)["loss"].to_list() == pytest.approx(expected, rel=1e-4)
     assert len(expected) == 6
     for (name, each), other in zip(found.named_parameters(), reference.parameters(), strict=True):
         if not name.endswith("key.bias"):  # their gradient is rounding: softmax ignores what shifts all scores alike
@@ -50,11 +50,13 @@ def test_sentences_are_as_long_as_colas():
     ]
 
 
-@pytest.mark.parametrize(("kind", "way"), [(kind, way) for kind, all_ in ways.WAYS.items() for way in all_])
-def test_every_way_times_every_batch(kind, way):
+@pytest.mark.parametrize(
+    ("kind", "method"), [(kind, method) for kind, all_ in methods.METHODS.items() for method in all_]
+)
+def test_every_method_times_every_batch(kind, method):
     one = workload.model(tiny.config(vocab_size=7000), torch.device("cpu"))
     before = one.classifier.weight.detach().clone()
-    with ways.WAYS[kind][way](one) as timed:
+    with methods.METHODS[kind][method](one) as timed:
         seconds = timed(workload.batches(3, seed=0))
     moved = (one.classifier.weight - before).abs().mean().item()
     # AdamW moves a weight by about the learning rate a step, whatever its gradient: 2e-5, which falls to 0 in Trainer.
@@ -63,15 +65,15 @@ def test_every_way_times_every_batch(kind, way):
     assert all(0 < each < 60 for each in seconds)
 
 
-def test_ways_are_compared_in_turn(monkeypatch, capsys):
+def test_methods_are_compared_in_turn(monkeypatch, capsys):
     monkeypatch.setattr(speed, "ROUNDS", 1)
     monkeypatch.setattr(speed, "TURN", 0.0)
     monkeypatch.setattr(speed.psutil, "cpu_percent", lambda _: 0.0)
-    monkeypatch.delitem(ways.WAYS["prediction"], "transformers' Trainer")
+    monkeypatch.delitem(methods.METHODS["prediction"], "transformers' Trainer")
     found = speed.compare("prediction", "all-MiniLM-L6-v2")
-    assert list(found) == ["padded, in float32", "this"]
+    assert list(found) == ["padded, in float32", "bert-cola"]
     assert [len(each["rounds"]) for each in found.values()] == [1, 1]
-    assert found["this"]["times_this"] == 1
+    assert found["bert-cola"]["ratio"] == 1
     results = {"machine": "a machine", "training": {}, "prediction": {"all-MiniLM-L6-v2": found}}
     speed.show(json.loads(json.dumps(results)))
     assert "padded, in float32" in capsys.readouterr().out

@@ -35,7 +35,7 @@ def config(**changes):
 
 
 def encoder(folder: Path, **changes) -> Path:
-    """Write a bare encoder as fetch leaves one: config.json, model.safetensors, vocab.txt."""
+    """Write a bare encoder as fetch does: config.json, model.safetensors, vocab.txt."""
     torch.manual_seed(1)
     BertModel(config(**changes)).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(SPECIAL + WORDS) + "\n")
@@ -57,10 +57,10 @@ def sentences(count: int, seed: int = 0) -> pd.DataFrame:
 
 
 def arrow(frame: pd.DataFrame) -> pa.Table:
-    """Such a table as a stage writes it."""
+    """A frame of `sentences` as an Arrow table."""
     return pa.Table.from_pandas(frame, schema=tables.SCHEMA, preserve_index=False)
 
 
 def to_train_on(frame: pd.DataFrame) -> Sentences:
-    """Such a table as a training takes it."""
+    """A frame of `sentences` as a training takes it."""
     return Sentences(frame["input_ids"].to_list(), frame["label"].to_numpy(np.int64))

@@ -1,4 +1,4 @@
-"""Files between stages: written whole or not at all, and read only if they are as they were written."""
+"""Files between stages: written whole or not at all, and refused where a byte has changed since."""
 
 import hashlib
 import json
@@ -16,7 +16,9 @@ import pandas as pd
 from cola.core.errors import UserError
 
 CHECKSUMS = "SHA256SUMS"
-TEXT_COLUMNS = ("sentence_source", "sentence", "label", "predicted", "source", "publication")  # of any CSV here
+# The columns of text in the files that write_csv writes. pandas would guess their type: a column of the labels true and
+# false becomes booleans, and text again where another label occurs in it.
+TEXT_COLUMNS = ("sentence_source", "sentence", "label", "predicted", "source", "publication")
 STALE_AFTER = 7 * 24 * 3600  # seconds; an interrupted run's scratch files are then deleted
 
 
@@ -34,7 +36,7 @@ def read_json(path: Path) -> Any:
     """Raises UserError where the file is missing or is not JSON."""
     try:
         return json.loads(_existing(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # also of what is not UTF-8
+    except ValueError as error:  # also where it is not UTF-8
         raise UserError(f"{path} is not JSON ({error}): remove it, and `dvc repro` makes it anew") from None
 
 
@@ -44,18 +46,15 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read what write_csv wrote, floats to the last digit. Raises UserError where the file is missing.
-
-    Text is never guessed to be something else: TEXT_COLUMNS stay text, whatever a corpus calls its labels.
-    """
+    """Read what write_csv wrote: TEXT_COLUMNS as text, floats to the last digit. Raises UserError without the file."""
     return pd.read_csv(_existing(path), keep_default_na=False, dtype=dict.fromkeys(TEXT_COLUMNS, str))
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to. When the block ends well its bytes are flushed and it is renamed to `path`.
+    """Yield a path beside `path` to write to, and rename it to `path` when the block ends without an error.
 
-    Otherwise `path` stays as it was. Raises UserError where the disk refuses something.
+    After an error `path` is as it was before. Raises UserError where the system refuses to write.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -71,15 +70,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new folder to fill. When the block ends well it replaces `path`; otherwise `path` stays as it was.
+    """Yield a new folder to fill, and put it in the place of `path` when the block ends without an error.
 
-    The sha256 of its files go to CHECKSUMS in it, in the format of the command sha256sum. Raises UserError where the
-    disk refuses something.
+    After an error `path` is as it was before. CHECKSUMS in the folder lists the sha256 of its files in the format
+    of the command sha256sum. Raises UserError where the system refuses to write.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
         with name_write_errors(path):
-            shutil.rmtree(partial, ignore_errors=True)  # a killed run's
+            shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
             partial.mkdir(parents=True)
             yield partial
             lines = [f"{sha256(file)}  {file.name}\n" for file in sorted(partial.iterdir())]
@@ -107,7 +106,7 @@ def verified(path: Path) -> Path:
 def digest(configuration: Mapping[str, Any], inputs: Iterable[Path], rooms: Iterable[str]) -> str:
     """16 hex digits that change with the configuration (plain data), with an input file, or with the code in `rooms`.
 
-    A room is a folder of cola/: files derived by other code, or from other inputs, get another name.
+    A room is a folder of cola/. A scratch file with the digest in its name is of this configuration, input and code.
     """
     library = Path(__file__).parents[1]
     code = [path for room in rooms for path in sorted((library / room).glob("*.py"))]
@@ -122,9 +121,9 @@ def sha256(path: Path) -> str:
 
 
 def remove_stale(folder: Path) -> None:
-    """Delete what an interrupted run left in a scratch folder and nobody has touched for STALE_AFTER.
+    """Delete the files and folders in a scratch folder that have not been written to for STALE_AFTER.
 
-    Several processes may do so at once: what another one has deleted meanwhile is no error.
+    Several processes may do so at once.
     """
     for path in folder.iterdir() if folder.exists() else ():
         with suppress(FileNotFoundError):
@@ -134,21 +133,21 @@ def remove_stale(folder: Path) -> None:
 
 @contextmanager
 def name_write_errors(path: Path) -> Iterator[None]:
-    """Raise what the system says against writing, a full disk say, as a UserError that names `path`."""
+    """Raise an error of the system, such as a full disk, as a UserError that names `path`."""
     try:
         yield
     except Exception as error:
-        # safetensors and tokenizers, in Rust, have exceptions of their own, with the system's error number in the text.
+        # The exceptions of safetensors and tokenizers, in Rust, have the system's error number in their text alone.
         number = error.errno if isinstance(error, OSError) else None
-        if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):
-            number = int(found[1])
+        if number is None and (match := re.search(r"\(os error (\d+)\)", str(error))):
+            number = int(match[1])
         if number is None:
             raise
         raise UserError(f"{path} cannot be written: {os.strerror(number)}; mend that and run `dvc repro`") from None
 
 
 def _flush(path: Path) -> None:
-    """Have the bytes of a file on the disk: a crash of the machine would lose them behind the new name."""
+    """Write a file's bytes to the disk: else a crash of the machine could leave the new name without them."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -1,4 +1,4 @@
-"""params.yaml as frozen, strict models, one per section. No default lives here: every key stands in the file."""
+"""params.yaml as frozen, strict models, one per section. No default lives here: the file has every key."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and PyTorch both take
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that both NumPy and PyTorch take
 
 
 class _Section(BaseModel):
@@ -64,35 +64,35 @@ class Params(_Section):
     sample_predict: SamplePredict
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe part, that refuses a key given twice: PyYAML would take the last one."""
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, which also refuses a key that is given twice: PyYAML alone would take the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.YAMLError(f"{twice[0]} is given twice, line {node.start_mark.line + 1} on")
+        duplicates = [key for key in keys if keys.count(key) > 1]
+        if duplicates:
+            raise yaml.YAMLError(f"{duplicates[0]} is given twice, line {node.start_mark.line + 1} on")
         return super().construct_mapping(node, deep)
 
 
-# DVC writes 5.0e-5 as 5e-05 (YAML 1.2), which PyYAML (1.1) would take for a text.
-_Loader.add_implicit_resolver(
+# DVC writes 5.0e-5 as 5e-05 (YAML 1.2), which PyYAML (1.1) would take for a string.
+_StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
 
 
 def load(path: Path) -> Params:
-    """Read and check the whole file, also what the caller does not use: a wrong key must stop the first stage.
+    """Read and check the whole file, also the sections of other stages: a wrong key must stop the first stage.
 
-    Raises UserError, in one line, naming each key that is wrong and what is allowed.
+    Raises UserError, in one line, with every key that is wrong and what is allowed for it.
     """
     try:
-        return Params.model_validate(yaml.load(path.read_text(encoding="utf-8"), _Loader))  # noqa: S506 - a SafeLoader
+        return Params.model_validate(yaml.load(path.read_text(encoding="utf-8"), _StrictLoader))  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); run this from the project's root") from None
     except ValidationError as error:
-        fault = "; ".join(_sentence(problem) for problem in error.errors())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML lets the latter two through
+        fault = "; ".join(_describe(problem) for problem in error.errors())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML raises the latter two for some values
         fault = f"not valid YAML: {error}"
     raise UserError(f"{path}: {' '.join(fault.split())}")
 
@@ -108,7 +108,7 @@ def flatten(params: BaseModel) -> dict[str, Any]:
     return flat
 
 
-def _sentence(problem: Any) -> str:
+def _describe(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "the file"
     got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
     return f"{key}: {problem['msg']}{got}"

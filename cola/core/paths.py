@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
-# Of the main project, also where DVC runs an experiment in a copy: what outlives a stage that failed, unseen by git.
+# What outlives a stage that failed. Of the main project, also where DVC runs an experiment in a copy; git ignores it.
 SCRATCH = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp"
 
 # fetch
-CORPORA = Path("corpora")  # of the user's own; fetch runs again when something in it changes
+CORPORA = Path("corpora")  # the user's own corpora; fetch runs again when something in it changes
 RAW = Path("data/raw")
 PRETRAINED = Path("models/pretrained")
 

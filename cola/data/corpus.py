@@ -1,35 +1,45 @@
-"""Sentences with labels, row by row: CoLA's TSV files, or a folder of one's own; and the split of the training ones."""
+"""Sentences with labels, row by row: CoLA's TSV files or a user's own tables; and the split for validation."""
 
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from cola.core import files
 from cola.core.errors import UserError
 
 TRAINING_FILE = "in_domain_train.tsv"
 TEST_FILE = "out_of_domain_dev.tsv"  # the tutorial's test set: CoLA's own test labels are not public
 COLUMNS = ["sentence_source", "label", "label_notes", "sentence"]
-COLA_LABELS = ["unacceptable", "acceptable"]  # by label: 0, 1
+COLA_LABELS = ["unacceptable", "acceptable"]  # the names of the labels 0 and 1
 MOST_LABELS = 100
+USER_TABLES = ("train", "test")  # the tables of a user's own corpus, .csv or .tsv
 Row = tuple[str, int, str]  # sentence_source, label (from 0), sentence
-TABLES = ("train", "test")  # of a folder of one's own, each .csv or .tsv
 
 
-def read_folder(folder: Path, labels: Sequence[str]) -> tuple[Iterator[Row], Iterator[Row]]:
-    """The training and the test sentences that fetch left in a folder, as they are read. Raises as `rows` does."""
+class Corpus(NamedTuple):
+    """What fetch left in a folder. A file is read, and its rows checked, while they are iterated over."""
+
+    training_rows: Iterable[Row]  # of which the validation sentences are taken
+    test_rows: Iterable[Row]
+    source: Mapping[str, Any]  # of source.json; `labels` are the labels' names
+
+
+def read_folder(folder: Path) -> Corpus:
+    """The corpus in a folder that fetch filled. Iterating over its rows raises UserError as read_tsv and read_table."""
+    source = files.read_json(folder / "source.json")
     if (folder / TRAINING_FILE).exists():
-        return read_tsv(folder / TRAINING_FILE), read_tsv(folder / TEST_FILE)
-    training, test = (read_table(find_table(folder, part), labels) for part in TABLES)
-    return training, test
+        return Corpus(read_tsv(folder / TRAINING_FILE), read_tsv(folder / TEST_FILE), source)
+    training_rows, test_rows = (read_table(find_table(folder, name), source["labels"]) for name in USER_TABLES)
+    return Corpus(training_rows, test_rows, source)
 
 
 def read_tsv(path: Path) -> Iterator[Row]:
-    """The sentences of one of CoLA's TSV files, as `parse` has them."""
+    """The rows of one of CoLA's TSV files. Raises UserError where it is missing, and as parse_tsv."""
     try:
         with path.open("rb") as file:
             yield from parse_tsv(file, str(path))
@@ -38,14 +48,14 @@ def read_tsv(path: Path) -> Iterator[Row]:
 
 
 def parse_tsv(file: BinaryIO, name: str) -> Iterator[Row]:
-    """Check every row of a TSV without header (COLUMNS) and without quoting: a quotation mark is part of a sentence.
+    """Yield the rows of a TSV without header (COLUMNS) and without quoting: a quotation mark is part of a sentence.
 
-    Raises UserError naming file, line and fault.
+    Raises UserError with file, line and fault for the first row that is malformed, and for a file without rows.
     """
     number = 0
     for number, line in enumerate(_lines(file, name, newline="\n"), start=1):
         fields = line.removesuffix("\n").removesuffix("\r").split("\t")
-        fault = _fault(fields)
+        fault = _tsv_fault(fields)
         if fault:
             raise UserError(f"{name}, line {number}: {fault}")
         yield fields[0], int(fields[1]), fields[3].strip()
@@ -53,31 +63,34 @@ def parse_tsv(file: BinaryIO, name: str) -> Iterator[Row]:
         raise UserError(f"{name}: no sentences")
 
 
-def find_table(folder: Path, part: str) -> Path:
-    """The file of a part of one's own corpus. Raises UserError where there is none, or two."""
-    there = [path for path in (folder / f"{part}.csv", folder / f"{part}.tsv") if path.is_file()]
-    if len(there) != 1:
-        raise UserError(f"{folder} must have {part}.csv or {part}.tsv{', not both' * bool(there)}")
-    return there[0]
+def find_table(folder: Path, name: str) -> Path:
+    """The path of one of the USER_TABLES in a folder. Raises UserError where it is missing, or both .csv and .tsv."""
+    paths = [path for path in (folder / f"{name}.csv", folder / f"{name}.tsv") if path.is_file()]
+    if not paths:
+        raise UserError(f"{folder} must have {name}.csv or {name}.tsv")
+    if len(paths) == 2:
+        raise UserError(f"{folder} must have {name}.csv or {name}.tsv, not both")
+    return paths[0]
 
 
 def read_table(path: Path, labels: Sequence[str]) -> Iterator[Row]:
-    """The sentences of a table of one's own: a label is its place among `labels`. Raises as `parse_table` does."""
+    """The rows of a user's table, a label as its index in `labels`. Raises UserError as parse_table."""
     with path.open("rb") as file:
         for source, label, sentence in parse_table(file, str(path), labels):
             yield source, labels.index(label), sentence
 
 
 def parse_table(file: BinaryIO, name: str, labels: Sequence[str] | None = None) -> Iterator[tuple[str, str, str]]:
-    """Check every row of a CSV (of a TSV, where `name` ends so) with a header that has text and label, quoted as usual.
+    """Yield (source, label, text) of the rows of a CSV, or of a TSV where `name` ends in .tsv, with the usual quoting.
 
-    Yields its source (from a column source, else "all"), label and text. With `labels`, no other label may occur.
-    Raises UserError naming file, line and fault.
+    The header must have the columns text and label; without a column source, every source is "all". With `labels`, no
+    other label may occur. Raises UserError with file, line and fault for the first row that is malformed, and for a
+    table without rows.
     """
     reader = csv.reader(_lines(file, name, newline=""), delimiter="\t" if name.endswith(".tsv") else ",", strict=True)
     header: list[str] = []
-    found = False
-    line = 1  # where the row begins
+    empty = True
+    line = 1  # the row's first
     try:
         for fields in reader:
             fault = None
@@ -87,9 +100,9 @@ def parse_table(file: BinaryIO, name: str, labels: Sequence[str] | None = None) 
                 fault = f"no column {missing[0]!r} in the header ({', '.join(header)})" if missing else None
             elif fields:  # not an empty line
                 row = dict(zip(header, (field.strip() for field in fields), strict=False))
-                fault = _fault_of_row(fields, row, header, labels)
+                fault = _table_fault(fields, row, header, labels)
                 if not fault:
-                    found = True
+                    empty = False
                     yield row.get("source", "all"), row["label"], row["text"]
             if fault:
                 raise UserError(f"{name}, line {line}: {fault}")
@@ -99,13 +112,15 @@ def parse_table(file: BinaryIO, name: str, labels: Sequence[str] | None = None) 
             f"{name}, line {line}: {error}; a field with a quotation mark or a line break needs quotes "
             "around it, and its own quotation marks twice"
         ) from None
-    if not found:
+    if empty:
         raise UserError(f"{name}: no sentences")
 
 
 def label_names(path: Path) -> list[str]:
-    """The names of the labels in a table of one's own, in the order of their numbers: that of whole numbers, else the
-    alphabet's. Raises UserError where there is nothing to tell apart, or too much, or as `parse_table` does."""
+    """The names of the labels in a user's table, by label: in numeric order if all are integers, else in alphabetical.
+
+    Raises UserError where there are fewer than 2 or more than MOST_LABELS, and as parse_table.
+    """
     with path.open("rb") as file:
         names = sorted({label for _, label, _ in parse_table(file, str(path))})
     if all(re.fullmatch(r"-?\d+", name) for name in names):
@@ -116,9 +131,9 @@ def label_names(path: Path) -> list[str]:
 
 
 def split(count: int, validation_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split `count` sentences at random: the places, from 0, of (training, validation), int64.
+    """Split `count` sentences at random: the indices, int64, of the (training, validation) sentences.
 
-    The training part's size is rounded down, as the tutorial's. Raises UserError where a part would be empty.
+    The number of training sentences is rounded down, as in the tutorial. Raises UserError where either would be empty.
     """
     training = int(round((1 - validation_fraction) * count, 9))  # (1 - 0.8) * 10 is 1.9999999999999996
     if not 0 < training < count:
@@ -127,7 +142,7 @@ def split(count: int, validation_fraction: float, seed: int) -> tuple[np.ndarray
     return order[:training], order[training:]
 
 
-def _fault(fields: list[str]) -> str | None:
+def _tsv_fault(fields: list[str]) -> str | None:
     if len(fields) != len(COLUMNS):
         return f"{len(fields)} columns, {len(COLUMNS)} expected ({', '.join(COLUMNS)}; separated by tabs)"
     if fields[1] not in ("0", "1"):
@@ -139,9 +154,7 @@ def _fault(fields: list[str]) -> str | None:
     return None
 
 
-def _fault_of_row(
-    fields: list[str], row: dict[str, str], header: list[str], labels: Sequence[str] | None
-) -> str | None:
+def _table_fault(fields: list[str], row: dict[str, str], header: list[str], labels: Sequence[str] | None) -> str | None:
     if len(fields) != len(header):
         return f"{len(fields)} columns, {len(header)} expected ({', '.join(header)})"
     if not row["text"]:
@@ -156,7 +169,7 @@ def _fault_of_row(
 
 
 def _lines(file: BinaryIO, name: str, newline: str) -> Iterator[str]:
-    """The lines of UTF-8 text, with their ends, told apart as `open` does with this `newline`."""
+    """The lines of UTF-8 text with their line ends; `newline` as in `open`. Raises UserError where it is not UTF-8."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline=newline)
     try:
         yield from text

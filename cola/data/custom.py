@@ -34,7 +34,7 @@ def copy_corpus(name: str, folder: Path) -> tuple[Source, list[str]]:
     Raises UserError, in one line, where train or test is missing, or something in them is not as it must be.
     """
     origin = find_folder(name, "fetch.corpus")
-    training, test = (corpus.find_table(origin, part) for part in corpus.TABLES)
+    training, test = (corpus.find_table(origin, part) for part in corpus.USER_TABLES)
     labels = corpus.label_names(training)
     for _ in corpus.read_table(test, labels):
         pass  # every row is checked

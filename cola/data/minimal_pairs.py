@@ -90,7 +90,7 @@ def _coin(rng: random.Random) -> bool:
 
 
 def _number(plural: bool, singular_form: str, plural_form: str) -> Pair:
-    """Both forms, the fitting one first."""
+    """Both forms, the one that agrees with the number first."""
     return (plural_form, singular_form) if plural else (singular_form, plural_form)
 
 
@@ -104,7 +104,7 @@ def _person(rng: random.Random, pick: Pick) -> str:
 
 
 def _pair(frame: str, good: str, bad: str) -> Pair:
-    """Both fillers put in the place of the frame's "_"."""
+    """The frame with each of the fillers in the place of its "_"."""
     return frame.replace("_", good), frame.replace("_", bad)
 
 
@@ -355,7 +355,7 @@ OUT_OF_DOMAIN: dict[str, Phenomenon] = {
 
 
 def _draw(rng: random.Random, phenomenon: Phenomenon, words: Lexicon) -> Pair:
-    """One pair as it is printed, some declaratives inside a longer sentence."""
+    """A pair of whole sentences, with capital and full stop; some declaratives become a clause of a longer sentence."""
     used: list[str] = []
 
     def pick(kind: str) -> str:
@@ -369,12 +369,12 @@ def _draw(rng: random.Random, phenomenon: Phenomenon, words: Lexicon) -> Pair:
 
 
 def generate() -> dict[str, list[Sentence]]:
-    """File name -> its rows. No sentence occurs twice, in one file or in two."""
+    """The rows of each file, by file name. No sentence occurs twice, in one file or in two."""
     rng = random.Random(SEED)
     seen: set[str] = set()
 
     def rows(size: int, phenomena: dict[str, Phenomenon], words: Lexicon) -> list[Sentence]:
-        """70% acceptable: every unacceptable sentence has its twin among them, the other pairs give only the good."""
+        """70% acceptable: both sentences of some pairs, and of the others the acceptable one alone."""
         acceptable = size * 7 // 10
         codes = list(phenomena)
         drawn: list[Sentence] = []

@@ -1,4 +1,4 @@
-"""Sentences' token ids, one sentence behind the other in one array, which may be larger than memory."""
+"""The token ids of many sentences in one array, which may be larger than memory."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,18 +10,18 @@ import pyarrow.parquet as pq
 
 from cola.core import files, paths
 
-AT_ONCE = 2**20  # values that are read and written together
+BLOCK_VALUES = 2**20  # read and written together
 
 
-class Ragged(Sequence[np.ndarray]):
-    """Rows of different lengths: row i is values[starts[i] : starts[i + 1]]."""
+class RaggedArray(Sequence[np.ndarray]):
+    """Rows of different lengths, in one array: row i is values[starts[i] : starts[i + 1]]."""
 
     def __init__(self, values: np.ndarray, starts: np.ndarray) -> None:
         self.values = values  # (tokens,) int32
         self.starts = starts  # (rows + 1,) int64, from 0
 
     @classmethod
-    def of(cls, rows: Sequence[Any]) -> "Ragged":
+    def from_rows(cls, rows: Sequence[Any]) -> "RaggedArray":
         """[[101, 7, 102], [101, 102]] -> values [101, 7, 102, 101, 102], starts [0, 3, 5]"""
         if isinstance(rows, cls):
             return rows
@@ -42,27 +42,27 @@ class Ragged(Sequence[np.ndarray]):
     def __getitem__(self, row: slice) -> list[np.ndarray]: ...
     def __getitem__(self, row: int | slice) -> np.ndarray | list[np.ndarray]:
         if isinstance(row, slice):
-            return [self[each] for each in range(*row.indices(len(self)))]
+            return [self[number] for number in range(*row.indices(len(self)))]
         return self.values[self.starts[row] : self.starts[row + 1]]
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The values, AT_ONCE at once."""
-        return (self.values[start : start + AT_ONCE] for start in range(0, len(self.values), AT_ONCE))
+        """The values in blocks of BLOCK_VALUES."""
+        return (self.values[start : start + BLOCK_VALUES] for start in range(0, len(self.values), BLOCK_VALUES))
 
-    def changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Ragged":
-        """Rows of the same lengths with other values: `change` is given a block of them."""
-        return Ragged(on_disk(change(block) for block in self.blocks()), self.starts)
+    def map_values(self, change: Callable[[np.ndarray], np.ndarray]) -> "RaggedArray":
+        """Rows of the same lengths with other values, memory-mapped: `change` takes and returns a block of values."""
+        return RaggedArray(memory_mapped(change(block) for block in self.blocks()), self.starts)
 
 
 class Sentences(NamedTuple):
-    """What a training reads."""
+    """The sentences of a split, as a training takes them."""
 
-    input_ids: Sequence[Any]  # the token ids of each sentence
+    input_ids: Sequence[Any]  # a sequence of token ids per sentence
     labels: np.ndarray  # (sentences,) int64
 
 
 def read_sentences(path: Path) -> Sentences:
-    """The sentences of a table in data/tokenized; of their tokens no more is in memory than is being looked at."""
+    """The sentences of a table in data/tokenized, their token ids memory-mapped. Raises UserError as files.verified."""
     labels, lengths = [], [np.zeros(1, dtype=np.int64)]
 
     def blocks() -> Iterator[np.ndarray]:
@@ -71,14 +71,15 @@ def read_sentences(path: Path) -> Sentences:
             lengths.append(batch.column("input_ids").value_lengths().to_numpy().astype(np.int64))
             yield batch.column("input_ids").flatten().to_numpy()
 
-    values = on_disk(blocks())
-    return Sentences(Ragged(values, np.concatenate(lengths).cumsum()), np.concatenate(labels))
+    values = memory_mapped(blocks())
+    return Sentences(RaggedArray(values, np.concatenate(lengths).cumsum()), np.concatenate(labels))
 
 
-def on_disk(blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """Blocks of int32 (at least one value), one behind the other in a file that is mapped to memory.
+def memory_mapped(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """The values of int32 blocks, concatenated, in a memory-mapped file; there must be at least one value.
 
-    The file has no name: it is gone when the array is, or the process.
+    The file has no name, so that it is deleted with the array, or when the process ends. Raises UserError where the
+    system refuses to write.
     """
     with files.name_write_errors(paths.SCRATCH):
         paths.SCRATCH.mkdir(parents=True, exist_ok=True)

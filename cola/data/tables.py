@@ -11,9 +11,7 @@ import pyarrow.parquet as pq
 
 from cola.core import files
 
-SPLITS = ("train", "validation", "test")  # the tables of data/tokenized
-
-
+SPLITS = ("train", "validation", "test")  # a table each
 SCHEMA = pa.schema(
     [
         ("sentence_source", pa.string()),
@@ -25,9 +23,11 @@ SCHEMA = pa.schema(
 
 
 def write(path: Path, tables: Iterable[pa.Table], source: Mapping[str, Any]) -> None:
-    """Write tables of tokenized sentences, of whose columns it takes those of SCHEMA, as one.
+    """Write tables of tokenized sentences as the row groups of one; columns that SCHEMA has not are left out.
 
-    Each is a row group. `source` (plain data) travels in the file's metadata, as pandas has its `attrs` do.
+    `source` (plain data, where the sentences are from) goes into the file's metadata, where pandas keeps `attrs`.
+    Raises KeyError for a missing column, pyarrow.ArrowInvalid for a value that does not fit, and UserError where the
+    system refuses to write.
     """
     schema = SCHEMA.with_metadata({"PANDAS_ATTRS": json.dumps(source)})
     with files.atomic_file(path) as partial, pq.ParquetWriter(partial, schema) as writer:
@@ -36,21 +36,26 @@ def write(path: Path, tables: Iterable[pa.Table], source: Mapping[str, Any]) -> 
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Read a table of a folder that `directory` filled; its source is in `attrs`. Raises as `unchanged` does."""
+    """Read a table of a folder that files.atomic_folder filled; its source is in `attrs`. Raises as files.verified."""
     return pd.read_parquet(files.verified(path))
 
 
 def read_first_row_group(path: Path) -> pd.DataFrame:
-    """Read the first row group of such a table: a sample, for the sentences are in random order."""
+    """Read the first row group of such a table: a sample of it, for the rows are in random order."""
     return pq.ParquetFile(files.verified(path)).read_row_group(0).to_pandas()
 
 
 def read_source(path: Path) -> Any:
-    """What `write_parquet` was told of where the sentences are from."""
-    return json.loads(pq.read_schema(path).metadata[b"PANDAS_ATTRS"])
+    """The `source` that a table was written with."""
+    return json.loads(pq.read_schema(files.verified(path)).metadata[b"PANDAS_ATTRS"])
+
+
+def count(path: Path) -> int:
+    """How many sentences a table has."""
+    return int(pq.read_metadata(path).num_rows)
 
 
 def shortest_sentence(path: Path) -> str:
-    """The first of the shortest sentences of a table that write_parquet wrote."""
+    """The first of the shortest sentences of a table."""
     batches = pq.ParquetFile(path).iter_batches(columns=["sentence"])
     return min((min(batch.column(0).to_pylist(), key=len) for batch in batches), key=len)

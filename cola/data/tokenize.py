@@ -1,7 +1,7 @@
-"""Sentences of any number -> data/tokenized, in memory that does not grow with them.
+"""A corpus of any size -> the tables of data/tokenized, in memory that does not grow with it.
 
-They are kept on the disk as they are read, and tokenized piece by piece; each piece is kept too, so that a run which is
-killed is gone on with. What is kept lies in .dvc/tmp of the main project, under a digest of all that determines it.
+The rows are stored on the disk as they are read, and tokenized a row group at a time. Each row group becomes a file, a
+shard, so that a run does not repeat what a killed one has done. Rows and shards lie in a scratch folder.
 """
 
 import shutil
@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import tokenizers
 import transformers
@@ -24,16 +23,24 @@ from cola.core import files, paths, progress
 from cola.core.params import Tokenize
 from cola.data import corpus, encoding, tables
 
-PIECE = 2**16  # sentences: a row group of a table, and what a kill may cost
+ROW_GROUP = 2**16  # sentences
 ROWS = pa.schema([("sentence_source", pa.string()), ("label", pa.int8()), ("sentence", pa.string())])
-PIECES = tables.SCHEMA.append(pa.field("length", pa.int32()))  # tokens before the cut
+SHARD = tables.SCHEMA.append(pa.field("length", pa.int32()))  # tokens before the cut
+
+
+class Split(NamedTuple):
+    """The sentences of a table: which of the stored rows they are, in which order."""
+
+    rows: pa.RecordBatchFileReader
+    order: np.ndarray  # (sentences,) int64, indices of rows
 
 
 @contextmanager
 def scratch_folder(settings: Tokenize, seed: int) -> Iterator[Path]:
-    """The folder for what is kept of this tokenization, with what a killed run left there; removed when all went well.
+    """Yield the scratch folder of this corpus, tokenizer and settings; remove it when the block ends without an error.
 
-    Of two tokenizations at once, the second waits for the first.
+    It lies in .dvc/tmp of the main project, under a digest of all that determines its files. Of two tokenizations at
+    once, the second waits for the first.
     """
     inputs = [paths.RAW / files.CHECKSUMS, paths.PRETRAINED / files.CHECKSUMS]
     libraries = [module.__version__ for module in (np, pa, tokenizers, transformers)]
@@ -49,83 +56,101 @@ def scratch_folder(settings: Tokenize, seed: int) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def write_tables(
-    folder: Path,
-    kept: Path,
-    training_file: Iterable[corpus.Row],
-    test: Iterable[corpus.Row],
-    tokenizer: PreTrainedTokenizerBase,
-    settings: Tokenize,
-    seed: int,
-    source: Mapping[str, Any],
-) -> dict[str, float | int]:
-    """Write train, validation and test .parquet to `folder`, and return what the corpus is like.
+def store_splits(scratch: Path, raw: corpus.Corpus, validation_fraction: float, seed: int) -> dict[str, Split]:
+    """Store the rows of a corpus in the scratch folder, and split them: tables.SPLITS -> Split.
 
-    Lengths are in tokens, special tokens included, before the cut to `max_length`; longest_sentence and mean_length are
-    those of the training file (train and validation), as the tutorial has them. test_positives, of two classes alone,
-    are the test's sentences of class 1. `kept` is a folder for what a killed run need not do again. Raises UserError
-    where max_length is more than the encoder takes, or a part would be empty.
+    The test sentences stay in their order. Raises UserError where the training or validation split would be empty.
     """
-    encoding.check_max_length(settings.max_length, tokenizer)
-    rows = {"training": _rows(kept / "training.arrow", training_file), "test": _rows(kept / "test.arrow", test)}
-    counts = {
-        name: sum(each.get_batch(i).num_rows for i in range(each.num_record_batches)) for name, each in rows.items()
-    }
-    training, validation = corpus.split(counts["training"], settings.validation_fraction, seed)
-    parts = {
-        "train": (rows["training"], training),
-        "validation": (rows["training"], validation),
-        "test": (rows["test"], np.arange(counts["test"])),
-    }
-    lengths = {}
-    with progress.bar(sum(counts.values()), "sentences", "tokenize") as bar:
-        for part, (reader, order) in parts.items():
-            pieces = []
-            for number, start in enumerate(range(0, len(order), PIECE)):
-                places = order[start : start + PIECE]
-                pieces.append(kept / f"{part}-{number:05}.parquet")
-                if not pieces[-1].exists():
-                    table = _tokenized(_taken(reader, places), tokenizer, settings.max_length)
-                    with files.atomic_file(pieces[-1]) as partial:
-                        pq.write_table(table, partial)
-                bar.update(len(places))
-            tables.write(folder / f"{part}.parquet", map(pq.read_table, pieces), source)
-            lengths[part] = np.concatenate([pq.read_table(each, columns=["length"])["length"] for each in pieces])
-    of_training_file = np.concatenate([lengths["train"], lengths["validation"]])
-    positives = pq.read_table(folder / "test.parquet", columns=["label"])["label"]
+    training_rows = _store_rows(scratch / "training.arrow", raw.training_rows)
+    test_rows = _store_rows(scratch / "test.arrow", raw.test_rows)
+    training, validation = corpus.split(_count(training_rows), validation_fraction, seed)
     return {
-        "training_sentences": len(training),
-        "validation_sentences": len(validation),
-        "test_sentences": counts["test"],
-        **({"test_positives": pc.sum(positives).as_py()} if len(source["labels"]) == 2 else {}),
-        "longest_sentence": int(of_training_file.max()),
-        "mean_length": float(of_training_file.mean()),
-        "truncated_sentences": int(sum((each > settings.max_length).sum() for each in lengths.values())),
+        "train": Split(training_rows, training),
+        "validation": Split(training_rows, validation),
+        "test": Split(test_rows, np.arange(_count(test_rows))),
     }
 
 
-def _rows(path: Path, rows: Iterable[corpus.Row]) -> pa.RecordBatchFileReader:
-    """Keep rows at `path`, where they are not there already, in batches of PIECE; and open it, mapped to memory."""
+def tokenize_splits(
+    scratch: Path, splits: Mapping[str, Split], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> dict[str, list[Path]]:
+    """Write the shards of each split that the scratch folder lacks, and return the paths of all of them, in order."""
+    shards: dict[str, list[Path]] = {name: [] for name in splits}
+    with progress.bar(sum(len(split.order) for split in splits.values()), "sentences", "tokenize") as bar:
+        for name, split in splits.items():
+            for number, start in enumerate(range(0, len(split.order), ROW_GROUP)):
+                indices = split.order[start : start + ROW_GROUP]
+                shard = scratch / f"{name}-{number:05}.parquet"
+                if not shard.exists():
+                    table = _tokenize_rows(_take(split.rows, indices), tokenizer, max_length)
+                    with files.atomic_file(shard) as partial:
+                        pq.write_table(table, partial)
+                shards[name].append(shard)
+                bar.update(len(indices))
+    return shards
+
+
+def write_tables(folder: Path, shards: Mapping[str, list[Path]], source: Mapping[str, Any]) -> None:
+    """Write the table of each split to `folder`; its row groups are the split's shards."""
+    for name, parts in shards.items():
+        tables.write(folder / f"{name}.parquet", map(pq.read_table, parts), source)
+
+
+def read_labels_and_lengths(shards: Mapping[str, list[Path]]) -> dict[str, pa.Table]:
+    """The columns label and length of each split; a length is in tokens, special tokens included, before the cut."""
+    return {
+        name: pa.concat_tables(pq.read_table(shard, columns=["label", "length"]) for shard in parts)
+        for name, parts in shards.items()
+    }
+
+
+def corpus_metrics(splits: Mapping[str, pa.Table], max_length: int, classes: int) -> dict[str, float | int]:
+    """What metrics/corpus.json says of the splits' labels and lengths (see read_labels_and_lengths).
+
+    longest_sentence and mean_length are of train and validation together, as in the tutorial. Where there are two
+    classes, test_positives counts the test sentences of class 1.
+    """
+    lengths = {name: table["length"].to_numpy() for name, table in splits.items()}
+    training_file = np.concatenate([lengths["train"], lengths["validation"]])
+    test_labels = splits["test"]["label"].to_numpy()
+    return {
+        "training_sentences": len(lengths["train"]),
+        "validation_sentences": len(lengths["validation"]),
+        "test_sentences": len(lengths["test"]),
+        **({"test_positives": int((test_labels == 1).sum())} if classes == 2 else {}),
+        "longest_sentence": int(training_file.max()),
+        "mean_length": float(training_file.mean()),
+        "truncated_sentences": int(sum((split > max_length).sum() for split in lengths.values())),
+    }
+
+
+def _store_rows(path: Path, rows: Iterable[corpus.Row]) -> pa.RecordBatchFileReader:
+    """Store rows at `path` in batches of ROW_GROUP, unless a killed run has done so, and open them, memory-mapped."""
     if not path.exists():
         rows = iter(rows)
         with (
             files.atomic_file(path) as partial,
             pa.OSFile(str(partial), "wb") as file,
-            pa.ipc.new_file(file, ROWS) as to,
+            pa.ipc.new_file(file, ROWS) as writer,
         ):
-            while piece := list(islice(rows, PIECE)):
-                to.write_batch(pa.record_batch([list(column) for column in zip(*piece, strict=True)], schema=ROWS))
+            while batch := list(islice(rows, ROW_GROUP)):
+                columns = [list(column) for column in zip(*batch, strict=True)]
+                writer.write_batch(pa.record_batch(columns, schema=ROWS))
     return pa.ipc.open_file(pa.memory_map(str(path)))
 
 
-def _taken(reader: pa.RecordBatchFileReader, places: np.ndarray) -> pa.Table:
-    """The rows at these places, in their order. (Arrow's own `take` would bring all of the file into memory.)"""
-    batches, within = np.divmod(places, PIECE)
-    taken = [reader.get_batch(batch).take(pa.array(within[batches == batch])) for batch in np.unique(batches)]
+def _count(rows: pa.RecordBatchFileReader) -> int:
+    return sum(rows.get_batch(number).num_rows for number in range(rows.num_record_batches))
+
+
+def _take(rows: pa.RecordBatchFileReader, indices: np.ndarray) -> pa.Table:
+    """The rows at these indices, in their order. (Arrow's own `take` would bring the whole file into memory.)"""
+    batches, within = np.divmod(indices, ROW_GROUP)
+    taken = [rows.get_batch(batch).take(pa.array(within[batches == batch])) for batch in np.unique(batches)]
     return pa.Table.from_batches(taken).take(np.argsort(np.argsort(batches, kind="stable")))
 
 
-def _tokenized(table: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int) -> pa.Table:
-    input_ids, lengths = encoding.encode(table["sentence"].to_pylist(), tokenizer, max_length)
-    columns = [*table.columns, pa.array(input_ids, PIECES.field("input_ids").type), pa.array(lengths, pa.int32())]
-    return pa.table(columns, schema=PIECES)
+def _tokenize_rows(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int) -> pa.Table:
+    input_ids, lengths = encoding.encode(rows["sentence"].to_pylist(), tokenizer, max_length)
+    columns = [*rows.columns, pa.array(input_ids, SHARD.field("input_ids").type), pa.array(lengths, pa.int32())]
+    return pa.table(columns, schema=SHARD)

@@ -1,4 +1,4 @@
-"""What stands behind the one number of a test: how sure it is, where the mistakes are, and what is had without BERT."""
+"""What a test shows besides its scores: their interval and calibration, sources, mistakes, and baselines."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,36 +13,41 @@ from cola.data.sources import PUBLICATIONS
 from cola.evaluate import calibration, interval
 from cola.model import metrics
 
-WORD = r"\w+|[^\w\s]"  # or a mark of punctuation
+WORD_OR_PUNCTUATION = r"\w+|[^\w\s]"
 
 
 def baselines(training: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
-    """Test scores of what needs no encoder: the most frequent label; logistic regression on words and their pairs."""
+    """Test scores without an encoder: of the most frequent training label, and of logistic regression on bags of words.
+
+    The words of a sentence and its pairs of adjacent words are weighed by tf-idf. Where the training sentences have one
+    label alone, there is nothing to regress on: it is predicted everywhere.
+    """
     labels = test["label"].to_numpy()
-    words = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), token_pattern=WORD), LogisticRegression(C=10, max_iter=1000)
-    )
-    words.fit(training["sentence"], training["label"])
-    predicted = words.predict(test["sentence"])
+    most_frequent = training["label"].mode()[0]
+    predicted = np.full_like(labels, most_frequent)
+    if training["label"].nunique() > 1:
+        bag_of_words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=WORD_OR_PUNCTUATION)
+        classifier = make_pipeline(bag_of_words, LogisticRegression(C=10, max_iter=1000))
+        predicted = classifier.fit(training["sentence"], training["label"]).predict(test["sentence"])
     return {
-        "majority_accuracy": float((labels == training["label"].mode()[0]).mean()),
+        "majority_accuracy": float((labels == most_frequent).mean()),
         "bag_of_words_accuracy": float((labels == predicted).mean()),
         "bag_of_words_mcc": metrics.mcc(labels, predicted),
     }
 
 
 def per_source(test: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
-    """A row per source of sentences: source, publication (of CoLA's), sentences, accuracy, mcc."""
+    """A row per source of sentences: source, publication ("" except for CoLA's), sentences, accuracy, mcc."""
     rows = []
     for source, table in test.assign(predicted=predicted).groupby("sentence_source"):
-        labels, guesses = table["label"].to_numpy(), table["predicted"].to_numpy()
-        publication = PUBLICATIONS.get(source, "")
-        rows.append((source, publication, len(table), float((labels == guesses).mean()), metrics.mcc(labels, guesses)))
+        labels, predicted_labels = table["label"].to_numpy(), table["predicted"].to_numpy()
+        accuracy, mcc = float((labels == predicted_labels).mean()), metrics.mcc(labels, predicted_labels)
+        rows.append((source, PUBLICATIONS.get(source, ""), len(table), accuracy, mcc))
     return pd.DataFrame(rows, columns=["source", "publication", "sentences", "accuracy", "mcc"])
 
 
 def mistakes(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The wrong ones of metrics.prediction_table, the surest first."""
+    """The rows of metrics.prediction_table that are wrong, at most `count` of them, the most probable first."""
     wrong = predictions[predictions["predicted"] != predictions["label"]]
     return wrong.sort_values("probability", ascending=False, kind="stable").head(count)
 
@@ -50,10 +55,11 @@ def mistakes(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
 def analyse(
     tables: Mapping[str, pd.DataFrame], logits: np.ndarray, validation_logits: np.ndarray
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """All of the above, of the tables train (or some of it), validation and test: (figures, per_source, calibration).
+    """The analysis of a test: (figures, per_source, calibration_table).
 
-    The logits are (sentences, classes), of test and of validation. With two classes the figures have the threshold that
-    is best on the validation sentences, and the test MCC that it gives.
+    `tables` are train (or a sample of it), validation and test; `logits`, of test, and `validation_logits` are
+    (sentences, classes). With two classes the figures also have the threshold that is best on the validation sentences,
+    and the test MCC with it.
     """
     test, labels = tables["test"], tables["test"]["label"].to_numpy()
     predicted, probabilities = logits.argmax(axis=1), metrics.probabilities(logits)

@@ -1,28 +1,37 @@
-"""How sure an MCC is: its bootstrap interval."""
+"""The bootstrap interval of an MCC."""
 
 import numpy as np
 
 RESAMPLES = 10_000
+BLOCK_VALUES = 2**20  # of the confusion matrices that are in memory at once
 
 
 def mcc_interval(labels: np.ndarray, predicted: np.ndarray, classes: int) -> tuple[float, float]:
-    """The 95% bootstrap interval of the MCC: of the test with its sentences drawn anew, with replacement.
+    """The 95% bootstrap interval of the MCC: (low, high), over RESAMPLES tests with sentences drawn with replacement.
 
-    Sentences of one label and prediction are alike, so each draw is one of counts, (classes, classes), and no more.
+    `labels` and `predicted` are (sentences,), from 0. The confusion matrix of such a test is a draw from a multinomial
+    distribution, so no sentences are drawn.
     """
-    counts = np.zeros((classes, classes))
-    np.add.at(counts, (labels, predicted), 1)
-    total = len(labels)
-    draws = np.random.default_rng(0).multinomial(total, counts.ravel() / total, RESAMPLES)
-    low, high = np.percentile(mcc_of_confusion_matrix(draws.reshape(-1, classes, classes)), [2.5, 97.5])
+    confusion_matrix = np.zeros((classes, classes))
+    np.add.at(confusion_matrix, (labels, predicted), 1)
+    shares = confusion_matrix.ravel() / len(labels)
+    rng = np.random.default_rng(0)
+    block = max(BLOCK_VALUES // classes**2, 1)  # matrices
+    scores = []
+    for start in range(0, RESAMPLES, block):
+        drawn = rng.multinomial(len(labels), shares, min(block, RESAMPLES - start))
+        scores.append(mcc_of_confusion_matrix(drawn.reshape(-1, classes, classes)))
+    low, high = np.percentile(np.concatenate(scores), [2.5, 97.5])
     return float(low), float(high)
 
 
-def mcc_of_confusion_matrix(counts: np.ndarray) -> np.ndarray:
-    """The MCC of each table of counts (..., label, predicted), as Gorodkin (2004) has it for any number of classes."""
-    counts = counts.astype(np.float64)
+def mcc_of_confusion_matrix(confusion_matrix: np.ndarray) -> np.ndarray:
+    """The MCC of confusion matrices (..., label, predicted) of counts, of any number of classes, as Gorodkin (2004)."""
+    counts = confusion_matrix.astype(np.float64)
     right, total = np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1))
     labels, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
-    above = right * total - (labels * predicted).sum(axis=-1)
-    below = (total**2 - (labels**2).sum(axis=-1)) * (total**2 - (predicted**2).sum(axis=-1))
-    return np.divide(above, np.sqrt(below), out=np.zeros_like(above), where=below > 0)
+    numerator = right * total - (labels * predicted).sum(axis=-1)
+    squared = (total**2 - (labels**2).sum(axis=-1)) * (
+        total**2 - (predicted**2).sum(axis=-1)
+    )  # the denominator, squared
+    return np.divide(numerator, np.sqrt(squared), out=np.zeros_like(numerator), where=squared > 0)

@@ -17,11 +17,11 @@ from cola.model import attention, batching
 def load(folder: Path, device: torch.device, names: Sequence[str] | None = None) -> PreTrainedModel:
     """The model in `folder`, in float32, on `device`, in evaluation mode.
 
-    With the `names` of the labels it is a bare encoder, whose head is drawn from PyTorch's random state: for BERT,
-    dropout on the pooled [CLS] and one linear layer, as in the tutorial. Pre-training heads in the file are left out.
-    Without, it is a classifier that was saved. Raises UserError where the folder holds no such model, where a weight is
-    not a finite number, or where one is missing or has another shape: transformers would only warn, and draw it at
-    random.
+    With the `names` of the labels the folder holds a bare encoder, whose head is drawn from PyTorch's random state: for
+    BERT, dropout on the pooled [CLS] and one linear layer, as in the tutorial. Pre-training heads in the file are left
+    out. Without, it holds a classifier that was saved. Raises UserError where the folder holds no such model, where a
+    weight is not a finite number, or where one is missing or has another shape: transformers would only warn, and draw
+    it at random.
     """
     logging.set_verbosity_error()  # its table of missing and unused weights; what matters in it is checked below
     logging.disable_progress_bar()
@@ -38,9 +38,9 @@ def load(folder: Path, device: torch.device, names: Sequence[str] | None = None)
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{folder} has no model that can be loaded: {' '.join(str(error).split())}") from None
-    own = f"{model.base_model_prefix}." if names else ""  # the head of a bare encoder is not in its file
-    missing = {name for name in report["missing_keys"] if name.startswith(own)}
-    misfits = sorted(missing | {name for name, *_ in report["mismatched_keys"] if name.startswith(own)})
+    required = f"{model.base_model_prefix}." if names else ""  # the head of a bare encoder is not in its file
+    missing = {name for name in report["missing_keys"] if name.startswith(required)}
+    misfits = sorted(missing | {name for name, *_ in report["mismatched_keys"] if name.startswith(required)})
     if misfits:
         raise UserError(
             f"{folder}/model.safetensors does not fit its config.json: {misfits[0]} is missing or misshapen"
@@ -52,7 +52,7 @@ def load(folder: Path, device: torch.device, names: Sequence[str] | None = None)
 
 
 def _head(names: Sequence[str] | None) -> dict[str, Any]:
-    """What config.json says of the classes."""
+    """The settings of config.json that name the classes."""
     if names is None:
         return {}
     numbers = {name: number for number, name in enumerate(names)}
@@ -88,7 +88,7 @@ def logits(model: PreTrainedModel, batch: batching.Padded | batching.Packed) -> 
     if isinstance(batch, batching.Padded):
         return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits.float()
     head: Any = model
-    first = attention.first_token_states(head.bert, batch).unsqueeze(
+    states = attention.first_token_states(head.bert, batch).unsqueeze(
         1
-    )  # the pooler takes sentences, and each's first token
-    return head.classifier(head.dropout(head.bert.pooler(first))).float()
+    )  # (sentences, 1, width): the pooler takes [:, 0]
+    return head.classifier(head.dropout(head.bert.pooler(states))).float()

@@ -1,4 +1,4 @@
-"""The machine: which device, and how the same seed gives the same bytes on it."""
+"""The machine: which device and precision to compute with, and how the same seed gives the same bytes on it."""
 
 import ctypes
 import os
@@ -10,64 +10,84 @@ import torch
 import torch.distributed as dist
 from filelock import FileLock, Timeout
 
+from cola.core import paths
 from cola.core.errors import UserError
 
 
-def choose_device(name: str) -> torch.device:
-    """The device to compute on, made to repeat its results: 'auto' takes cuda, then mps, then cpu.
+def prepare_device(name: str) -> torch.device:
+    """The device that params.yaml names, made to repeat its results; of several GPUs, one that nobody else uses.
 
-    Of several GPUs it is one that no other stage has: workers of DVC's queue run side by side; or, of a training on
-    several processes, each has its own. Raises UserError where the device asked for is not there.
+    Raises UserError where the machine has no such device, or fewer free GPUs than train.processes asks for.
     """
+    device = choose_device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(choose_gpu(paths.SCRATCH))
+    make_deterministic()
+    return device
+
+
+def choose_device(name: str) -> torch.device:
+    """'auto' is cuda, else mps, else cpu. Raises UserError where the device asked for is not present."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(each for each, there in available.items() if there)
+        name = next(device for device, present in available.items() if present)
     if not available[name]:
         raise UserError(f"params.yaml asks for device {name}, and this machine has none; set it to auto or cpu")
-    if name == "cuda" and dist.is_torchelastic_launched():
-        if int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
-            raise UserError(f"train.processes is more than this machine's GPUs: {torch.cuda.device_count()}")
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    elif name == "cuda" and torch.cuda.device_count() > 1:
-        torch.cuda.set_device(
-            claim_gpu(torch.cuda.device_count(), Path(os.environ.get("DVC_ROOT", "."), ".dvc", "tmp"))
-        )
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS may not repeat its sums
-    torch.use_deterministic_algorithms(True)
-    # Filling fresh memory with NaN is a guard for debugging, and takes a quarter of the time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device(name)
+
+
+def choose_gpu(folder: Path) -> int:
+    """The index of the GPU that this process computes on; its claim is a lock in `folder`.
+
+    Workers of DVC's queue, and the processes of one training, run side by side: each claims a GPU of its own. Where
+    all are claimed, a worker shares one, which is slow; a training on several processes cannot, and raises UserError.
+    """
+    gpu = claim_gpu([str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())], folder)
+    if gpu is None and dist.is_torchelastic_launched():
+        raise UserError(f"train.processes is more than this machine's free GPUs; it has {torch.cuda.device_count()}")
+    return os.getpid() % torch.cuda.device_count() if gpu is None else gpu
 
 
 _CLAIMS: list[FileLock] = []  # held until the process ends, however it ends
 
 
-def claim_gpu(count: int, folder: Path) -> int:
-    """The number, from 0, of one of `count` GPUs: one without a lock in `folder`; where all have one, any."""
-    for number in range(count):
-        lock = FileLock(folder / f"gpu-{number}.lock", blocking=False)
+def claim_gpu(uuids: list[str], folder: Path) -> int | None:
+    """The index, from 0, of the first GPU that no process has claimed; None where all are claimed.
+
+    Locks are named by UUID: with CUDA_VISIBLE_DEVICES the same index is another GPU in another process.
+    """
+    for index, uuid in enumerate(uuids):
+        lock = FileLock(folder / f"gpu-{uuid}.lock", blocking=False)
         try:
             lock.acquire()
         except Timeout:
             continue
         _CLAIMS.append(lock)
-        return number
-    return os.getpid() % count
+        return index
+    return None
+
+
+def make_deterministic() -> None:
+    """Have PyTorch choose algorithms that give the same bytes each time, on every device."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS may not repeat its sums
+    torch.use_deterministic_algorithms(True)
+    # Filling fresh memory with NaN is a guard for debugging, and takes a quarter of the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type in which matrices are multiplied: 'auto' takes bfloat16 where the processor has units for it.
+    """The type in which matrices are multiplied: 'auto' is bfloat16 where the processor has units for it.
 
     Weights, gradients, sums and the optimizer stay in float32 either way. Raises UserError where bfloat16 is asked for
     and would be emulated.
     """
     if device.type == "cpu":
-        units = any(has and "bf16" in name for name, has in torch.cpu.get_capabilities().items())
+        supported = any(present and "bf16" in unit for unit, present in torch.cpu.get_capabilities().items())
     else:
-        units = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if name == "bfloat16" and not units:
+        supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if name == "bfloat16" and not supported:
         raise UserError("params.yaml asks for precision bfloat16, and this device has no units for it; set it to auto")
-    return torch.bfloat16 if units and name != "float32" else torch.float32
+    return torch.bfloat16 if supported and name != "float32" else torch.float32
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
@@ -80,6 +100,22 @@ def fix_seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def random_states(device: torch.device) -> dict[str, torch.Tensor]:
+    """PyTorch's random states by device type, as uint8 tensors on the CPU: the CPU's, and the accelerator's if any."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state()
+    if device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def set_random_state(device_type: str, state: torch.Tensor) -> None:
+    """Put back one of `random_states`."""
+    modules = {"cpu": torch, "cuda": torch.cuda, "mps": torch.mps}
+    modules[device_type].set_rng_state(state)
+
+
 def peak_memory(device: torch.device) -> float:
     """The most memory that this process has had at once, in GiB: on a GPU, of its memory; else of the machine's."""
     if device.type == "cuda":
@@ -88,16 +124,16 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def describe(device: torch.device) -> str:
-    """What a person calls the device: 'NVIDIA H200', or 'cpu, 2 threads'."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
-
-
 def keep_freed_memory() -> None:
     """Have glibc keep what is freed: else each step asks the kernel for the same gigabyte again, page by page."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:  # not in every C library
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD, bytes
         mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, bytes: the highest that it takes
+
+
+def describe(device: torch.device) -> str:
+    """What people call the device: 'NVIDIA H200', or 'cpu, 2 threads'."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type

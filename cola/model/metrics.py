@@ -1,33 +1,34 @@
-"""How good predictions are, in NumPy and scikit-learn."""
+"""Scores and probabilities of predictions."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 
 def mcc(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """Matthews correlation coefficient, -1 to 1; 0 where labels or predictions know one class only."""
+    """Matthews correlation coefficient, -1 to 1; 0 where labels or predictions are of one class only."""
     if len(set(labels)) == 1 or len(set(predicted)) == 1:
-        return 0.0  # scikit-learn's value too, but with a warning for each small batch
+        return 0.0  # as scikit-learn, but without its warning for every small batch
     return float(matthews_corrcoef(labels, predicted))
 
 
 def scores(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, float | int]:
-    """Of all sentences at once: mcc, accuracy, macro_f1 (the mean of each class's) and sentences.
+    """The scores of all sentences together: mcc, accuracy, macro_f1 (the mean over the classes) and sentences.
 
-    Where there are two classes, also f1 and positives, which are of class 1: the acceptable sentences, in CoLA.
+    With two classes, also f1 and positives, which are of class 1: the acceptable sentences, in CoLA.
     """
-    found: dict[str, float | int] = {
+    results: dict[str, float | int] = {
         "mcc": mcc(labels, predicted),
         "accuracy": float(accuracy_score(labels, predicted)),
         "macro_f1": float(f1_score(labels, predicted, labels=range(classes), average="macro", zero_division=0)),
         "sentences": len(labels),
     }
     if classes == 2:
-        found |= {"f1": float(f1_score(labels, predicted, zero_division=0)), "positives": int(labels.sum())}
-    return found
+        results |= {"f1": float(f1_score(labels, predicted, zero_division=0)), "positives": int(labels.sum())}
+    return results
 
 
 def mcc_per_batch(labels: np.ndarray, predicted: np.ndarray, batch_size: int) -> pd.DataFrame:
@@ -38,9 +39,10 @@ def mcc_per_batch(labels: np.ndarray, predicted: np.ndarray, batch_size: int) ->
 
 
 def prediction_table(test: pd.DataFrame, logits: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
-    """A row per sentence: sentence_source, sentence, label and predicted by name, probability of that, correct.
+    """A row per sentence: sentence_source, sentence, label, predicted, probability (of the predicted label), correct.
 
     `test` has the columns sentence_source, sentence and label; `logits` are (sentences, classes), in the same order.
+    label and predicted are given by their `names`.
     """
     predicted = logits.argmax(axis=1)
     return pd.DataFrame(
@@ -57,6 +59,4 @@ def prediction_table(test: pd.DataFrame, logits: np.ndarray, names: Sequence[str
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Softmax of logits (sentences, classes) in float64, each row summing to 1."""
-    logits = logits.astype(np.float64)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    return np.asarray(softmax(logits.astype(np.float64), axis=1))

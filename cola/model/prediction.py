@@ -1,15 +1,17 @@
-"""Logits of sentences of any number, and the trained model as people use it."""
+"""A trained model as it is used: logits of sentences of any number, labels and probabilities of texts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from cola.model import batching, classifier, hardware
+from cola.data import encoding
+from cola.model import batching, classifier, hardware, metrics
 
-AT_ONCE = 128  # sentences that are predicted together
+BATCH_SIZE = 128  # sentences; it changes the speed, and no result but by rounding
 
 
 @torch.inference_mode()
@@ -22,24 +24,49 @@ def predict_logits(
 ) -> np.ndarray:
     """Logits (sentences, classes) float32 of sentences of any number, without dropout, in the order given.
 
-    They are packed where the model can take them so, unless `padded` asks for the reference.
+    Sentences are packed where the model can take them so, unless `padded` asks for the reference.
     """
     model.eval()
-    packing = classifier.packable(model) and not padded
+    packed = classifier.packable(model) and not padded
     # Sentences of like length share a batch: less padding.
     order = np.argsort([len(ids) for ids in input_ids], kind="stable")
-    found = np.empty((len(input_ids), len(classifier.label_names(model))), dtype=np.float32)
+    logits = np.empty((len(input_ids), len(classifier.label_names(model))), dtype=np.float32)
     with hardware.autocast(model.device, precision):
-        for rows in batching.split_into_batches(order, AT_ONCE):
-            batch = classifier.collate(model, [input_ids[row] for row in rows], packing)
-            found[rows] = classifier.logits(model, batch).cpu().numpy()
-    return found
+        for rows in batching.split_into_batches(order, BATCH_SIZE):
+            batch = classifier.collate(model, [input_ids[row] for row in rows], packed)
+            logits[rows] = classifier.logits(model, batch).cpu().numpy()
+    return logits
 
 
-def prepare(model: PreTrainedModel, precision: torch.dtype) -> PreTrainedModel:
-    """Make the model ready for fast prediction, for good: autocast would convert the Linears' weights at every use."""
-    hardware.keep_freed_memory()
+def convert_linears(model: PreTrainedModel, precision: torch.dtype) -> None:
+    """Keep the Linears' weights in `precision`, for good: autocast would convert them at every use."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             module.to(precision)
-    return model
+
+
+class Predictor:
+    """A trained model, ready to predict."""
+
+    def __init__(self, folder: Path, device: str, precision: str) -> None:
+        """Load the model in `folder`; device and precision are named as in params.yaml.
+
+        Raises UserError as hardware.prepare_device, choose_precision and classifier.load do.
+        """
+        on = hardware.prepare_device(device)
+        self.precision = hardware.choose_precision(precision, on)
+        self.model = classifier.load(folder, on)
+        hardware.keep_freed_memory()
+        convert_linears(self.model, self.precision)
+        self.label_names = classifier.label_names(self.model)  # by number
+        self.tokenizer = encoding.load_tokenizer(folder)  # its model_max_length is what the model was trained for
+
+    def logits(self, input_ids: Sequence[batching.TokenIds]) -> np.ndarray:
+        """Logits (sentences, classes) float32."""
+        return predict_logits(self.model, input_ids, self.precision)
+
+    def classify(self, texts: Iterable[str]) -> list[tuple[str, float]]:
+        """The most probable label of each text, and its probability. Longer texts than it was trained for are cut."""
+        input_ids, _ = encoding.encode(texts, self.tokenizer, self.tokenizer.model_max_length)
+        probabilities = metrics.probabilities(self.logits(input_ids))
+        return [(self.label_names[row.argmax()], float(row.max())) for row in probabilities]

@@ -1,8 +1,8 @@
-"""What makes the same training faster, each part named. `train.fast: false` does without all of it.
+"""What makes the same training faster, part by part. `train.fast: false` does without all of it.
 
-Sentences are packed instead of padded, and the last layer computes what the classifier reads (packed.py); matrices are
-multiplied in bfloat16 where the processor has units for it (runtime.choose_precision). Here is the rest: dropout that
-costs less, and weights laid out so that a step moves less memory. The training loop stays the tutorial's.
+Sentences are packed instead of padded, and the last layer computes what the classifier reads (model/attention.py);
+matrices are multiplied in bfloat16 where the processor has units for it (hardware.choose_precision). Here is the rest:
+dropout that costs less, and weights laid out so that a step moves less memory. The loop stays the tutorial's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,18 +16,17 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import PreTrainedModel
 
-from cola.data.ragged import Ragged
+from cola.data.ragged import RaggedArray
 from cola.model import attention, hardware
 
 
 @contextmanager
 def fast_training(
-    model: PreTrainedModel, input_ids: list[Ragged], precision: torch.dtype, weight_decay: float
-) -> Iterator[tuple[list[Ragged], list[nn.Parameter]]]:
-    """Make the model ready for fast training; afterwards its weights have names, shapes and type as before.
+    model: PreTrainedModel, input_ids: list[RaggedArray], precision: torch.dtype, weight_decay: float
+) -> Iterator[tuple[list[RaggedArray], list[nn.Parameter]]]:
+    """Within the block the model trains fast; afterwards its weights have their names, shapes and type as before.
 
-    Takes tables of sentences; yields them with the ids that the model has inside the block, and what the optimizer
-    trains there.
+    Yields the sentences with the token ids that the model has within the block, and the parameters to optimize.
     """
     hardware.keep_freed_memory()
     for module in model.modules():
@@ -41,72 +40,112 @@ def fast_training(
 
 
 @contextmanager
-def used_rows(model: PreTrainedModel, input_ids: list[Ragged]) -> Iterator[list[Ragged]]:
-    """Train with those rows of the word embeddings alone that the sentences use: a fifth of BERT's, on CoLA.
+def used_rows(model: PreTrainedModel, input_ids: list[RaggedArray]) -> Iterator[list[RaggedArray]]:
+    """Train only those rows of the word embeddings that the sentences use: a fifth of BERT's, on CoLA.
 
-    The others' gradient and moments are 0 for ever, so AdamW without weight decay leaves them as they are. The whole
+    The other rows' gradients and moments are always 0, so AdamW without weight decay leaves them as they are. The whole
     table is back, with the trained rows in it, at the end.
     """
     embedding: Any = model.get_input_embeddings()
-    whole, padding = embedding.weight, embedding.padding_idx
-    used = np.unique(
-        np.concatenate([[padding], *(np.unique(block) for table in input_ids for block in table.blocks())])
-    )
-    embedding.weight = nn.Parameter(whole.detach()[used])
+    table, padding = embedding.weight, embedding.padding_idx
+    blocks = (np.unique(block) for sentences in input_ids for block in sentences.blocks())
+    used = np.unique(np.concatenate([[padding], *blocks]))
+    embedding.weight = nn.Parameter(table.detach()[used])
     embedding.padding_idx = int(np.searchsorted(used, padding))
     try:
-        yield [table.changed(lambda block: np.searchsorted(used, block)) for table in input_ids]
+        yield [sentences.map_values(lambda block: np.searchsorted(used, block)) for sentences in input_ids]
     finally:
         with torch.no_grad():
-            whole[used] = embedding.weight
-        embedding.weight, embedding.padding_idx = whole, padding
+            table[used] = embedding.weight
+        embedding.weight, embedding.padding_idx = table, padding
 
 
 @contextmanager
 def flat_weights(model: PreTrainedModel, precision: torch.dtype) -> Iterator[nn.Parameter]:
-    """Keep all weights in one float32 vector and their gradients in another: one pass each for norm and optimizer.
+    """Hold all weights in one float32 vector and their gradients in another: one pass each for norm and optimizer.
 
-    Yields that vector, which the optimizer trains. The Linears compute with copies in `precision`, as autocast has them
-    do; renewed as a Linear is about to compute, a copy is in the processor's cache. Every weight must have a gradient
-    in every step. Gradients add up until the optimizer steps.
+    Yields that vector, which the optimizer trains. Every weight must have a gradient in every step.
     """
     weights = list(model.parameters())
-    vector = nn.Parameter(torch.cat([each.detach().flatten() for each in weights]))
+    vector = nn.Parameter(torch.cat([weight.detach().flatten() for weight in weights]))
     vector.grad = torch.zeros_like(vector)
-    masters, gradients = _views(vector.detach(), weights), _views(vector.grad, weights)
-    hooks: list[Any] = []
-    collected: set[Tensor] = set()  # in this step; the first of a step need not be added to anything
-
-    def collect(gradient: Tensor, each: Tensor) -> None:  # it is in the cache, too
-        (gradient.add_ if each in collected else gradient.copy_)(each.grad)  # type: ignore[arg-type]
-        collected.add(each)
-        each.grad = None
-
-    hooks.append(register_optimizer_step_post_hook(lambda *_: collected.clear()))
-
-    for each, master, gradient in zip(weights, masters, gradients, strict=True):
-        each.data = master
-        hooks.append(each.register_post_accumulate_grad_hook(partial(collect, gradient)))
-
-    def renew(masters: list[Tensor], linear: nn.Module, _: Any) -> None:
-        for each, master in zip(linear.parameters(), masters, strict=True):
-            each.data.copy_(master)
-
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and precision != torch.float32:
-            hooks.append(module.register_forward_pre_hook(partial(renew, [each.data for each in module.parameters()])))
-            for each in module.parameters():
-                each.data = each.data.to(precision)
-    try:
+    with (
+        _weights_in(vector.detach(), weights),
+        _gradients_in(vector.grad, weights),
+        _low_precision_linears(model, precision),
+    ):
         yield vector
+
+
+@contextmanager
+def _weights_in(vector: Tensor, weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Within the block the weights are views of the vector; afterwards copies of them."""
+    views = _views(vector, weights)
+    for weight, view in zip(weights, views, strict=True):
+        weight.data = view
+    try:
+        yield
+    finally:
+        for weight, view in zip(weights, views, strict=True):
+            weight.data = view.clone()
+
+
+@contextmanager
+def _gradients_in(vector: Tensor, weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Within the block a gradient goes to its place in the vector as soon as it is computed, while it is in the cache.
+
+    Gradients add up until the optimizer steps.
+    """
+    collected: set[Tensor] = set()  # weights with a gradient in this step: the first one need not be added to anything
+
+    def collect(view: Tensor, weight: Tensor) -> None:
+        (view.add_ if weight in collected else view.copy_)(weight.grad)  # type: ignore[arg-type]
+        collected.add(weight)
+        weight.grad = None
+
+    hooks: list[Any] = [
+        weight.register_post_accumulate_grad_hook(partial(collect, view))
+        for weight, view in zip(weights, _views(vector, weights), strict=True)
+    ]
+    hooks.append(register_optimizer_step_post_hook(lambda *_: collected.clear()))
+    try:
+        yield
     finally:
         for hook in hooks:
             hook.remove()
-        for each, master in zip(weights, masters, strict=True):
-            each.data = master.clone()
+
+
+@contextmanager
+def _low_precision_linears(model: nn.Module, precision: torch.dtype) -> Iterator[None]:
+    """Within the block the Linears compute with copies of their weights in `precision`, as autocast has them do.
+
+    A copy is renewed as its Linear is about to compute: then it is in the processor's cache.
+    """
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    originals: dict[nn.Module, list[Tensor]] = {  # float32
+        linear: [weight.data for weight in linear.parameters()] for linear in linears
+    }
+
+    def renew(linear: nn.Module, _: Any) -> None:
+        for weight, original in zip(linear.parameters(), originals[linear], strict=True):
+            weight.data.copy_(original)
+
+    hooks: list[Any] = []
+    for linear in linears if precision != torch.float32 else []:
+        hooks.append(linear.register_forward_pre_hook(renew))
+        for weight in linear.parameters():
+            weight.data = weight.data.to(precision)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for linear in linears:
+            for weight, original in zip(linear.parameters(), originals[linear], strict=True):
+                weight.data = original
 
 
 def _views(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """Cut a vector into views with these tensors' shapes."""
-    pieces = vector.split([each.numel() for each in like])
-    return [piece.view(each.shape) for piece, each in zip(pieces, like, strict=True)]
+    pieces = vector.split([tensor.numel() for tensor in like])
+    return [piece.view(tensor.shape) for piece, tensor in zip(pieces, like, strict=True)]

@@ -25,20 +25,20 @@ def test_a_command_that_ends_well_is_run_once(capsys):
     assert capsys.readouterr() == ("done\n", "")
 
 
-def test_a_user_error_says_what_it_was_given():
+def test_the_text_of_a_user_error_is_its_message():
     assert str(UserError("params.yaml is missing")) == "params.yaml is missing"
 
 
 @pytest.mark.parametrize(
-    ("stage", "said"),
+    ("stage", "message"),
     [({}, "\ninterrupted\n"), ({"DVC_STAGE": "train"}, "\ninterrupted; `dvc repro` goes on with this stage\n")],
 )
-def test_an_interrupt_ends_a_command_in_one_line(stage, said):
+def test_an_interrupt_ends_a_command_in_one_line(stage, message):
     code = "from cola.core.errors import run\ndef main():\n    raise KeyboardInterrupt\nrun(main)"
     answer = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | stage, capture_output=True, text=True, check=False
     )
-    assert (answer.returncode, answer.stderr) == (130, said)
+    assert (answer.returncode, answer.stderr) == (130, message)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
@@ -64,7 +64,7 @@ def test_a_stage_ends_with_the_process_that_runs_it():
     pytest.fail("the stage goes on")
 
 
-def test_a_reader_that_has_seen_enough_is_no_fault():
+def test_a_reader_that_ends_early_is_no_error():
     code = "from cola.core.errors import run\ndef main():\n    while True: print('line')\nrun(main)"
     command = ["bash", "-c", f'{sys.executable} -c "{code}" | head -1']
     answer = subprocess.run(command, capture_output=True, text=True, check=False)

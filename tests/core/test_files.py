@@ -6,31 +6,18 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from cola.core import files
 from cola.core.errors import UserError
-from cola.data import tables
 
-TOKENIZED = pd.DataFrame(
-    {
-        "sentence_source": ["gj04", "clc95"],
-        "label": [1, 0],
-        "sentence": ['He said "go".', "naïve 日本"],
-        "input_ids": [[101, 2002, 102], [101, 102]],
-    }
-)
 HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.1 + 0.2]})
 WRITES = {
     "file.json": partial(files.write_json, value={"mcc": 0.5}),
     "file.csv": partial(files.write_csv, frame=HISTORY),
-    "file.parquet": partial(tables.write, tables=[tiny.arrow(TOKENIZED)], source={}),
 }
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"))
 plain = st.recursive(
@@ -71,56 +58,33 @@ def test_csv_has_every_digit_and_plain_line_ends(tmp_path):
 
 
 @settings(max_examples=40)  # each writes a file
-@given(st.lists(texts.filter(len), min_size=1))
-def test_csv_sentences_come_back_as_they_were(tmp_path_factory, sentences):
+@given(st.lists(st.tuples(texts, st.floats(allow_nan=False, allow_infinity=False)), min_size=1))
+def test_a_csv_comes_back_as_it_was(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "round.csv"
-    files.write_csv(path, pd.DataFrame({"sentence": [*sentences, "NA", "None", '"go"'], "label": 1}))
-    assert pd.read_csv(path, keep_default_na=False)["sentence"].to_list() == [*sentences, "NA", "None", '"go"']
+    rows = [*rows, ("NA", 0.1 + 0.2), ("None", 5e-324), ('"go"', 1e23)]
+    files.write_csv(path, pd.DataFrame(rows, columns=["sentence", "probability"]))
+    assert list(files.read_csv(path).itertuples(index=False, name=None)) == rows
 
 
-def test_parquet_has_its_schema_and_its_provenance(tmp_path):
-    source, table = {"name": "cola", "files": {"in_domain_train.tsv": "f320"}}, tiny.arrow(TOKENIZED)
-    with files.atomic_folder(tmp_path / "tokenized") as folder:
-        tables.write(folder / "train.parquet", [table, table.append_column("more", table["label"])], source)
-    path = tmp_path / "tokenized/train.parquet"
-    back = tables.read(path)
-    assert back.attrs == tables.read_source(path) == source
-    assert back["sentence"].to_list() == ['He said "go".', "naïve 日本"] * 2
-    assert [ids.tolist() for ids in back["input_ids"]] == [[101, 2002, 102], [101, 102]] * 2
-    assert tables.read_first_row_group(path)["sentence"].to_list() == ['He said "go".', "naïve 日本"]
-    assert tables.shortest_sentence(path) == "naïve 日本"
-    assert pyarrow.parquet.ParquetFile(path).num_row_groups == 2
-    schema = pyarrow.parquet.read_schema(path)
-    assert schema.names == ["sentence_source", "label", "sentence", "input_ids"]
-    assert schema.types == [pa.string(), pa.int8(), pa.string(), pa.list_(pa.int32())]
-
-
-rows = st.tuples(texts, st.integers(0, 1), texts, st.lists(st.integers(0, 2**31 - 1)))
-
-
-@settings(max_examples=40)  # each writes a file
-@given(st.lists(rows, min_size=1))
-def test_parquet_rows_come_back_as_they_were(tmp_path_factory, rows):
-    with files.atomic_folder(tmp_path_factory.getbasetemp() / "round") as folder:
-        tables = [tiny.arrow(pd.DataFrame(rows, columns=TOKENIZED.columns))]
-        tables.write(folder / "train.parquet", tables, {})
-    back = tables.read(folder.with_name("round") / "train.parquet")
-    assert [(*row[:3], row[3].tolist()) for row in back.itertuples(index=False)] == rows
-
-
-@pytest.mark.parametrize("frame", [TOKENIZED.drop(columns="label"), TOKENIZED.assign(label=300)])
-def test_parquet_refuses_what_is_not_a_table_of_tokenized_sentences(tmp_path, frame):
-    with pytest.raises((KeyError, pa.ArrowInvalid)):
-        tables.write(tmp_path / "train.parquet", [pa.Table.from_pandas(frame)], {})
-    assert listing(tmp_path) == []
+@pytest.mark.parametrize("names", [["true", "false", "other"], ["1", "2", "x"], ["01", "1e3", "nan"]])
+def test_text_of_a_csv_is_never_taken_for_numbers_or_booleans(tmp_path, names):
+    """The label that makes pandas read a column as text is in one column alone."""
+    table = pd.DataFrame({"label": names, "predicted": [names[0], names[1], names[0]], "source": names})
+    table["correct"], table["probability"] = table["label"] == table["predicted"], [0.5, 1.0, 0.75]
+    files.write_csv(tmp_path / "predictions.csv", table)
+    back = files.read_csv(tmp_path / "predictions.csv")
+    for column in ("label", "predicted", "source"):
+        assert back[column].to_list() == table[column].to_list()
+    assert (back["label"] == back["predicted"]).to_list() == back["correct"].to_list() == [True, True, False]
+    assert back["probability"].to_list() == [0.5, 1.0, 0.75]
 
 
 def test_the_same_content_gives_the_same_bytes_wherever_it_is_written(tmp_path):
     for name, write in WRITES.items():
-        write(tmp_path / "here" / name)
-        write(tmp_path / "there" / "deeper" / name)
-        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / "deeper" / name).read_bytes()
-    assert listing(tmp_path / "here") == ["file.csv", "file.json", "file.parquet"]
+        write(tmp_path / "one" / name)
+        write(tmp_path / "another" / "deeper" / name)
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "another" / "deeper" / name).read_bytes()
+    assert listing(tmp_path / "one") == ["file.csv", "file.json"]
 
 
 @pytest.mark.parametrize("name", WRITES)
@@ -156,7 +120,7 @@ def test_a_killed_write_leaves_the_old_content_and_the_next_one_tidies_up(tmp_pa
 
 
 def test_a_missing_file_is_named_with_what_makes_it(tmp_path):
-    reads = (files.read_json, files.read_csv, tables.read)
+    reads = (files.read_json, files.read_csv, files.verified)
     for read in reads:
         with pytest.raises(UserError) as error:
             read(tmp_path / "file")
@@ -218,7 +182,7 @@ def test_sha256_of_known_bytes(tmp_path):
 def folder_of_two(path):
     with files.atomic_folder(path) as folder:
         (folder / "abc").write_bytes(b"abc")
-        tables.write(folder / "train.parquet", [tiny.arrow(TOKENIZED)], {})
+        (folder / "long").write_bytes(bytes(range(256)))
     return path
 
 
@@ -230,21 +194,22 @@ def test_the_sums_of_a_folder_are_those_of_sha256sum(tmp_path):
         .startswith("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  abc\n")
     )
     checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True, check=True)
-    assert checked.stdout == "abc: OK\ntrain.parquet: OK\n"
+    assert checked.stdout == "abc: OK\nlong: OK\n"
     assert files.verified(folder) == folder
     assert files.verified(folder / "abc") == folder / "abc"
 
 
-def test_any_changed_byte_of_a_table_is_noticed(tmp_path):
-    path = folder_of_two(tmp_path / "tokenized") / "train.parquet"
+def test_any_changed_byte_of_a_file_is_noticed(tmp_path):
+    path = folder_of_two(tmp_path / "raw") / "long"
     content = path.read_bytes()
     for place in range(len(content)):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        with pytest.raises(UserError, match=r"train\.parquet is not as it was written; `dvc repro` puts it right"):
-            tables.read(path)
-    assert len(content) > 1000
+        for checked in (path, path.parent):
+            with pytest.raises(UserError, match=r"long is not as it was written; `dvc repro` puts it right"):
+                files.verified(checked)
+    assert len(content) == 256
     path.write_bytes(content)
-    assert tables.read(path)["sentence"].equals(TOKENIZED["sentence"])
+    assert files.verified(path) == path
 
 
 @pytest.mark.parametrize(
@@ -265,9 +230,9 @@ def test_any_change_in_a_folder_is_noticed(tmp_path, change, named):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
-def test_what_is_no_json_is_named(tmp_path, content):
+def test_a_file_that_is_not_json_is_named(tmp_path, content):
     (tmp_path / "test.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"test\.json is no JSON .*: remove it, and `dvc repro` makes it anew"):
+    with pytest.raises(UserError, match=r"test\.json is not JSON .*: remove it, and `dvc repro` makes it anew"):
         files.read_json(tmp_path / "test.json")
 
 

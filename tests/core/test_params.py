@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from cola.core.errors import UserError
 from cola.core.params import flatten, load
 
-FILE = Path(__file__).parent.parent / "params.yaml"
+FILE = Path(__file__).parents[2] / "params.yaml"
 SETTINGS = flatten(load(FILE))  # {'train.epochs': 4, ...}
 NULLABLE = {"fetch.encoder_revision", "train.max_steps", "train.early_stopping", "train.micro_batch_tokens"}
 SWITCHES = {key for key, value in SETTINGS.items() if isinstance(value, bool)}
@@ -28,7 +28,7 @@ def path(tmp_path_factory):
 
 
 def refusal(path):
-    """What load says of a file that it must refuse: one line, without the file's name."""
+    """The message, one line, with which load refuses a file; without the file's name."""
     with pytest.raises(UserError) as error:
         load(path)
     message = str(error.value)

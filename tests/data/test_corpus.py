@@ -1,4 +1,5 @@
 import io
+import json
 import re
 
 import numpy as np
@@ -106,6 +107,42 @@ def test_a_file_is_read_and_named(tmp_path):
     assert str(error.value).startswith(str(tmp_path))
     with pytest.raises(UserError, match=r"none\.tsv is missing: `dvc repro` fetches it"):
         list(corpus.read_tsv(tmp_path / "none.tsv"))
+
+
+def test_a_folder_has_colas_files_or_a_users_tables(tmp_path):
+    cola, user = tmp_path / "cola", tmp_path / "user"
+    for folder, labels in ((cola, ["unacceptable", "acceptable"]), (user, ["no", "yes"])):
+        folder.mkdir()
+        (folder / "source.json").write_text(json.dumps({"labels": labels}))
+    (cola / "in_domain_train.tsv").write_bytes(GOOD)
+    (cola / "out_of_domain_dev.tsv").write_bytes(b"clc95\t0\t*\tThey leaved.\n")
+    training_rows, test_rows, source = corpus.read_folder(cola)
+    assert list(training_rows) == [("gj04", 1, "Our friends won't buy this analysis.")]
+    assert list(test_rows) == [("clc95", 0, "They leaved.")]
+    assert source == {"labels": ["unacceptable", "acceptable"]}
+    (user / "train.csv").write_text("text,label,source\nHello,yes,letters\n")
+    (user / "test.tsv").write_text("label\ttext\nno\tBye\n")
+    training_rows, test_rows, source = corpus.read_folder(user)
+    assert list(training_rows) == [("letters", 1, "Hello")]
+    assert list(test_rows) == [("all", 0, "Bye")]
+    assert source == {"labels": ["no", "yes"]}
+    (user / "test.tsv").write_text("label\ttext\nperhaps\tBye\n")
+    with pytest.raises(UserError, match=r"line 2: label 'perhaps' does not occur among the training .*\(no, yes\)$"):
+        list(corpus.read_folder(user).test_rows)
+    (user / "test.csv").write_text("text,label\nBye,no\n")
+    with pytest.raises(UserError, match=r"user must have test\.csv or test\.tsv, not both$"):
+        corpus.read_folder(user)
+    (user / "train.csv").unlink()
+    with pytest.raises(UserError, match=r"user must have train\.csv or train\.tsv$"):
+        corpus.read_folder(user)
+
+
+def test_a_table_with_one_label_alone_or_too_many_is_refused(tmp_path):
+    for count in (1, 101):
+        lines = [f"Hello,{label}\n" for label in range(count)]
+        (tmp_path / "train.csv").write_text("text,label\n" + "".join(lines))
+        with pytest.raises(UserError, match=rf"train\.csv: {count} different labels, 2 to 100 expected$"):
+            corpus.label_names(tmp_path / "train.csv")
 
 
 @given(st.integers(2, 500), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))

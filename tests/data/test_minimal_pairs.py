@@ -46,7 +46,7 @@ def test_the_same_bytes_everywhere(files):
     assert hashlib.sha256("".join(map(minimal_pairs.tsv, files.values())).encode()).hexdigest() == pinned
     for hash_seed in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": hash_seed}
-        there = subprocess.run(
+        answer = subprocess.run(
             [sys.executable, "-c", code],
             cwd=Path(__file__).parents[2],
             env=environment,
@@ -54,7 +54,7 @@ def test_the_same_bytes_everywhere(files):
             text=True,
             check=True,
         )
-        assert there.stdout.strip() == pinned
+        assert answer.stdout.strip() == pinned
 
 
 def test_the_files_read_as_colas_do(files):

@@ -1,4 +1,5 @@
 import gc
+import resource
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 
 from cola.core import files, paths
 from cola.core.errors import UserError
-from cola.data import ragged
-from cola.data.ragged import Ragged
+from cola.data import ragged, tables
+from cola.data.ragged import RaggedArray
 
 
 @pytest.fixture(autouse=True)
@@ -19,31 +20,31 @@ def scratch(tmp_path, monkeypatch):
 
 
 def test_rows_by_hand():
-    rows = Ragged.of([[101, 7, 102], [101, 102]])
+    rows = RaggedArray.from_rows([[101, 7, 102], [101, 102]])
     assert rows.values.tolist() == [101, 7, 102, 101, 102]
     assert rows.starts.tolist() == [0, 3, 5]
     assert rows.lengths.tolist() == [3, 2]
     assert [row.tolist() for row in rows] == [row.tolist() for row in rows[:]] == [[101, 7, 102], [101, 102]]
     assert [row.tolist() for row in rows[1::2]] == [[101, 102]]
-    assert Ragged.of(rows) is rows
+    assert RaggedArray.from_rows(rows) is rows
 
 
 @given(st.lists(st.lists(st.integers(0, 30_000), min_size=1), min_size=1), st.integers(1, 7))
-def test_rows_are_changed_block_by_block_on_the_disk(rows, at_once):
+def test_values_are_mapped_block_by_block_on_the_disk(rows, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ragged, "AT_ONCE", at_once)
-        changed = Ragged.of(rows).changed(lambda block: block + 1)
+        patch.setattr(ragged, "BLOCK_VALUES", block)
+        changed = RaggedArray.from_rows(rows).map_values(lambda block: block + 1)
     assert isinstance(changed.values, np.memmap)
     assert [row.tolist() for row in changed] == [[value + 1 for value in row] for row in rows]
 
 
-def test_a_table_is_read_piece_by_piece_and_leaves_no_file(tmp_path, scratch):
-    tables = [tiny.sentences(count, seed=count) for count in (5, 1, 40)]
+def test_a_table_is_read_by_row_groups_and_leaves_no_file(tmp_path, scratch):
+    frames = [tiny.sentences(count, seed=count) for count in (5, 1, 40)]
     with files.atomic_folder(tmp_path / "tokenized") as folder:
-        tables.write(folder / "train.parquet", map(tiny.arrow, tables), {})
+        tables.write(folder / "train.parquet", map(tiny.arrow, frames), {})
     found = ragged.read_sentences(tmp_path / "tokenized/train.parquet")
-    assert [row.tolist() for row in found.input_ids] == [ids.tolist() for each in tables for ids in each["input_ids"]]
-    assert found.labels.tolist() == [label for each in tables for label in each["label"]]
+    assert [row.tolist() for row in found.input_ids] == [ids.tolist() for frame in frames for ids in frame["input_ids"]]
+    assert found.labels.tolist() == [label for frame in frames for label in frame["label"]]
     assert found.labels.dtype == np.int64
     assert list(scratch.iterdir()) == []
     del found
@@ -51,3 +52,14 @@ def test_a_table_is_read_piece_by_piece_and_leaves_no_file(tmp_path, scratch):
     (tmp_path / "tokenized/train.parquet").write_bytes(b"changed")
     with pytest.raises(UserError, match="is not as it was written"):
         ragged.read_sentences(tmp_path / "tokenized/train.parquet")
+
+
+def test_a_disk_that_takes_no_more_is_named_in_one_line(scratch):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # bytes; Python has the signal ignored
+    try:
+        with pytest.raises(UserError) as error:
+            ragged.memory_mapped([np.arange(100, dtype=np.int32)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(error.value) == f"{scratch} cannot be written: File too large; mend that and run `dvc repro`"

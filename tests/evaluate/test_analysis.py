@@ -1,70 +1,15 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import matthews_corrcoef
 
-from cola.evaluate import analysis, calibration, interval
+from cola.core import files
+from cola.evaluate import analysis
 from cola.model import metrics
-
-# 50 of each class, 40 of them right: MCC 0.6
-LABELS = np.repeat([0, 1], 50)
-PREDICTED = np.concatenate([np.repeat([0, 1], [40, 10]), np.repeat([1, 0], [40, 10])])
 
 
 def logits(probabilities):
     """Of two classes, from the probability of class 1."""
     return np.log(np.stack([1 - np.array(probabilities), np.array(probabilities)], axis=1))
-
-
-def test_the_interval_is_that_of_resampled_sentences():
-    low, high = interval.mcc_interval(LABELS, PREDICTED, 2)
-    rng = np.random.default_rng(1)
-    rows = rng.integers(0, 100, (4000, 100))
-    drawn = [metrics.mcc(LABELS[row], PREDICTED[row]) for row in rows]
-    assert (low, high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.015)
-    assert low < 0.6 < high
-    assert (low, high) == interval.mcc_interval(LABELS, PREDICTED, 2), "another interval of the same test"
-
-
-@pytest.mark.filterwarnings("ignore:A single label")
-@settings(max_examples=200)
-@given(st.integers(2, 4).flatmap(lambda n: st.lists(st.tuples(*[st.integers(0, n - 1)] * 2), min_size=1, max_size=40)))
-def test_the_mcc_of_counts_is_scikit_learns(pairs):
-    labels, predicted = np.array(pairs).T
-    counts = np.zeros((4, 4))
-    np.add.at(counts, (labels, predicted), 1)
-    assert interval.mcc_of_confusion_matrix(counts) == pytest.approx(matthews_corrcoef(labels, predicted), abs=1e-9)
-
-
-def test_calibration_by_hand():
-    probabilities = np.array([[0.05, 0.95], [0.05, 0.95], [0.91, 0.09], [0.6, 0.4], [0.0, 1.0]])
-    table, error = calibration.calibration_table(probabilities, np.array([1, 0, 0, 1, 1]))
-    assert table.columns.to_list() == ["sentences", "confidence", "accuracy"]
-    assert table["sentences"].to_list() == [1, 4]
-    assert table["confidence"].to_list() == pytest.approx([0.6, (0.95 + 0.95 + 0.91 + 1) / 4])
-    assert table["accuracy"].to_list() == [0, 0.75]
-    assert error == pytest.approx((1 * 0.6 + 4 * (0.9525 - 0.75)) / 5)
-
-
-def test_the_best_threshold_by_hand():
-    # Predicting 1 from 0.8 on is right every time; so is no other.
-    assert calibration.best_threshold(np.array([0.9, 0.7, 0.6, 0.55]), np.array([1, 0, 0, 0])) == pytest.approx(0.8)
-    # 0.5 is as good as what lies around it, and the nearest to itself.
-    assert calibration.best_threshold(np.array([0.9, 0.1]), np.array([1, 0])) == 0.5
-    assert calibration.best_threshold(np.array([0.9, 0.8]), np.array([1, 1])) == 0.5
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1)), min_size=2, max_size=30))
-def test_no_threshold_is_better_than_the_best(pairs):
-    probabilities, labels = np.array([each for each, _ in pairs]), np.array([label for _, label in pairs])
-
-    def score(threshold):
-        return metrics.mcc(labels, (probabilities >= threshold).astype(int))
-
-    best = score(calibration.best_threshold(probabilities, labels))
-    assert best >= max(score(threshold) for threshold in [0.5, *probabilities]) - 1e-9
 
 
 def test_baselines_see_words_and_nothing_else():
@@ -74,6 +19,17 @@ def test_baselines_see_words_and_nothing_else():
     assert found["majority_accuracy"] == 0.75
     assert found["bag_of_words_accuracy"] == 0.75
     assert found["bag_of_words_mcc"] == pytest.approx(1 / 3**0.5)  # (2*1 - 1*0) / sqrt(2 * 3 * 1 * 2)
+
+
+def test_a_label_that_no_training_sentence_has_is_predicted_for_none():
+    training = pd.DataFrame({"sentence": ["good day", "bad day"], "label": np.array([1, 0], dtype=np.int8)})
+    test = pd.DataFrame({"sentence": ["good", "bad", "rare", "rare"], "label": np.array([1, 0, 2, 2], dtype=np.int8)})
+    of_three_labels = analysis.baselines(training, test)
+    assert of_three_labels["majority_accuracy"] == 0.25  # of two that are as frequent, the first: 0
+    assert of_three_labels["bag_of_words_accuracy"] == 0.5
+    # All training sentences have the label 1, as when the rare label 0 falls wholly into validation.
+    of_one_label = analysis.baselines(training[:1], test[:2])
+    assert of_one_label == {"majority_accuracy": 0.5, "bag_of_words_accuracy": 0.5, "bag_of_words_mcc": 0.0}
 
 
 def test_sources_have_their_publications():
@@ -106,7 +62,7 @@ def test_the_analysis_is_of_the_test_with_a_threshold_from_validation(classes):
     of_test, of_validation = logits([0.9, 0.7, 0.95]), logits([0.85, 0.75, 0.6])
     if classes == 3:
         of_test, of_validation = (
-            np.pad(each, ((0, 0), (0, 1)), constant_values=-9.0) for each in (of_test, of_validation)
+            np.pad(of_two, ((0, 0), (0, 1)), constant_values=-9.0) for of_two in (of_test, of_validation)
         )
     figures, per_source, calibration = analysis.analyse(tables, of_test, of_validation)
     assert all(type(value) is float for value in figures.values()), "JSON takes these"
@@ -117,3 +73,15 @@ def test_the_analysis_is_of_the_test_with_a_threshold_from_validation(classes):
         assert "threshold" not in figures
     assert figures["mcc_low"] <= 0 <= figures["mcc_high"]
     assert (len(per_source), calibration["sentences"].sum()) == (1, 3)
+
+
+def test_every_text_column_that_the_stages_write_is_read_as_text():
+    test = pd.DataFrame({"sentence_source": ["1"], "sentence": ["2"], "label": [0]})
+    written = [
+        metrics.prediction_table(test, np.array([[0.0, 1.0]]), ["3", "4"]),
+        analysis.per_source(test, np.array([0])),
+    ]
+    for table in written:
+        text = {name for name in table if isinstance(table[name].iloc[0], str)}
+        assert text
+        assert text <= set(files.TEXT_COLUMNS)

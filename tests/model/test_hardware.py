@@ -2,9 +2,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import FileLock
 
 from cola.core.errors import UserError
 from cola.model import hardware
@@ -12,7 +14,7 @@ from cola.model import hardware
 
 @pytest.fixture(autouse=True)
 def _as_it_was(monkeypatch):
-    """choose_device changes the process for good: what other tests see is put back."""
+    """prepare_device changes the process for good: what other tests see is put back."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     filled = torch.utils.deterministic.fill_uninitialized_memory
@@ -64,7 +66,7 @@ def test_the_cpu_is_always_there(machine):
 def test_the_device_is_made_to_repeat_its_results(machine):
     machine()
     torch.use_deterministic_algorithms(False)
-    hardware.choose_device("auto")
+    hardware.prepare_device("auto")
     assert torch.are_deterministic_algorithms_enabled()
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
@@ -118,36 +120,67 @@ def test_matrices_are_multiplied_in_the_precision_chosen(precision):
 
 
 def test_workers_side_by_side_have_a_gpu_each(tmp_path):
+    """Three processes see GPUs by different indices, as with CUDA_VISIBLE_DEVICES; a killed one's GPU is free again."""
     code = (
         "import sys\nfrom pathlib import Path\nfrom cola.model import hardware\n"
-        "print(hardware.claim_gpu(3, Path(sys.argv[1])), flush=True)\ninput()"
+        "print(hardware.claim_gpu(sys.argv[2:], Path(sys.argv[1])), flush=True)\ninput()"
     )
-    command, root = [sys.executable, "-c", code, str(tmp_path)], Path(__file__).parents[2]
-    workers = []
-    for expected in (0, 1, 2):
-        worker = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert int(worker.stdout.readline()) == expected
-        workers.append(worker)
+    root, workers = Path(__file__).parents[2], []
+    for visible, expected in ((["a", "b", "c"], 0), (["b", "a"], 0), (["b", "a", "c"], 2)):
+        command = [sys.executable, "-c", code, str(tmp_path), *visible]
+        workers.append(subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        assert int(workers[-1].stdout.readline()) == expected
+    assert hardware.claim_gpu(["a", "b", "c"], tmp_path) is None
     workers[1].kill()
     workers[1].wait()
-    assert hardware.claim_gpu(3, tmp_path) == 1  # what a killed one had is free again
-    assert hardware.claim_gpu(3, tmp_path) in (0, 1, 2)  # all are taken: one is shared
+    assert hardware.claim_gpu(["a", "b", "c"], tmp_path) == 1
     for worker in workers:
         worker.kill()
         worker.wait()
 
 
-def test_each_process_of_a_training_has_a_gpu_of_its_own(machine, monkeypatch):
-    machine("cuda")
+@pytest.fixture
+def gpus(machine, monkeypatch, tmp_path):
+    """Gives this process a machine with GPUs of these UUIDs; returns the indices of those that were chosen."""
+
+    def have(*uuids):
+        machine("cuda")
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(uuids))
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=uuids[index]))
+        monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+        monkeypatch.setattr(hardware.paths, "SCRATCH", tmp_path)
+
     chosen = []
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    for name, value in {"TORCHELASTIC_RUN_ID": "run", "LOCAL_RANK": "2", "LOCAL_WORLD_SIZE": "4"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    hardware.choose_device("auto")
-    assert chosen == [2]
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert refusal(hardware.choose_device, "auto") == "train.processes is more than this machine's GPUs: 3"
+    return have, chosen
+
+
+def test_each_process_of_a_training_has_a_gpu_that_nobody_else_has(gpus, monkeypatch, tmp_path):
+    have, chosen = gpus
+    have("a", "b", "c")
+    with FileLock(tmp_path / "gpu-b.lock"):  # another worker's
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+        hardware.prepare_device("auto")
+        hardware.prepare_device("auto")
+        assert chosen == [0, 2]
+        too_many = "train.processes is more than this machine's free GPUs; it has 3"
+        assert refusal(hardware.prepare_device, "auto") == too_many
+        monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+        hardware.prepare_device("auto")  # a worker of a queue shares one
+    assert chosen[2] in (0, 1, 2)
+
+
+@pytest.mark.parametrize("accelerator", ["cuda", "mps"])
+def test_an_accelerators_random_state_is_saved_and_put_back(monkeypatch, accelerator):
+    module, state, received = getattr(torch, accelerator), torch.arange(3, dtype=torch.uint8), []
+    monkeypatch.setattr(module, "get_rng_state", lambda: state)
+    monkeypatch.setattr(module, "set_rng_state", received.append)
+    states = hardware.random_states(torch.device(accelerator))
+    assert states.keys() == {"cpu", accelerator}
+    hardware.set_random_state(accelerator, states[accelerator])
+    assert received == [state]
+    drawn = torch.rand(3)
+    hardware.set_random_state("cpu", states["cpu"])
+    assert torch.equal(torch.rand(3), drawn)
 
 
 def test_the_most_memory_that_there_was_is_remembered():

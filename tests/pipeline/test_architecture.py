@@ -175,7 +175,7 @@ def test_a_stage_declares_the_files_that_it_reads(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_runs_as_a_module_and_starts_nothing_on_import(stage):
-    assert PIPELINE[stage]["cmd"] == f"exec python -m stages.{stage}"
+    assert PIPELINE[stage]["cmd"] == f"DVC_PID=$PPID exec python -m stages.{stage}"
     statements = parse(f"stages/{stage}.py").body
     kinds = (ast.Expr, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.Assign, ast.If)
     assert all(isinstance(statement, kinds) for statement in statements)

@@ -1,6 +1,5 @@
 """What goes wrong while a stage runs ends it in one line, leaves nothing half-written, and once mended it goes on."""
 
-import importlib
 import os
 import re
 import resource
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import tiny
 import yaml
-from project import MINILM, copy_of_the_project, outputs
+from project import MINILM, copy_of_the_project, outputs, run_stage
 
 from cola.core import errors, files, paths
 from cola.data import download
@@ -26,10 +25,6 @@ REFUSED = {  # what each stage writes first
     "evaluate": "metrics/test.json",
     "sample_predict": "metrics/samples.json",
 }
-
-
-def run(stage):
-    errors.run(importlib.import_module(f"stages.{stage}").main)
 
 
 def change_settings(project, section, **settings):
@@ -53,7 +48,7 @@ def done(tmp_path_factory):
             with files.atomic_folder(folder) as partial:
                 fill(partial)
         for stage in list(REFUSED)[1:]:
-            run(stage)
+            run_stage(stage)
     return project
 
 
@@ -85,7 +80,7 @@ def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_what_was_there(project,
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, room[1]))  # bytes that a file may have
     try:
         with pytest.raises(SystemExit) as ended:
-            run(stage)
+            run_stage(stage)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, room)
     expected = rf"error: {REFUSED[stage]} cannot be written: File too large; mend that and run `dvc repro`"
@@ -106,14 +101,14 @@ def test_a_full_disk_costs_no_more_than_the_steps_after_the_last_checkpoint(proj
         saved.append(path)
         save(path, *arguments)
 
-    monkeypatch.setattr(loop, "KEEP_EVERY", 0.05)  # seconds
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.05)
     monkeypatch.setattr(checkpoint, "save", full_at_the_third)
     with pytest.raises(SystemExit, match="No space left on device"):
-        run("train")
-    (path,) = (project / ".dvc/tmp/checkpoints").iterdir()
-    assert loop.steps_done(path) > 1
+        run_stage("train")
+    (path,) = (project / ".dvc/tmp/checkpoints").glob("*.safetensors")
+    assert checkpoint.read_progress(path).steps_done > 1
     monkeypatch.setattr(checkpoint, "save", save)
-    run("train")
+    run_stage("train")
     assert outputs(project) == expected
     assert not path.exists()
 
@@ -142,7 +137,7 @@ def test_a_training_that_diverges_publishes_no_model(project):
     change_settings(project, "train", learning_rate=1e6, max_grad_norm=1e6)
     before = outputs(project)
     with pytest.raises(SystemExit, match=r"^error: step \d+ went wrong \(loss .*\): lower train.learning_rate$"):
-        run("train")
+        run_stage("train")
     assert outputs(project) == before
     assert not list(project.rglob("*.partial"))
 

@@ -1,74 +1,72 @@
-"""A user's own sentences through the whole pipeline; its result shared; its seeds."""
+"""A user's own sentences through the whole pipeline; a result that is shared; seeds and sweeps."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
-from project import copy_of_the_project, outputs
+from project import copy_of_the_project, outputs, run_stage
 
+from cola import predict
 
-@pytest.fixture(scope="session")
-def example(once, tiny_encoder, run):
-    """A project that has the result of the example corpus: three classes, by name. The tests here share it."""
-
-    def fill(folder):
-        settings = {"fetch__corpus": "corpora/example", "fetch__encoder": str(tiny_encoder), "train__epochs": 1}
-        run(copy_of_the_project(folder, **settings), "dvc", "repro")
-
-    return once("example", fill)
+SETTINGS = {"fetch__corpus": "corpora/example", "train__epochs": 1}
 
 
 @pytest.fixture
-def project(example, tmp_path):
-    """A copy of that project, to change things in."""
-    return Path(shutil.copytree(example, tmp_path / "project", symlinks=True))
+def project(tmp_path, tiny_encoder):
+    return copy_of_the_project(tmp_path, fetch__encoder=str(tiny_encoder), **SETTINGS)
 
 
-def test_a_users_own_sentences_are_trained_on_like_any(example, run):
-    test = json.loads((example / "metrics/test.json").read_text())
+def test_a_users_own_sentences_are_trained_on_like_any(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    for stage in ("fetch", "tokenize", "train", "evaluate", "sample_predict"):
+        run_stage(stage)
+    test = json.loads(Path("metrics/test.json").read_text())
     assert test.keys() == {"mcc", "accuracy", "macro_f1", "sentences"}
     assert test["sentences"] == 24
     names = {"question", "request", "statement"}
-    samples = json.loads((example / "metrics/samples.json").read_text())
+    samples = json.loads(Path("metrics/samples.json").read_text())
     assert {sample["label"] for sample in samples} <= names
-    predictions = pd.read_csv(example / "metrics/predictions.csv")
+    predictions = pd.read_csv("metrics/predictions.csv")
     assert predictions["label"].value_counts().to_dict() == dict.fromkeys(names, 8)
-    assert run(example, "make", "--silent", "predict", "TEXT=Is it late?").split()[0] in names
-    assert "fine-tuned on example" in (example / "models/finetuned/README.md").read_text()
-    client = MlflowClient(f"sqlite:///{example}/mlflow.db")
+    assert "fine-tuned on example" in Path("models/finetuned/README.md").read_text()
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     (found,) = client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
     assert found.data.tags["corpus"] == "example"
+    monkeypatch.setattr(sys, "argv", ["predict", "Is it late?"])
+    capsys.readouterr()
+    predict.main()
+    assert capsys.readouterr().out.split()[0] in names
 
 
-def test_a_result_that_was_pushed_is_pulled_without_training(project, run, tmp_path):
+def test_a_change_in_corpora_is_noticed(project, run):
+    run(project, "dvc", "repro", "fetch")
+    file = project / "corpora/example/test.csv"
+    text = file.read_text()
+    file.write_text(text + "Sing louder!,request\n")
+    assert "corpora" in run(project, "dvc", "status", "fetch")
+    file.write_text(text + "Sing louder!,order\n")
+    printed = run(project, "dvc", "repro", "fetch", fails=True)
+    assert "error: corpora/example/test.csv, line 26: label 'order' does not occur among the training" in printed
+    file.write_text(text)
+    assert "Stage 'fetch' is cached" in run(project, "dvc", "repro", "fetch")
+
+
+def test_a_result_that_was_pushed_is_pulled_without_training(applied, run, tmp_path):
     identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    run(project, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
-    run(project, "git", "add", "--all")
-    run(project, "git", *identity, "commit", "--quiet", "--message", "a result")
-    run(project, "dvc", "push")
-    run(project, "git", "clone", "--quiet", str(project), str(tmp_path / "clone"))
+    run(applied, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    run(applied, "git", "add", "--all")
+    run(applied, "git", *identity, "commit", "--quiet", "--message", "a result")
+    run(applied, "dvc", "push")
+    run(applied, "git", "clone", "--quiet", str(applied), str(tmp_path / "clone"))
     (tmp_path / "clone/.venv").symlink_to(Path(sys.executable).parents[1])
     printed = run(tmp_path / "clone", "dvc", "repro", "--pull")
     assert "Running stage" not in printed
     assert "up to date" in printed
-    assert outputs(tmp_path / "clone") == outputs(project)
+    assert outputs(tmp_path / "clone") == outputs(applied)
     assert run(tmp_path / "clone", "git", "status", "--porcelain") == ""
-
-
-def test_a_change_in_corpora_is_noticed(project, run):
-    file = project / "corpora/example/test.csv"
-    text = file.read_text()
-    file.write_text(text + "Sing louder!,request\n")
-    assert "corpora" in run(project, "dvc", "status")
-    file.write_text(text + "Sing louder!,order\n")
-    printed = run(project, "dvc", "repro", fails=True)
-    assert "error: corpora/example/test.csv, line 26: label 'order' does not occur among the training" in printed
-    file.write_text(text)
-    assert "Stage 'fetch' is cached" in run(project, "dvc", "repro")
 
 
 @pytest.mark.slow

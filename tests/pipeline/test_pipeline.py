@@ -102,7 +102,7 @@ def test_every_stage_once_more_elsewhere_gives_the_same_bytes_loads_no_pickle_an
     assert [name for name in before if before[name] != after[name]] == []
     for stage in STAGES:
         assert f"Running stage '{stage}'" in printed
-    documented("bytes", len(after))
+    documented("files twice", len(after))
 
     canary = "import pickle, pathlib; pickle.loads(pickle.dumps(pathlib.Path()))"
     subprocess.run([sys.executable, "-c", canary], env=audited, check=True)
@@ -140,7 +140,7 @@ def test_a_changed_byte_is_noticed_before_it_is_used_and_put_right(applied, run,
             errors.run(importlib.import_module(command).main)
         (applied / name).write_bytes(content)
         assert str(ended.value) == f"error: {name} is not as it was written; `dvc repro` puts it right"
-    documented("changed bytes", len(changed))
+    documented("changed files", len(changed))
     (applied / "models/finetuned/model.safetensors").write_bytes(b"")
     assert "Stage 'train' is cached" in run(applied, "dvc", "repro")
     assert outputs(applied) == before

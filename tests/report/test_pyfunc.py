@@ -43,13 +43,13 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def judged(project):
+def classified(project):
     texts = tiny.sentences(3).rename(columns={"sentence": "text"})
     return pyfunc._load_pyfunc(str(project / "reference.json")).predict(texts)
 
 
 def test_a_model_is_found_in_the_workspace_then_in_dvcs_cache(project):
-    expected = judged(project)
+    expected = classified(project)
     assert set(expected["label"]) <= set(COLA_LABELS)
     assert expected["probability"].between(0.5, 1).all()
     with Repo() as repo:
@@ -59,7 +59,7 @@ def test_a_model_is_found_in_the_workspace_then_in_dvcs_cache(project):
     weights[-1] ^= 1
     (paths.FINETUNED / "model.safetensors").unlink()  # it may be a link into the cache
     (paths.FINETUNED / "model.safetensors").write_bytes(weights)
-    assert judged(project).equals(expected)
+    assert classified(project).equals(expected)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
@@ -67,24 +67,27 @@ def test_a_model_that_is_nowhere_or_another_is_refused_in_one_line(project, name
     (paths.FINETUNED / name).write_bytes(b"{}")
     said = f"^{name} of this model is neither in models/finetuned nor in DVC's cache: `dvc pull` may bring it$"
     with pytest.raises(UserError, match=said):
-        judged(project)
+        classified(project)
 
 
+@pytest.mark.slow
 def test_mlflow_serves_it_and_has_no_copy_of_the_weights(project):
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     experiment = client.create_experiment("any", (project / "mlruns").as_uri())
     run = client.create_run(experiment)
     mlflow_runs._log_model(client, run.info.run_id)
     assert not list((project / "mlruns").rglob("*.safetensors"))
-    files = [path for path in (project / "mlruns").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 500_000
+    logged = [path for path in (project / "mlruns").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in logged) < 500_000
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [Path(sys.executable).parent / "mlflow", "models", "serve", "--env-manager", "local"]
+    programs = Path(sys.executable).parent
+    command = [programs / "mlflow", "models", "serve", "--env-manager", "local"]
     command += ["--model-uri", f"runs:/{run.info.run_id}/model", "--host", "127.0.0.1", "--port", str(port)]
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
+    environment["PATH"] = f"{programs}:{environment['PATH']}"  # mlflow starts uvicorn by its name
     environment.pop("PYTHONPATH", None)
     with (project / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

@@ -1,4 +1,5 @@
 import os
+import threading
 import time
 
 import pytest
@@ -6,6 +7,10 @@ import torch
 
 from cola.core.errors import UserError
 from cola.train import checkpoint
+from cola.train.history import Epoch, Progress, Step
+
+EPOCH = Epoch(1, 0.1 + 0.2, 0.5, 0.75, -0.25, 3.5, 1.0, 20, 90, [Step(1, 0.7, 2e-5, 1.5), Step(2, 0.6, 1e-5, 0.5)])
+PROGRESS = Progress([EPOCH], [Step(3, 1 / 3, 5e-6, 2.0)], 1.25)
 
 
 def optimizer(seed):
@@ -24,12 +29,12 @@ def state(adam):
 
 
 def test_all_that_training_needs_comes_back(tmp_path):
-    one, other, path = optimizer(1), optimizer(2), tmp_path / "folder" / "kept.safetensors"
-    assert checkpoint.load(path, other) == ([], None)
-    checkpoint.save(path, one, [torch.full((3, 2), 7.0), torch.ones(4)], {"loss": 0.1 + 0.2})
+    one, other, path = optimizer(1), optimizer(2), tmp_path / "folder" / "one.safetensors"
+    assert checkpoint.load(path, other) == (Progress(), [])
+    checkpoint.save(path, one, PROGRESS, [torch.full((3, 2), 7.0), torch.ones(4)])
     drawn = torch.rand(5)
-    best, so_far = checkpoint.load(path, other)
-    assert so_far == {"loss": 0.1 + 0.2}
+    progress, best = checkpoint.load(path, other)
+    assert progress == PROGRESS
     assert torch.equal(best[0], torch.full((3, 2), 7.0))
     assert torch.equal(best[1], torch.ones(4))
     assert len(best) == 2
@@ -37,21 +42,25 @@ def test_all_that_training_needs_comes_back(tmp_path):
     assert len(state(other)) == 2 + 2 * 3
     for a, b in zip(state(one), state(other), strict=True):
         assert torch.equal(a, b)
-    assert checkpoint.read_record(path) == {"loss": 0.1 + 0.2}
+    assert checkpoint.read_progress(path) == PROGRESS
+    assert type(checkpoint.read_progress(path).epochs[0].steps[0]) is Step
+    checkpoint.remove(path)
+    assert checkpoint.load(path, other) == (Progress(), [])
+    checkpoint.remove(path)  # of two trainings of one configuration, the other has removed it already
 
 
 def test_a_checkpoint_is_replaced_whole(tmp_path, monkeypatch):
-    path = tmp_path / "kept.safetensors"
-    checkpoint.save(path, optimizer(1), [], "first")
+    path = tmp_path / "one.safetensors"
+    checkpoint.save(path, optimizer(1), PROGRESS, [])
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(UserError, match=r"kept\.safetensors cannot be written: No space left on device"):
-        checkpoint.save(path, optimizer(2), [], "second")
-    assert checkpoint.read_record(path) == "first"
-    assert [each.name for each in tmp_path.iterdir()] == ["kept.safetensors"]
+    with pytest.raises(UserError, match=r"one\.safetensors cannot be written: No space left on device"):
+        checkpoint.save(path, optimizer(2), Progress(), [])
+    assert checkpoint.read_progress(path) == PROGRESS
+    assert [each.name for each in tmp_path.iterdir()] == ["one.safetensors"]
 
 
 def test_another_configuration_is_another_place(tmp_path, monkeypatch):
@@ -73,5 +82,26 @@ def test_what_nobody_resumed_for_a_week_is_deleted(tmp_path):
     for path, days in ((old, 8), (young, 6)):
         path.touch()
         os.utime(path, times=(0, time.time() - days * 24 * 3600))
-    checkpoint.save(tmp_path / "kept.safetensors", optimizer(1), [], None)
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["kept.safetensors", "young.safetensors"]
+    checkpoint.save(tmp_path / "one.safetensors", optimizer(1), PROGRESS, [])
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["one.safetensors", "young.safetensors"]
+
+
+def test_trainings_of_one_configuration_may_save_at_once(tmp_path):
+    path, faults = tmp_path / "folder" / "one.safetensors", []
+
+    def training(seed):
+        try:
+            for _ in range(20):
+                checkpoint.save(path, adam[seed], PROGRESS, [])
+                checkpoint.load(path, adam[seed])
+        except Exception as error:
+            faults.append(error)
+
+    adam = [optimizer(seed) for seed in range(4)]
+    threads = [threading.Thread(target=training, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert [file.name for file in path.parent.iterdir()] == ["one.safetensors"]

@@ -12,11 +12,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny
+import torch
 import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from cola.core import files
+from cola.core.errors import UserError
+from cola.data import tables
+from cola.train import distributed
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,8 +39,8 @@ def project(folder, dropout=0.0, **train):
         files.write_json(partial / "source.json", source | {"files": hashes})
     with files.atomic_folder(folder / "data/tokenized") as partial:
         for part, count in (("train", 99), ("validation", 21)):
-            tables = [tiny.arrow(tiny.sentences(count, seed=count))]
-            tables.write(partial / f"{part}.parquet", tables, source | {"labels": ["lower", "upper"]})
+            rows = [tiny.arrow(tiny.sentences(count, seed=count))]
+            tables.write(partial / f"{part}.parquet", rows, source | {"labels": ["lower", "upper"]})
     (folder / "metrics").mkdir()
     return folder
 
@@ -91,7 +95,9 @@ def alone(tmp_path_factory):
 )
 def test_however_a_batch_is_shared_the_losses_are_the_same(alone, tmp_path, settings):
     folder = project(tmp_path / "project", **settings)
-    printed = train(folder)
+    (tmp_path / "temporary").mkdir()
+    printed = train(folder, TMPDIR=str(tmp_path / "temporary"))
+    assert list((tmp_path / "temporary").glob("torchelastic*")) == []
     assert printed.count("epoch 1: ") == printed.count("Training: ") == printed.count("warning: ") == 1
     found, expected = steps(folder), steps(alone)
     assert len(found) == 2 * 13
@@ -125,8 +131,8 @@ def test_with_dropout_each_process_draws_its_own(tmp_path):
     assert [line for line in error.splitlines() if line.startswith("error: ")] == [f"{said} checkpoint"]
     assert "Traceback" not in error
     assert ranks(killed) == {}
-    (kept,) = checkpoints.glob("*.safetensors")
-    with safe_open(kept, "pt") as file:
+    (checkpoint,) = checkpoints.glob("*.safetensors")
+    with safe_open(checkpoint, "pt") as file:
         states = [file.get_tensor(f"random.cpu.{rank}") for rank in (0, 1)]
     assert not states[0].equal(states[1])
     printed = train(killed)
@@ -174,7 +180,7 @@ def test_every_machine_gets_the_first_ones_file(tmp_path):
     code = (
         "import sys, torch\nfrom pathlib import Path\nfrom cola.train import distributed\n"
         "with distributed.process_group(cpu := torch.device('cpu')):\n"
-        "    for name in ('kept', 'none'):\n        distributed.broadcast_file(Path(name), cpu)\n"
+        "    for name in ('sent', 'none'):\n        distributed.broadcast_file(Path(name), cpu)\n"
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -184,12 +190,12 @@ def test_every_machine_gets_the_first_ones_file(tmp_path):
         (tmp_path / rank).mkdir()
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2"}
         where |= {"RANK": rank, "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "run", "PYTHONPATH": str(ROOT)}
-        for name in ("kept",) if rank == "0" else ("kept", "none"):
+        for name in ("sent",) if rank == "0" else ("sent", "none"):
             (tmp_path / rank / name).write_bytes(bytes(range(256)) if rank == "0" else b"of an earlier training")
         machines.append(subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path / rank, env=os.environ | where))
     assert [machine.wait(timeout=100) for machine in machines] == [0, 0]
     for rank in "01":
-        assert (tmp_path / rank / "kept").read_bytes() == bytes(range(256))
+        assert (tmp_path / rank / "sent").read_bytes() == bytes(range(256))
         assert not (tmp_path / rank / "none").exists()
 
 
@@ -200,3 +206,23 @@ def test_what_any_process_says_is_one_line(tmp_path):
     _, error = stage.communicate(timeout=100)
     assert stage.returncode == 1
     assert error == "error: data/tokenized/train.parquet is not as it was written; `dvc repro` puts it right\n"
+
+
+def test_processes_on_mps_are_refused(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    said = "several processes cannot train on mps: set train.processes to 1, or device to cpu"
+    with pytest.raises(UserError, match=f"^{said}$"), distributed.process_group(torch.device("mps")):
+        pass
+
+
+def test_after_a_fault_no_process_waits_for_the_others(monkeypatch):
+    calls = []
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend: calls.append(backend))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: calls.append("destroyed"))
+    with pytest.raises(KeyError), distributed.process_group(torch.device("cpu")):
+        raise KeyError
+    assert calls == ["gloo"]
+    with distributed.process_group(torch.device("cpu")):
+        pass
+    assert calls == ["gloo", "gloo", "destroyed"]

@@ -9,7 +9,7 @@ from transformers import BertForSequenceClassification
 
 from cola.core.errors import UserError
 from cola.model import prediction
-from cola.train import loop
+from cola.train import checkpoint, distributed, history, loop
 
 
 def model(dropout=0.0):
@@ -17,9 +17,9 @@ def model(dropout=0.0):
     return BertForSequenceClassification(tiny.config(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout))
 
 
-def fitted(classifier_model, recipe=RECIPE, seed=5, sentences=20, kept=None):
+def fitted(classifier_model, recipe=RECIPE, seed=5, sentences=20, checkpoint_path=None):
     train, validation = (tiny.to_train_on(tiny.sentences(*each)) for each in ((sentences,), (9, 1)))
-    return list(loop.fit(classifier_model, train, validation, recipe, torch.float32, seed, kept))
+    return loop.fit(classifier_model, train, validation, recipe, torch.float32, seed, checkpoint_path)
 
 
 class KilledError(Exception):
@@ -58,7 +58,7 @@ def test_training_is_the_tutorials_loop(fast):
             norms.append(nn.utils.clip_grad_norm_(reference.parameters(), 0.5).item())
             optimizer.step()
             losses.append(loss.item())
-    steps = loop.steps(epochs)
+    steps = history.step_table(epochs)
     assert min(norms) < 0.5 < max(norms), "clipping or its absence was not tried"
     assert steps["step"].to_list() == [1, 2, 3, 4, 5, 6]
     assert steps["learning_rate"].to_numpy() == pytest.approx(1e-3 * np.array([6, 5, 4, 3, 2, 1]) / 6)
@@ -106,7 +106,7 @@ def test_it_learns_what_can_be_learnt():
 
 
 def test_max_steps_ends_early_on_the_schedule_of_the_whole_run():
-    steps = loop.steps(fitted(model(), RECIPE.model_copy(update={"max_steps": 4})))
+    steps = history.step_table(fitted(model(), RECIPE.model_copy(update={"max_steps": 4})))
     assert steps["learning_rate"].to_numpy() == pytest.approx(1e-3 * np.array([6, 5, 4, 3]) / 6)
 
 
@@ -119,7 +119,7 @@ def test_early_stopping_leaves_the_model_of_the_best_epoch(tmp_path, monkeypatch
     fitted(expected, recipe.model_copy(update={"max_steps": 6}))  # of 3 in an epoch
 
     recipe = recipe.model_copy(update={"early_stopping": 2})
-    mccs, kept = iter([0.1, 0.3, 0.3, 0.2, 0.9]), tmp_path / "kept.safetensors"
+    mccs, path = iter([0.1, 0.3, 0.3, 0.2, 0.9]), tmp_path / "checkpoint.safetensors"
 
     def mcc(labels, predicted):
         if dies_in is not None and len(trained) == dies_in - 1 and not died:
@@ -127,15 +127,14 @@ def test_early_stopping_leaves_the_model_of_the_best_epoch(tmp_path, monkeypatch
             raise KilledError
         return next(mccs)
 
-    monkeypatch.setattr(loop.scoring, "mcc", mcc)
+    monkeypatch.setattr(loop.metrics, "mcc", mcc)
     sentences = [tiny.to_train_on(tiny.sentences(*each)) for each in ((20,), (9, 1))]
     died, trained = [], []
     stopped = model()
     for _ in range(2 if dies_in else 1):
         trained = []
         try:
-            for epoch in loop.fit(stopped, *sentences, recipe, torch.float32, 5, kept):
-                trained.append(epoch)
+            loop.fit(stopped, *sentences, recipe, torch.float32, 5, path, trained.append)
         except KilledError:
             stopped = model()
     assert [epoch.validation_mcc for epoch in trained] == [0.1, 0.3, 0.3, 0.2]
@@ -154,15 +153,15 @@ def test_a_loss_that_is_not_finite_stops_the_training():
 
 def test_tables_of_a_training():
     epochs = fitted(model())
-    assert loop.history(epochs).columns.to_list() == [
+    assert history.epoch_table(epochs).columns.to_list() == [
         "epoch",
         "training_loss",
         "validation_loss",
         "validation_accuracy",
         "validation_mcc",
     ]
-    assert loop.history(epochs)["epoch"].to_list() == [1, 2]
-    timings = loop.timings([epoch._replace(training_seconds=2.0, validation_seconds=0.5) for epoch in epochs])
+    assert history.epoch_table(epochs)["epoch"].to_list() == [1, 2]
+    timings = history.timings([epoch._replace(training_seconds=2.0, validation_seconds=0.5) for epoch in epochs])
     assert timings["training_seconds"] == 4.0
     assert timings["validation_seconds"] == 1.0
     assert timings["sentences_per_second"] == 40 / 4.0
@@ -172,17 +171,17 @@ def test_tables_of_a_training():
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("dead_after", range(1, 6))
 def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, dead_after, fast):
-    """Six steps, of which the first `dead_after` are kept; then another process, with another random state."""
+    """Six steps, of which the checkpoint has the first `dead_after`; then a process with another random state."""
     recipe = RECIPE.model_copy(update={"fast": fast})
-    kept = tmp_path / "kept.safetensors"
+    path = tmp_path / "checkpoint.safetensors"
     undisturbed = model(dropout=0.1)
     torch.manual_seed(8)
     expected = fitted(undisturbed, recipe)
 
-    monkeypatch.setattr(loop, "KEEP_EVERY", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     real_step, count = loop.optimizer_step, 0
 
-    def step(*arguments):
+    def dying_step(*arguments):
         nonlocal count
         if count == dead_after:
             raise KilledError
@@ -191,15 +190,35 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch,
 
     killed, resumed = model(dropout=0.1), model(dropout=0.1)
     torch.manual_seed(8)
-    monkeypatch.setattr(loop, "step", step)
+    monkeypatch.setattr(loop, "optimizer_step", dying_step)
     with pytest.raises(KilledError):
-        fitted(killed, recipe, kept=kept)
-    monkeypatch.setattr(loop, "step", real_step)
-    assert loop.steps_done(kept) == dead_after
+        fitted(killed, recipe, checkpoint_path=path)
+    monkeypatch.setattr(loop, "optimizer_step", real_step)
+    assert checkpoint.read_progress(path).steps_done == dead_after
 
     torch.manual_seed(99)
-    found = fitted(resumed, recipe, kept=kept)
+    found = fitted(resumed, recipe, checkpoint_path=path)
     for one, other in zip(resumed.parameters(), undisturbed.parameters(), strict=True):
         assert torch.equal(one, other)
-    assert loop.history(found).equals(loop.history(expected))
-    assert loop.steps(found).equals(loop.steps(expected))
+    assert history.epoch_table(found).equals(history.epoch_table(expected))
+    assert history.step_table(found).equals(history.step_table(expected))
+
+
+def test_several_processes_agree_on_a_checkpoint_at_every_50th_step(monkeypatch):
+    cpu, asked = torch.device("cpu"), []
+    assert loop.checkpoint_is_due(7, 301.0, cpu)
+    assert not loop.checkpoint_is_due(7, 299.0, cpu)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "all_reduce_max", lambda seconds, _: asked.append(seconds) or 301.0)
+    assert [step for step in range(1, 151) if loop.checkpoint_is_due(step, 0.0, cpu)] == [50, 100, 150]
+    assert len(asked) == 3
+
+
+def test_the_model_is_itself_again_after_a_fault(monkeypatch):
+    broken = model()
+    before = {name: weight.shape for name, weight in broken.named_parameters()}
+    monkeypatch.setattr(loop, "validate", lambda *_: pytest.fail("stop"))
+    with pytest.raises(pytest.fail.Exception):
+        fitted(broken)
+    assert {name: weight.shape for name, weight in broken.named_parameters()} == before
+    assert all(weight.dtype == torch.float32 for weight in broken.parameters())

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from transformers import BertForSequenceClassification
 
 from benchmarks import same_step, workload
-from cola.data.ragged import Ragged
+from cola.data.ragged import RaggedArray
 from cola.model import attention, classifier, hardware
 from cola.train import speedups
 
@@ -33,7 +33,10 @@ def compare_a_step(config, input_ids, labels, tolerance=1e-5):
     reference.set_attn_implementation("eager")
     loss = backward(reference, classifier.collate(reference, input_ids, packed=False), labels)
     expected = {name: weights.grad for name, weights in reference.named_parameters()}
-    with speedups.fast_training(model, [Ragged.of(input_ids)], torch.float32, 0.0) as ((renumbered,), (weights,)):
+    with speedups.fast_training(model, [RaggedArray.from_rows(input_ids)], torch.float32, 0.0) as (
+        (renumbered,),
+        (weights,),
+    ):
         fast_loss = backward(model, classifier.collate(model, renumbered, packed=True), labels)
         named = dict(model.named_parameters())
         flat = weights.grad.split([each.numel() for each in named.values()])
@@ -150,7 +153,7 @@ def test_the_whole_table_is_back_with_the_trained_rows_in_it():
     model = BertForSequenceClassification(tiny.config())
     table = model.get_input_embeddings()
     before = table.weight.detach().clone()
-    sentences = [Ragged.of([[2, 9, 3]]), Ragged.of([[2, 7, 9, 3]])]
+    sentences = [RaggedArray.from_rows([[2, 9, 3]]), RaggedArray.from_rows([[2, 7, 9, 3]])]
     with speedups.fast_training(model, sentences, torch.bfloat16, 0.0) as ((training, validation), (weights,)):
         assert table.weight.shape == (5, 16)  # 0 (padding), 2, 3, 7, 9
         assert training[0].tolist() == [1, 4, 2]
@@ -166,7 +169,7 @@ def test_the_whole_table_is_back_with_the_trained_rows_in_it():
 
 def test_with_weight_decay_every_row_takes_part():
     model = BertForSequenceClassification(tiny.config())
-    sentences = [Ragged.of([[2, 9, 3]])]
+    sentences = [RaggedArray.from_rows([[2, 9, 3]])]
     with speedups.fast_training(model, sentences, torch.float32, 0.01) as (same, _):
         assert same is sentences
         assert model.get_input_embeddings().weight.shape == (40, 16)

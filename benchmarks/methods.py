@@ -1,6 +1,6 @@
-"""The ways of training and of predicting that `benchmarks.speed` compares, each as its users run it.
+"""The methods of training and of predicting that `benchmarks.speed` compares, each as its users run it.
 
-A way takes a model, and is a context that gives a function: from batches to the seconds that each took.
+A method takes a model, and is a context that gives a function: from batches to the seconds that each took.
 """
 
 import time
@@ -17,7 +17,7 @@ from transformers import BertForSequenceClassification, DataCollatorWithPadding,
 from benchmarks import tutorial, workload
 from benchmarks.workload import Batch
 from cola.core import params, paths
-from cola.data.ragged import Ragged
+from cola.data.ragged import RaggedArray
 from cola.model import classifier, hardware, prediction
 from cola.train import loop, speedups
 
@@ -84,7 +84,10 @@ def train_with_trainer(model: Model) -> Iterator[Timed]:
 def train_fast(model: Model, precision: torch.dtype | None = None) -> Iterator[Timed]:
     """The pipeline's training: what loop.fit does at each step."""
     precision = precision or hardware.choose_precision("auto", model.device)
-    with speedups.fast_training(model, [Ragged.of([workload.VOCABULARY])], precision, weight_decay=0) as (_, weights):
+    with speedups.fast_training(model, [RaggedArray.from_rows([workload.VOCABULARY])], precision, weight_decay=0) as (
+        _,
+        weights,
+    ):
         optimizer = torch.optim.AdamW(weights, lr=RECIPE.learning_rate, weight_decay=0, fused=True)
         model.train()
 
@@ -129,7 +132,8 @@ def predict_with_trainer(model: Model) -> Iterator[Timed]:
 @contextmanager
 def predict_fast(model: Model) -> Iterator[Timed]:
     precision = hardware.choose_precision("auto", model.device)
-    prediction.prepare(model, precision)
+    hardware.keep_freed_memory()
+    prediction.convert_linears(model, precision)
 
     def timed(batches: list[Batch]) -> list[float]:
         input_ids = [ids for sentences, _ in batches for ids in sentences]
@@ -171,15 +175,15 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"[PAD]": 0}, "[PAD]")), pad_token="[PAD]")  # noqa: S106
 
 
-PEER_TRAINING: dict[str, Callable[[Model], AbstractContextManager[Timed]]] = {
+TRAINING: dict[str, Callable[[Model], AbstractContextManager[Timed]]] = {
     "the tutorial's loop": train_as_the_tutorial,
     "transformers' Trainer": train_with_trainer,
-    "this, in float32": partial(train_fast, precision=torch.float32),
-    "this": train_fast,
+    "bert-cola, in float32": partial(train_fast, precision=torch.float32),
+    "bert-cola": train_fast,
 }
-PEER_PREDICTION: dict[str, Callable[[Model], AbstractContextManager[Timed]]] = {
+PREDICTION: dict[str, Callable[[Model], AbstractContextManager[Timed]]] = {
     "padded, in float32": predict_as_the_tutorial,
     "transformers' Trainer": predict_with_trainer,
-    "this": predict_fast,
+    "bert-cola": predict_fast,
 }
-WAYS = {"training": PEER_TRAINING, "prediction": PEER_PREDICTION}
+METHODS = {"training": TRAINING, "prediction": PREDICTION}

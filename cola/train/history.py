@@ -1,0 +1,82 @@
+"""The record of a training: its steps, its epochs, how far it is; and the tables that are written of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pandas as pd
+
+
+class Step(NamedTuple):
+    """One step of the optimizer."""
+
+    step: int  # from 1, over the whole training
+    loss: float  # mean over the batch's sentences
+    learning_rate: float
+    gradient_norm: float  # before clipping
+
+
+class Epoch(NamedTuple):
+    """One pass over the training sentences, and the validation after it."""
+
+    epoch: int  # from 1
+    training_loss: float  # mean over the batches, with the weights of the moment
+    validation_loss: float  # mean over the sentences
+    validation_accuracy: float
+    validation_mcc: float
+    training_seconds: float
+    validation_seconds: float
+    sentences: int  # trained on
+    tokens: int  # in them, padding not counted
+    steps: list[Step]
+
+    def __str__(self) -> str:
+        return (
+            f"epoch {self.epoch}: training loss {self.training_loss:.3f}, validation loss {self.validation_loss:.3f}, "
+            f"validation MCC {self.validation_mcc:.3f}, {self.training_seconds:.0f} s"
+        )
+
+
+@dataclass
+class Progress:
+    """How far a training is."""
+
+    epochs: list[Epoch] = field(default_factory=list)  # that have ended
+    steps: list[Step] = field(default_factory=list)  # of the epoch that has not
+    seconds: float = 0.0  # that these steps took
+
+    @property
+    def steps_done(self) -> int:
+        return sum(len(epoch.steps) for epoch in self.epochs) + len(self.steps)
+
+    def end_epoch(self, epoch: Epoch) -> None:
+        """Add an epoch that has ended, and begin the next one."""
+        self.epochs.append(epoch)
+        self.steps, self.seconds = [], 0.0
+
+
+def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
+    """The epoch with the highest validation MCC; of several, the first."""
+    return max(epochs, key=lambda epoch: epoch.validation_mcc)
+
+
+def epoch_table(epochs: Sequence[Epoch]) -> pd.DataFrame:
+    """A row per epoch: epoch, training_loss, validation_loss, validation_accuracy, validation_mcc."""
+    columns = ["epoch", "training_loss", "validation_loss", "validation_accuracy", "validation_mcc"]
+    return pd.DataFrame(epochs)[columns]
+
+
+def step_table(epochs: Sequence[Epoch]) -> pd.DataFrame:
+    """A row per step: step, loss, learning_rate, gradient_norm."""
+    return pd.DataFrame([step for epoch in epochs for step in epoch.steps])
+
+
+def timings(epochs: Sequence[Epoch]) -> dict[str, float]:
+    """How long the training took, in seconds, and how fast it was; the rates are of training alone."""
+    seconds = sum(epoch.training_seconds for epoch in epochs)
+    return {
+        "training_seconds": seconds,
+        "validation_seconds": sum(epoch.validation_seconds for epoch in epochs),
+        "sentences_per_second": sum(epoch.sentences for epoch in epochs) / seconds,
+        "tokens_per_second": sum(epoch.tokens for epoch in epochs) / seconds,
+    }

@@ -1,0 +1,116 @@
+import os
+import resource
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cola.core import files
+from cola.core.errors import UserError
+from cola.data import tables
+
+TOKENIZED = pd.DataFrame(
+    {
+        "sentence_source": ["gj04", "clc95"],
+        "label": [1, 0],
+        "sentence": ['He said "go".', "naïve 日本"],
+        "input_ids": [[101, 2002, 102], [101, 102]],
+    }
+)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"))
+rows_of_any_kind = st.tuples(texts, st.integers(0, 1), texts, st.lists(st.integers(0, 2**31 - 1)))
+
+
+def write_folder(path, parts, source):
+    """A folder with a train.parquet, whose row groups are `parts`; returns the table's path."""
+    with files.atomic_folder(path) as folder:
+        tables.write(folder / "train.parquet", parts, source)
+    return path / "train.parquet"
+
+
+def test_a_table_has_its_schema_its_row_groups_and_its_source(tmp_path):
+    source, table = {"name": "cola", "files": {"in_domain_train.tsv": "f320"}}, tiny.arrow(TOKENIZED)
+    path = write_folder(tmp_path / "tokenized", [table, table.append_column("more", table["label"])], source)
+    back = tables.read(path)
+    assert back.attrs == tables.read_source(path) == source
+    assert back["sentence"].to_list() == ['He said "go".', "naïve 日本"] * 2
+    assert [ids.tolist() for ids in back["input_ids"]] == [[101, 2002, 102], [101, 102]] * 2
+    assert pq.ParquetFile(path).num_row_groups == 2
+    schema = pq.read_schema(path)
+    assert schema.names == ["sentence_source", "label", "sentence", "input_ids"]
+    assert schema.types == [pa.string(), pa.int8(), pa.string(), pa.list_(pa.int32())]
+
+
+def test_the_first_row_group_is_read_alone(tmp_path):
+    parts = [tiny.arrow(tiny.sentences(count, seed=count)) for count in (3, 5)]
+    path = write_folder(tmp_path / "tokenized", parts, {})
+    assert tables.read_first_row_group(path)["sentence"].to_list() == parts[0]["sentence"].to_pylist()
+
+
+def test_the_shortest_sentence_is_the_first_of_the_shortest(tmp_path):
+    parts = [tiny.arrow(TOKENIZED.assign(sentence=sentences)) for sentences in (["three", "two!"], ["four", "longer"])]
+    assert tables.shortest_sentence(write_folder(tmp_path / "tokenized", parts, {})) == "two!"
+
+
+@settings(max_examples=40)  # each writes a file
+@given(st.lists(rows_of_any_kind, min_size=1))
+def test_rows_come_back_as_they_were(tmp_path_factory, rows):
+    table = tiny.arrow(pd.DataFrame(rows, columns=TOKENIZED.columns))
+    back = tables.read(write_folder(tmp_path_factory.getbasetemp() / "round", [table], {}))
+    assert [(*row[:3], row[3].tolist()) for row in back.itertuples(index=False)] == rows
+
+
+@pytest.mark.parametrize("frame", [TOKENIZED.drop(columns="label"), TOKENIZED.assign(label=300)])
+def test_a_table_of_other_columns_or_labels_is_refused(tmp_path, frame):
+    with pytest.raises((KeyError, pa.ArrowInvalid)):
+        tables.write(tmp_path / "train.parquet", [pa.Table.from_pandas(frame)], {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_table_gives_the_same_bytes_wherever_it_is_written(tmp_path):
+    paths = [write_folder(tmp_path / name, [tiny.arrow(TOKENIZED)], {"name": "cola"}) for name in ("one", "another")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+@pytest.mark.parametrize("read", [tables.read, tables.read_first_row_group])
+def test_a_missing_or_changed_table_is_refused(tmp_path, read):
+    path = write_folder(tmp_path / "tokenized", [tiny.arrow(TOKENIZED)], {})
+    content = path.read_bytes()
+    for place in np.linspace(0, len(content) - 1, 9, dtype=int):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(UserError, match=r"train\.parquet is not as it was written; `dvc repro` puts it right"):
+            read(path)
+    path.unlink()
+    with pytest.raises(UserError, match=r"train\.parquet is missing: `dvc repro` makes it"):
+        read(path)
+
+
+def test_an_interrupted_write_leaves_the_old_content(tmp_path, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    (tmp_path / "train.parquet").write_text("old")
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tables.write(tmp_path / "train.parquet", [tiny.arrow(TOKENIZED)], {})
+    assert [path.name for path in tmp_path.iterdir()] == ["train.parquet"]
+    assert (tmp_path / "train.parquet").read_text() == "old"
+
+
+def test_a_disk_that_takes_no_more_is_named_in_one_line_and_the_old_table_stays(tmp_path):
+    path = tmp_path / "train.parquet"
+    path.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # bytes; Python has the signal ignored
+    try:
+        with pytest.raises(UserError) as error:
+            tables.write(path, [tiny.arrow(TOKENIZED)], {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(error.value) == f"{path} cannot be written: File too large; mend that and run `dvc repro`"
+    assert path.read_text() == "old"

@@ -1,0 +1,55 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import matthews_corrcoef
+
+from cola.evaluate import interval
+
+# 50 of each class, 40 of them right: MCC 0.6
+LABELS = np.repeat([0, 1], 50)
+PREDICTED = np.concatenate([np.repeat([0, 1], [40, 10]), np.repeat([1, 0], [40, 10])])
+
+
+def test_the_interval_is_that_of_resampled_sentences():
+    low, high = interval.mcc_interval(LABELS, PREDICTED, 2)
+    rows = np.random.default_rng(1).integers(0, 100, (1500, 100))
+    drawn = [matthews_corrcoef(LABELS[row], PREDICTED[row]) for row in rows]
+    assert (low, high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.02)
+    assert low < 0.6 < high
+    assert (low, high) == interval.mcc_interval(LABELS, PREDICTED, 2), "another interval of the same test"
+
+
+@pytest.mark.filterwarnings("ignore:A single label")
+@settings(max_examples=200)
+@given(st.integers(2, 4).flatmap(lambda n: st.lists(st.tuples(*[st.integers(0, n - 1)] * 2), min_size=1, max_size=40)))
+def test_the_mcc_of_counts_is_scikit_learns(pairs):
+    labels, predicted = np.array(pairs).T
+    counts = np.zeros((4, 4))
+    np.add.at(counts, (labels, predicted), 1)
+    assert interval.mcc_of_confusion_matrix(counts) == pytest.approx(matthews_corrcoef(labels, predicted), abs=1e-9)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_matrices_drawn_in_blocks_give_the_same_interval(monkeypatch, classes):
+    rng = np.random.default_rng(classes)
+    labels, predicted = rng.integers(0, classes, (2, 200))
+    whole = interval.mcc_interval(labels, predicted, classes)
+    for matrices in (1000, 3333, 9999):
+        monkeypatch.setattr(interval, "BLOCK_VALUES", matrices * classes**2)
+        assert interval.mcc_interval(labels, predicted, classes) == whole
+
+
+def test_an_interval_of_a_hundred_classes_takes_little_memory(monkeypatch):
+    monkeypatch.setattr(interval, "RESAMPLES", 1000)  # 80 MB of confusion matrices, at once
+    labels, predicted = np.random.default_rng(0).integers(0, 100, (2, 2000))
+    tracemalloc.start()
+    try:
+        low, high = interval.mcc_interval(labels, predicted, 100)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert -0.05 < low < 0 < high < 0.05, "of chance"
+    assert 2**20 < peak < 40e6  # bytes

@@ -1,0 +1,77 @@
+"""A stage ends with the dvc that runs it, however that ends, whoever inherits the stage."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import yaml
+from project import ROOT
+
+STAGE = [sys.executable, "-c", "import stages; print('runs')"]
+
+
+def stage(**variables):
+    return subprocess.run(
+        STAGE,
+        cwd=ROOT,
+        env=os.environ | {"DVC_STAGE": "train"} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_stage_of_a_living_dvc_runs():
+    assert stage(DVC_PID=str(os.getpid())).stdout == "runs\n"
+    assert stage(DVC_PID="").stdout == "runs\n", "a shell without PPID"
+    assert stage().stdout == "runs\n"
+
+
+def test_a_stage_of_a_dead_dvc_ends_in_one_line():
+    ended = stage(DVC_PID="1")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "error: the dvc that started this stage has died; run `dvc repro` again\n"
+
+
+def test_every_stage_is_told_the_process_id_of_dvc():
+    commands = [stage["cmd"] for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()]
+    assert len(commands) == 5
+    assert all(command.startswith("DVC_PID=$PPID exec python -m stages.") for command in commands)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_an_orphan_that_another_process_than_the_first_inherits_ends():
+    """dvc dies while the stage starts; this process, a subreaper, inherits it."""
+    dvc = textwrap.dedent(f"""
+        import os, subprocess, time
+        command = "DVC_PID=$PPID exec sh -c 'sleep 0.5; exec {sys.executable} -c \\"import stages; print(1)\\"'"
+        subprocess.Popen(["sh", "-c", command], env=os.environ | {{"DVC_STAGE": "train"}})
+        time.sleep(0.2)
+        os.kill(os.getpid(), 9)
+    """)
+    subreaper = textwrap.dedent(f"""
+        import ctypes, os, subprocess, sys
+        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+        subprocess.run([sys.executable, "-c", {dvc!r}])
+        print(os.waitstatus_to_exitcode(os.wait()[1]))
+    """)
+    ended = subprocess.run([sys.executable, "-c", subreaper], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.stdout == "1\n", ended.stderr
+    assert ended.stderr == "error: the dvc that started this stage has died; run `dvc repro` again\n"
+
+
+def test_a_dvc_that_is_the_first_process_of_a_container_runs_its_stages():
+    container = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+    if subprocess.run([*container, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a namespace of process ids is needed")
+    command = f"DVC_PID=$PPID exec {sys.executable} -c 'import stages'"
+    dvc = (
+        f"import os, subprocess; assert os.getpid() == 1; command = {command!r}; "
+        "subprocess.run(['sh', '-c', command], env=os.environ | {'DVC_STAGE': 'train'}, check=True)"
+    )
+    ended = subprocess.run(
+        [*container, sys.executable, "-c", dvc], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
