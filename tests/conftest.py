@@ -1,12 +1,17 @@
-"""What several test files need: the real corpus and an encoder, where they can be had."""
+"""What several test files need: the real corpus and encoders, commands in a project, and one whole run for them all."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
+import project as projects
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from cola.core.errors import UserError
@@ -51,8 +56,8 @@ def encoder_folder(tmp_path_factory):
 def environment(tmp_path_factory):
     """Of the tests' own virtual environment, with a home that knows no git identity and no cache of anything."""
     home = tmp_path_factory.mktemp("home")
-    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "OMP_", "LANG", "LC_"))}
-    return kept | {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
+    passed_on = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "OMP_", "LANG", "LC_"))}
+    return passed_on | {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +72,92 @@ def run(environment):
         return answer.stdout + answer.stderr
 
     return run
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """once("name", fill) returns a folder that `fill` has filled: in the first process that asks; the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def once(name, fill):
+        folder = base / name
+        with FileLock(base / f"{name}.lock"):
+            if not (base / f"{name}.ready").exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what failed in another process
+                folder.mkdir()
+                fill(folder)
+                (base / f"{name}.ready").touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(once):
+    """The folder of a tiny encoder that knows the words of the generated corpus."""
+    return once("tiny-bert", projects.tiny_encoder)
+
+
+@pytest.fixture(scope="session")
+def demo(once, tiny_encoder, run):
+    """A project in which `make demo` was run, with a tiny encoder and 20 steps of training; and what it printed.
+
+    All tests share it, and change nothing in it that another test reads.
+    """
+
+    def fill(folder):
+        project = projects.copy_of_the_project(folder, train__max_steps=20)
+        printed = run(project, "make", "demo", f"ENCODER={tiny_encoder}", OMP_NUM_THREADS="2")
+        (project / ".git/printed").write_text(printed)
+
+    folder = once("demo", fill)
+    return folder, (folder / ".git/printed").read_text()
+
+
+@pytest.fixture(scope="session")
+def whole_run(once, demo, run):
+    """A project with the demo's result in its workspace. All tests share it: see `applied`."""
+
+    def fill(folder):
+        shutil.copytree(demo[0], folder, symlinks=True, dirs_exist_ok=True)
+        run(folder, "dvc", "exp", "apply", "demo")
+
+    return once("whole-run", fill)
+
+
+@pytest.fixture
+def applied(whole_run, tmp_path):
+    """A copy of that project, to change things in."""
+    return Path(shutil.copytree(whole_run, tmp_path / "project", symlinks=True))
+
+
+CASES = pytest.StashKey[Counter]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Count the cases of each test and of each file, before any is deselected (test_reliability.py)."""
+    config.stash[CASES] = Counter()
+    for item in items:
+        examples = getattr(item.function, "_hypothesis_internal_use_settings", None)
+        config.stash[CASES].update(
+            dict.fromkeys((item.originalname, item.path.name), getattr(examples, "max_examples", 1))
+        )
+
+
+def marked_numbers(text):
+    """{"name": 35} for each 35<!-- name --> in a text."""
+    marks = re.findall(r"([\d,]+)<!-- ([\w. ]+) -->", text)
+    return {name: int(number.replace(",", "")) for number, name in marks}
+
+
+@pytest.fixture(scope="session")
+def documented():
+    """documented("name", count): docs/reliability.md states this very number where it is marked with this name."""
+
+    def check(name, count):
+        stated = marked_numbers((projects.ROOT / "docs/reliability.md").read_text(encoding="utf-8")).get(name)
+        assert stated == count, f"docs/reliability.md states {stated} for {name}, and {count} were tried"
+
+    return check

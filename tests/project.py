@@ -1,7 +1,10 @@
 """A copy of the project to run things in, and what every whole run of it must leave."""
 
+import importlib
 import json
+import re
 import shutil
+import string
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from transformers import pipeline
+
+from cola.core import errors
+from cola.data import minimal_pairs
 
 ROOT = Path(__file__).parents[1]
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -25,7 +30,8 @@ def copy_of_the_project(folder, **settings):
         check=True,
     )
     for name in listed.stdout.split("\n"):
-        if name and (ROOT / name).exists() and not name.startswith("metrics/") and name != "dvc.lock":
+        result = name == "dvc.lock" or (name.startswith("metrics/") and not name.endswith(".gitignore"))
+        if name and (ROOT / name).exists() and not result:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     params = yaml.safe_load((folder / "params.yaml").read_text())
@@ -38,6 +44,26 @@ def copy_of_the_project(folder, **settings):
     for command in (["init", "-q"], *identity, ["add", "-A"], ["commit", "-q", "-m", "copy"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
+
+
+def tiny_encoder(folder):
+    """Write a tiny encoder that knows the words of the generated corpus, and letters to spell others with.
+
+    Its weights are so large that predictions differ from sentence to sentence without much training.
+    """
+    import tiny  # and with it torch, which takes seconds: only here
+
+    sentences = [row.sentence for rows in minimal_pairs.generate().values() for row in rows]
+    words = {word for sentence in sentences for word in re.findall(r"\w+|[^\w\s]", sentence.lower())}
+    letters = {prefix + letter for letter in string.ascii_lowercase for prefix in ("", "##")}
+    vocabulary = tiny.SPECIAL + sorted(words | letters)
+    tiny.encoder(folder, vocab_size=len(vocabulary), initializer_range=0.5)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+
+
+def run_stage(stage):
+    """Run a stage in this process, in the folder that this process is in."""
+    errors.run(importlib.import_module(f"stages.{stage}").main)
 
 
 def outputs(project):
@@ -53,6 +79,8 @@ def outputs(project):
 
 def check_contracts(project, *, training, validation, epochs, steps_per_epoch):
     """What the README promises of every output."""
+    from transformers import pipeline  # takes seconds: only here
+
     metrics = {path.name: json.loads(path.read_text()) for path in (project / "metrics").glob("*.json")}
     assert metrics.keys() == {
         "corpus.json",

@@ -1,4 +1,4 @@
-"""dvc.yaml and the code agree: what each stage depends on, reads and writes is derived from its source."""
+"""dvc.yaml and the code agree, and imports run one way: all of it derived from the source."""
 
 import ast
 from pathlib import Path
@@ -11,29 +11,68 @@ from cola.core import params, paths
 ROOT = Path(__file__).parents[2]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
-WRITERS = ("write_text", "write_json", "write_csv", "directory")  # of cola.artifacts, with the path as first argument
+LIBRARY = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "cola").rglob("*.py"))
+# Each room of cola/, with the rooms that it may import.
+ROOMS = {
+    "core": set(),
+    "data": {"core"},
+    "model": {"core", "data"},
+    "train": {"core", "data", "model"},
+    "evaluate": {"core", "data", "model"},
+    "report": {"core", "data", "model", "train", "evaluate"},
+    "experiments": {"core", "data", "model", "train", "evaluate", "report"},
+}
+SHOW_ONLY = {"report", "experiments"}  # rooms that write no output of a stage
+WRITERS = {
+    "write_text",
+    "write_json",
+    "write_csv",
+    "atomic_file",
+    "atomic_folder",
+}  # of core.files: the path comes first
 
 
 def parse(file):
     return ast.parse((ROOT / file).read_text())
 
 
-def imported(file):
-    """The files of cola/ that a file imports, in either form: `from cola import x`, `from cola.x import y`."""
-    found = {"cola/__init__.py"}
+def room_of(file):
+    """cola/data/corpus.py -> data; None for what is in no room."""
+    parts = Path(file).parts
+    return parts[1] if parts[0] == "cola" and len(parts) == 3 else None
+
+
+def imported_modules(file):
+    """Every module that a file names in an import, wherever in the file: `from a import b` names a and a.b."""
+    found = set()
     for node in ast.walk(parse(file)):
-        if isinstance(node, ast.ImportFrom) and node.module == "cola":
-            found |= {f"cola/{alias.name}.py" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cola."):
-            found.add(node.module.replace(".", "/") + ".py")
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} has a relative import"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
 
-def closure(file):
+def imported(file):
+    """The files of cola/ that a file imports, with the __init__.py that Python runs before them."""
+    found = set()
+    for module in imported_modules(file):
+        path = Path(*module.split("."))
+        for each in (path.with_suffix(".py"), path / "__init__.py"):
+            if each.as_posix() in LIBRARY and each.as_posix() != file:
+                packages = [parent / "__init__.py" for parent in each.parents if parent != Path()]
+                found |= {each.as_posix(), *(package.as_posix() for package in packages)}
+    return found - {file}
+
+
+def closure(file, aside=frozenset()):
+    """All that a file imports, directly or not; what is in a room of `aside` is neither counted nor followed."""
     found, waiting = set(), {file}
     while waiting:
         found |= waiting
-        waiting = set().union(*(imported(each) for each in waiting)) - found
+        waiting = set().union(*map(imported, waiting)) - found
+        waiting = {each for each in waiting if room_of(each) not in aside}
     return found
 
 
@@ -79,16 +118,35 @@ def outs(stage):
     return {next(iter(out)) if isinstance(out, dict) else out for out in declared}
 
 
+def code_deps(stage):
+    return {dep for dep in PIPELINE[stage]["deps"] if dep.partition("/")[0] in ("cola", "stages")}
+
+
+def covers(dep, file):
+    return file == dep or file.startswith(f"{dep}/")
+
+
 def test_there_are_five_stages_and_each_is_in_the_pipeline():
     assert STAGES == ["evaluate", "fetch", "sample_predict", "tokenize", "train"]
     assert sorted(PIPELINE) == STAGES
 
 
+def test_the_pipeline_fits_a_screen():
+    assert 60 < len((ROOT / "dvc.yaml").read_text().splitlines()) <= 130
+
+
+def test_dvc_sees_nothing_that_python_compiled():
+    assert "__pycache__/" in (ROOT / ".dvcignore").read_text().splitlines()
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_all_the_code_that_it_runs(stage):
-    code = {dep for dep in PIPELINE[stage]["deps"] if dep.endswith(".py")}
-    assert code == closure(f"stages/{stage}.py")
-    assert len(code) > 4
+def test_a_stage_depends_on_the_code_that_determines_its_outputs_and_no_other(stage):
+    code, deps = closure(f"stages/{stage}.py", aside=SHOW_ONLY), code_deps(stage)
+    assert len(code) > 8
+    assert [file for file in code if not any(covers(dep, file) for dep in deps)] == []
+    assert [dep for dep in deps if not any(covers(dep, file) for file in code)] == []
+    allowed = {f"stages/{stage}.py", "cola/__init__.py", *(f"cola/{room}" for room in ROOMS.keys() - SHOW_ONLY)}
+    assert deps <= allowed
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -105,47 +163,73 @@ def test_a_stage_declares_the_outputs_that_it_writes(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_the_files_that_it_reads(stage):
-    data = {dep for dep in PIPELINE[stage]["deps"] if not dep.endswith(".py")}
+    data = set(PIPELINE[stage]["deps"]) - code_deps(stage)
     own = outs(stage) | {f"{out}/model.safetensors" for out in outs(stage)}  # train hashes the model that it wrote
     read = named(f"stages/{stage}.py") - own - {"params.yaml"}
     for path in read:  # a declared folder covers what is in it
-        covering = [dep for dep in data if path == dep or path.startswith(f"{dep}/")]
-        recorded = path.startswith("metrics/")  # train shows MLflow what tokenize measured
-        assert covering or recorded, f"{stage} reads {path}"
-    for dep in data - {paths.CORPORA.as_posix()}:  # which cola/folders.py reads
-        assert any(path == dep or path.startswith(f"{dep}/") for path in read), f"{stage} does not read {dep}"
+        assert any(covers(dep, path) for dep in data), f"{stage} reads {path}"
+    for dep in data - {paths.CORPORA.as_posix()}:  # which cola/data/custom.py reads
+        assert any(covers(dep, path) for path in read), f"{stage} does not read {dep}"
+    assert data
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_runs_as_a_module_and_starts_nothing_on_import(stage):
-    assert PIPELINE[stage]["cmd"] == f"exec python -m stages.{stage}"
+    assert PIPELINE[stage]["cmd"] == f"DVC_PID=$PPID exec python -m stages.{stage}"
     statements = parse(f"stages/{stage}.py").body
     kinds = (ast.Expr, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.Assign, ast.If)
     assert all(isinstance(statement, kinds) for statement in statements)
     assert ast.unparse(statements[-1].test) == "__name__ == '__main__'"
 
 
-def test_imports_run_one_way():
-    library = sorted((ROOT / "cola").glob("*.py"))
-    assert len(library) > 15
-    for file in [*library, *(ROOT / "stages").glob("*.py")]:
-        text = file.read_text()
-        assert "import stages" not in text
-        assert "from stages" not in text
+def test_the_rooms_are_those_that_are_known():
+    found = {path.parent.name for path in (ROOT / "cola").glob("*/*.py")}
+    assert found == ROOMS.keys()
+    assert {file for file in LIBRARY if room_of(file) is None} == {"cola/__init__.py", "cola/predict.py"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_what_it_stands_on(room):
+    files = [file for file in LIBRARY if room_of(file) == room]
+    assert len(files) > 2
+    for file in files:
+        rooms = {room_of(each) for each in imported(file)} - {None, room}
+        assert rooms <= ROOMS[room], f"{file} imports from {rooms - ROOMS[room]}"
+
+
+def test_no_library_file_imports_a_stage_a_benchmark_or_a_test():
+    assert len(LIBRARY) > 30
+    for file in LIBRARY:
+        outside = {
+            module for module in imported_modules(file) if module.split(".")[0] in ("stages", "benchmarks", "tests")
+        }
+        assert outside == set(), file
     for stage in STAGES:
-        assert not any(dep.startswith("stages/") and dep != f"stages/{stage}.py" for dep in PIPELINE[stage]["deps"])
+        assert not any(module.startswith("stages") for module in imported_modules(f"stages/{stage}.py"))
 
 
-def test_only_tracking_imports_mlflow():
-    users = [
-        path.name
-        for path in (ROOT / "cola").glob("*.py")
-        if "import mlflow" in path.read_text() or "from mlflow" in path.read_text()
-    ]
-    assert users == ["tracking.py"]
+def test_nothing_that_determines_a_result_imports_what_shows_it():
+    users = {file for file in LIBRARY if any(room_of(each) in SHOW_ONLY for each in imported(file))}
+    assert {room_of(file) for file in users} <= SHOW_ONLY | {None}
+    assert users - {"cola/predict.py"}
 
 
-@pytest.mark.parametrize("module", ["params", "paths", "sources", "corpus", "minimal_pairs", "scoring", "artifacts"])
-def test_these_modules_do_without_torch(module):
-    for file in closure(f"cola/{module}.py"):
-        assert "import torch" not in (ROOT / file).read_text(), f"{module} needs {file}"
+def test_only_the_record_in_mlflow_imports_mlflow():
+    users = {file for file in LIBRARY if any(module.split(".")[0] == "mlflow" for module in imported_modules(file))}
+    assert {"cola/report/mlflow_runs.py"} <= users <= {"cola/report/mlflow_runs.py", "cola/report/pyfunc.py"}
+
+
+@pytest.mark.parametrize("room", ["core", "data"])
+def test_these_rooms_do_without_torch(room):
+    files = [file for file in LIBRARY if room_of(file) == room]
+    assert len(files) > 5
+    for file in files:
+        for each in closure(file):
+            assert not any(module.split(".")[0] == "torch" for module in imported_modules(each)), f"{file} needs {each}"
+
+
+def test_no_imports_run_in_a_circle():
+    for file in LIBRARY:
+        inner = {each for each in imported(file) if Path(each).name != "__init__.py"}
+        assert file not in set().union(*map(closure, inner)), f"{file} imports itself"
+    assert sum(len(imported(file)) for file in LIBRARY) > 100

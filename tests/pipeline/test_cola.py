@@ -4,9 +4,12 @@ import json
 
 import numpy as np
 import pandas as pd
+import pytest
 from loopback import bert_base_checkpoint, hub
 from project import MINILM, check_contracts, copy_of_the_project
 from safetensors import safe_open
+
+pytestmark = pytest.mark.slow
 
 
 def test_cola_with_a_small_encoder(mirror, tmp_path, run):

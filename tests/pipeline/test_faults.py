@@ -1,6 +1,5 @@
 """What goes wrong while a stage runs ends it in one line, leaves nothing half-written, and once mended it goes on."""
 
-import importlib
 import os
 import re
 import resource
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import tiny
 import yaml
-from project import MINILM, copy_of_the_project, outputs
+from project import MINILM, copy_of_the_project, outputs, run_stage
 
 from cola.core import errors, files, paths
 from cola.data import download
@@ -28,10 +27,6 @@ REFUSED = {  # what each stage writes first
 }
 
 
-def run(stage):
-    errors.run(importlib.import_module(f"stages.{stage}").main)
-
-
 def change_settings(project, section, **settings):
     params = yaml.safe_load((project / "params.yaml").read_text())
     params[section] |= settings
@@ -40,7 +35,7 @@ def change_settings(project, section, **settings):
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A project of which all stages have run, with a tiny encoder that cannot be fetched."""
+    """A project of which all stages have run, in this process, with a tiny encoder that cannot be fetched."""
     project = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "params.yaml", project)
     change_settings(project, "fetch", corpus="minimal_pairs")
@@ -53,7 +48,7 @@ def done(tmp_path_factory):
             with files.atomic_folder(folder) as partial:
                 fill(partial)
         for stage in list(REFUSED)[1:]:
-            run(stage)
+            run_stage(stage)
     return project
 
 
@@ -78,17 +73,18 @@ def project(done, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("stage", REFUSED)
-def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_what_was_there(project, stage):
+def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_what_was_there(project, stage, documented):
+    documented("full disks", len(REFUSED))
     before = outputs(project)
     room = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, room[1]))  # bytes that a file may have
     try:
         with pytest.raises(SystemExit) as ended:
-            run(stage)
+            run_stage(stage)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, room)
-    said = rf"error: {REFUSED[stage]} cannot be written: File too large; mend that and run `dvc repro`"
-    assert re.fullmatch(said, str(ended.value))
+    expected = rf"error: {REFUSED[stage]} cannot be written: File too large; mend that and run `dvc repro`"
+    assert re.fullmatch(expected, str(ended.value))
     assert outputs(project) == before
     assert len(before) > 15
     assert not list(project.rglob("*.partial"))
@@ -97,22 +93,22 @@ def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_what_was_there(project,
 def test_a_full_disk_costs_no_more_than_the_steps_after_the_last_checkpoint(project, monkeypatch):
     expected = outputs(project)
     monkeypatch.setattr(checkpoint, "FOLDER", project / ".dvc/tmp/checkpoints")
-    real_keep, kept = checkpoint.save, []
+    save, saved = checkpoint.save, []
 
-    def full_at_the_third(*arguments):
-        if len(kept) == 2:
+    def full_at_the_third(path, *arguments):
+        if len(saved) == 2:
             raise errors.UserError("the checkpoint cannot be written: No space left on device")
-        kept.append(loop.steps_done(arguments[0]) if arguments[0].exists() else 0)
-        real_keep(*arguments)
+        saved.append(path)
+        save(path, *arguments)
 
-    monkeypatch.setattr(loop, "KEEP_EVERY", 0.05)  # seconds
-    monkeypatch.setattr(checkpoint, "keep", full_at_the_third)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.05)
+    monkeypatch.setattr(checkpoint, "save", full_at_the_third)
     with pytest.raises(SystemExit, match="No space left on device"):
-        run("train")
-    (path,) = (project / ".dvc/tmp/checkpoints").iterdir()
-    assert loop.steps_done(path) > 1
-    monkeypatch.setattr(checkpoint, "keep", real_keep)
-    run("train")
+        run_stage("train")
+    (path,) = (project / ".dvc/tmp/checkpoints").glob("*.safetensors")
+    assert checkpoint.read_progress(path).steps_done > 1
+    monkeypatch.setattr(checkpoint, "save", save)
+    run_stage("train")
     assert outputs(project) == expected
     assert not path.exists()
 
@@ -141,12 +137,12 @@ def test_a_training_that_diverges_publishes_no_model(project):
     change_settings(project, "train", learning_rate=1e6, max_grad_norm=1e6)
     before = outputs(project)
     with pytest.raises(SystemExit, match=r"^error: step \d+ went wrong \(loss .*\): lower train.learning_rate$"):
-        run("train")
+        run_stage("train")
     assert outputs(project) == before
     assert not list(project.rglob("*.partial"))
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_dvc_repro_goes_on_as_the_disk_grows(tmp_path, environment):
     """On a disk of 120 MB, more each time, then enough: 'No space left' in what fails, then any other run's bytes.
 
@@ -172,10 +168,10 @@ def test_dvc_repro_goes_on_as_the_disk_grows(tmp_path, environment):
             assert not list(project.rglob("*.partial"))
             if answer.returncode == 0:
                 break
-            said = answer.stdout + answer.stderr
-            assert "No space left on device" in said, said
-            assert "Traceback" not in said, said
-            failed.append(said)
+            printed = answer.stdout + answer.stderr
+            assert "No space left on device" in printed, printed
+            assert "Traceback" not in printed, printed
+            failed.append(size)
         assert answer.returncode == 0
         assert len(failed) > 3
         assert outputs(project) == outputs(whole)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from project import MINILM, copy_of_the_project, outputs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.torture
 KILLS = int(os.environ.get("KILLS", "30"))
 STAGES = ("fetch", "tokenize", "train", "evaluate", "sample_predict")
 SETTINGS = {
@@ -28,7 +28,7 @@ SETTINGS = {
 
 
 def processes(project):
-    """Ids of the processes that work in the project's folder, and which stage each runs."""
+    """{process id: the stage that it runs, or "dvc"} of the processes that work in the project's folder."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -42,12 +42,12 @@ def processes(project):
 
 def kill(project, how):
     """Kill the stage's process, or dvc's, or all; returns what was killed."""
-    there = processes(project)
-    stages = {pid for pid, stage in there.items() if stage != "dvc"}
-    chosen = {"stage": stages or there, "dvc": there.keys() - stages, "all": there}[how]
+    running = processes(project)
+    stages = {pid for pid, stage in running.items() if stage != "dvc"}
+    chosen = {"stage": stages or running, "dvc": running.keys() - stages, "all": running}[how]
     for pid in chosen:
         os.kill(pid, signal.SIGKILL)
-    return next((there[pid] for pid in stages), "dvc")
+    return next((running[pid] for pid in stages), "dvc")
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +74,9 @@ def test_control_c_ends_at_once_and_says_where_training_goes_on(tmp_path, enviro
     os.killpg(run.pid, signal.SIGINT)
     assert run.wait(timeout=20) != 0
     took = time.monotonic() - pressed
-    said = (project / "log").read_text()
-    assert "error: interrupted; `dvc repro` goes on after step 22\n" in said  # 5,400 sentences by 256
-    assert "Traceback" not in said
+    printed = (project / "log").read_text()
+    assert "error: interrupted; `dvc repro` goes on after step 22\n" in printed  # 5,400 sentences by 256
+    assert "Traceback" not in printed
     assert processes(project) == {}
     assert not list(project.rglob("*.partial"))
     subprocess.run(["dvc", "repro"], cwd=project, env=environment, capture_output=True, check=True)
@@ -84,7 +84,9 @@ def test_control_c_ends_at_once_and_says_where_training_goes_on(tmp_path, enviro
     print(f"\nCtrl-C: ended after {took:.1f} s; the resumed run wrote the same bytes")
 
 
-def test_whatever_is_killed_the_end_is_the_same(tmp_path, environment, expected):
+def test_whatever_is_killed_the_end_is_the_same(tmp_path, environment, expected, documented):
+    if "KILLS" not in os.environ:
+        documented("kills", KILLS)
     chance = random.Random(int(os.environ.get("SEED", "0")))
     (tmp_path / "project").mkdir()
     project = copy_of_the_project(tmp_path / "project", **SETTINGS)
@@ -103,8 +105,8 @@ def test_whatever_is_killed_the_end_is_the_same(tmp_path, environment, expected)
                 break
             time.sleep(0.001 if how == "write" else 0.05)
         status = run.wait(timeout=300)
-        said = (tmp_path / "log").read_text()
-        assert "Traceback" not in said, said
+        printed = (tmp_path / "log").read_text()
+        assert "Traceback" not in printed, printed
         for _ in range(40):  # two seconds
             if not processes(project):
                 break
@@ -118,8 +120,10 @@ def test_whatever_is_killed_the_end_is_the_same(tmp_path, environment, expected)
             assert not any(project.glob("**/*.partial"))
             assert not any((project / ".dvc/tmp/checkpoints").iterdir())
             if killed.total() < KILLS:  # from the start, without a cache to restore from
-                for folder in ("data", "models", "metrics", ".dvc/cache", ".dvc/tmp"):
+                for folder in (".dvc/cache", ".dvc/tmp"):
                     shutil.rmtree(project / folder)
+                for name in outputs(project):
+                    (project / name).unlink()
                 (project / "dvc.lock").unlink()
     print(f"\nkilled {killed.total()} times ({dict(killed)}); {ended} runs ended, each with the same bytes")
     assert killed.total() >= KILLS

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,10 +61,11 @@ def test_no_git_repository_is_one_line(folder, target):
     assert make(folder, target) == (2, [said])
 
 
-def test_without_a_database_of_vulnerabilities_nothing_is_called_safe():
+def test_without_a_database_of_vulnerabilities_nothing_is_called_safe(folder):
     nowhere = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    tools = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     answer = subprocess.run(
-        ["make", "audit"], cwd=ROOT, env=os.environ | nowhere, capture_output=True, text=True, check=False
+        ["make", "audit"], cwd=folder, env=os.environ | nowhere | tools, capture_output=True, text=True, check=False
     )
     assert answer.returncode == 2
     assert answer.stderr.startswith("error: not checked: ")

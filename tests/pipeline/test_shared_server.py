@@ -17,6 +17,7 @@ from test_distributed import project, train
 
 from cola.report import mlflow_runs
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 RUNS = 8
 
@@ -86,7 +87,8 @@ def server(database, tmp_path):
         process.wait()
 
 
-def test_of_eight_runs_at_once_none_is_lost(server, tmp_path):
+def test_of_eight_runs_at_once_none_is_lost(server, tmp_path, documented):
+    documented("runs at once", RUNS)
     done = project(tmp_path / "done")
     (done / "metrics/corpus.json").write_text("{}")
     train(done)
@@ -96,9 +98,9 @@ def test_of_eight_runs_at_once_none_is_lost(server, tmp_path):
         environment = os.environ | {"MLFLOW_TRACKING_URI": server, "PYTHONPATH": str(ROOT), "DVC_EXP_NAME": copy.name}
         command = [sys.executable, "-c", record]
         workers.append(subprocess.Popen(command, cwd=copy, env=environment, stderr=subprocess.PIPE, text=True))
-    said = [worker.communicate(timeout=300)[1] for worker in workers]
+    printed = [worker.communicate(timeout=300)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * RUNS
-    assert "warning" not in "".join(said)
+    assert "warning" not in "".join(printed)
     client = MlflowClient(server)
     (experiment,) = client.search_experiments(filter_string=f"name = '{mlflow_runs.EXPERIMENT}'")
     runs = client.search_runs([experiment.experiment_id])

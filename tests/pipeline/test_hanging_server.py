@@ -1,0 +1,71 @@
+"""MLflow's own server, from `make ui`: it listens here alone, it may hang, and what it misses is recorded later."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import psutil
+import pytest
+from mlflow.tracking import MlflowClient
+from project import outputs
+
+
+def listening(port):
+    """The addresses on which somebody listens at a port."""
+    connections = psutil.net_connections("tcp")
+    return {each.laddr.ip for each in connections if each.status == "LISTEN" and each.laddr.port == port}
+
+
+@pytest.fixture
+def server(applied, environment):
+    """A server without a run, in a project that has a result; its port."""
+    (applied / "mlflow.db").unlink()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (applied.parent / "ui.log").open("w") as log:
+        process = subprocess.Popen(
+            ["make", "ui", f"PORT={port}"], cwd=applied, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while not listening(port):
+            assert time.monotonic() < deadline, (applied.parent / "ui.log").read_text()
+            time.sleep(0.2)
+        yield process.pid, port
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.slow
+def test_mlflow_listens_here_alone_and_what_it_misses_is_recorded_later(applied, server, run):
+    group, port = server
+    assert listening(port) == {"127.0.0.1"}
+    before = outputs(applied)
+    client = MlflowClient(f"http://127.0.0.1:{port}")
+    client.search_experiments()  # it answers
+
+    os.killpg(group, signal.SIGSTOP)  # it accepts, and never answers
+    uri = {"MLFLOW_TRACKING_URI": f"http://name:word@127.0.0.1:{port}", "OMP_NUM_THREADS": "2"}
+    printed = run(applied, "dvc", "repro", "--force", "--single-item", "train", **uri)
+    assert printed.count("warning: not recorded in MLflow") == 1
+    assert "name:word" not in printed
+    assert outputs(applied) == before
+    os.killpg(group, signal.SIGCONT)
+
+    printed = run(applied, "make", "track", **uri)
+    assert printed.count("recorded in MLflow: the ") == 3
+    (found,) = client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
+    assert found.data.metrics["test_mcc"] == json.loads((applied / "metrics/test.json").read_text())["mcc"]
+    assert "recorded in MLflow" not in run(applied, "make", "track", **uri)
+
+
+def test_only_results_of_these_settings_are_recorded(applied, run):
+    text = (applied / "params.yaml").read_text()
+    (applied / "params.yaml").write_text(text.replace("max_steps: 20", "max_steps: 21"))
+    printed = run(applied, "make", "track", fails=True)
+    assert "error: the results are not those of params.yaml and this code" in printed

@@ -1,0 +1,100 @@
+"""A user's own sentences through the whole pipeline; a result that is shared; seeds and sweeps."""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+from project import copy_of_the_project, outputs, run_stage
+
+from cola import predict
+
+SETTINGS = {"fetch__corpus": "corpora/example", "train__epochs": 1}
+
+
+@pytest.fixture
+def project(tmp_path, tiny_encoder):
+    return copy_of_the_project(tmp_path, fetch__encoder=str(tiny_encoder), **SETTINGS)
+
+
+def test_a_users_own_sentences_are_trained_on_like_any(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    for stage in ("fetch", "tokenize", "train", "evaluate", "sample_predict"):
+        run_stage(stage)
+    test = json.loads(Path("metrics/test.json").read_text())
+    assert test.keys() == {"mcc", "accuracy", "macro_f1", "sentences"}
+    assert test["sentences"] == 24
+    names = {"question", "request", "statement"}
+    samples = json.loads(Path("metrics/samples.json").read_text())
+    assert {sample["label"] for sample in samples} <= names
+    predictions = pd.read_csv("metrics/predictions.csv")
+    assert predictions["label"].value_counts().to_dict() == dict.fromkeys(names, 8)
+    assert "fine-tuned on example" in Path("models/finetuned/README.md").read_text()
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    (found,) = client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
+    assert found.data.tags["corpus"] == "example"
+    monkeypatch.setattr(sys, "argv", ["predict", "Is it late?"])
+    capsys.readouterr()
+    predict.main()
+    assert capsys.readouterr().out.split()[0] in names
+
+
+def test_a_change_in_corpora_is_noticed(project, run):
+    run(project, "dvc", "repro", "fetch")
+    file = project / "corpora/example/test.csv"
+    text = file.read_text()
+    file.write_text(text + "Sing louder!,request\n")
+    assert "corpora" in run(project, "dvc", "status", "fetch")
+    file.write_text(text + "Sing louder!,order\n")
+    printed = run(project, "dvc", "repro", "fetch", fails=True)
+    assert "error: corpora/example/test.csv, line 26: label 'order' does not occur among the training" in printed
+    file.write_text(text)
+    assert "Stage 'fetch' is cached" in run(project, "dvc", "repro", "fetch")
+
+
+def test_a_result_that_was_pushed_is_pulled_without_training(applied, run, tmp_path):
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    run(applied, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    run(applied, "git", "add", "--all")
+    run(applied, "git", *identity, "commit", "--quiet", "--message", "a result")
+    run(applied, "dvc", "push")
+    run(applied, "git", "clone", "--quiet", str(applied), str(tmp_path / "clone"))
+    (tmp_path / "clone/.venv").symlink_to(Path(sys.executable).parents[1])
+    printed = run(tmp_path / "clone", "dvc", "repro", "--pull")
+    assert "Running stage" not in printed
+    assert "up to date" in printed
+    assert outputs(tmp_path / "clone") == outputs(applied)
+    assert run(tmp_path / "clone", "git", "status", "--porcelain") == ""
+
+
+@pytest.mark.slow
+def test_seeds_are_trained_through_the_queue_and_summed_up(project, run):
+    printed = run(project, "make", "seeds", "N=2")
+    assert "not comparable" in printed.lower()
+    found = json.loads((project / "metrics/seeds.json").read_text())
+    assert found["mcc"].keys() == {"1", "2"}
+    assert found["mean"] == pytest.approx(sum(found["mcc"].values()) / 2)
+    assert (project / "metrics/seeds.png").read_bytes().startswith(b"\x89PNG")
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    experiment = client.get_experiment_by_name("bert-cola").experiment_id
+    (parent,) = client.search_runs([experiment], "attributes.run_name = '2 seeds'")
+    children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    assert {child.info.run_name for child in children} == {"seed-1", "seed-2"}
+    assert {child.data.metrics["test_mcc"] for child in children} == set(found["mcc"].values())
+    assert parent.data.metrics["test_mcc_mean"] == found["mean"]
+    assert "mcc" in run(project, "dvc", "metrics", "diff", "--all", "seed-1", "seed-2")
+    run(project, "dvc", "plots", "diff", "seed-1", "seed-2")
+    page = (project / "dvc_plots/index.html").read_text()
+    assert page.count("seed-1") > 1 < page.count("seed-2")
+    table = run(project, "make", "--silent", "table", COLUMNS="120")
+    for name in ("Experiment", "mcc", "seed-1", "seed-2"):
+        assert name in table
+
+
+@pytest.mark.slow
+def test_a_sweep_queues_the_settings_of_berts_paper(project, run):
+    printed = run(project, "make", "--dry-run", "sweep")
+    run(project, "bash", "-c", printed[printed.index("dvc exp run --queue") : printed.index("dvc exp run --run-all")])
+    assert run(project, "dvc", "queue", "status").count("Queued") == 2 * 3 * 3
