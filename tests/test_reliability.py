@@ -1,8 +1,8 @@
 """docs/reliability.md states how many cases were tried: every number there comes from the tests.
 
 A mark, an HTML comment behind the number that no reader sees, says which: "10<!-- test_name -->" for the cases of a
-test (a test of hypothesis counts its examples), "200<!-- test_file.py -->" for those of a file, and "4<!-- words -->" for
-a sweep in a test, which calls the fixture documented("words", 4).
+test (a test of hypothesis counts its examples), "200<!-- test_file.py -->" for those of a file, and "4<!-- words -->"
+for a sweep in a test, which calls the fixture documented("words", 4).
 """
 
 import re
