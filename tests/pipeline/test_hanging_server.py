@@ -59,6 +59,7 @@ def test_mlflow_listens_here_alone_and_what_it_misses_is_recorded_later(applied,
 
     printed = run(applied, "make", "track", **uri)
     assert printed.count("recorded in MLflow: the ") == 3
+    assert "name:word" not in printed
     (found,) = client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
     assert found.data.metrics["test_mcc"] == json.loads((applied / "metrics/test.json").read_text())["mcc"]
     assert "recorded in MLflow" not in run(applied, "make", "track", **uri)
