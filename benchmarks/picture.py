@@ -27,7 +27,7 @@ def main() -> None:
         drawn = axes.barh(*zip(*reversed(bars), strict=True))
         axes.bar_label(drawn, fmt="%.1f", padding=3)
         axes.tick_params(axis="y", labelsize=7)
-        axes.margins(x=0.12)
+        axes.margins(x=0.18)
         axes.set_xlabel(f"{kind}: time, with bert-cola as 1")
     figure.suptitle(results["machine"], fontsize=9)
     figure.savefig(PICTURE, dpi=110)
