@@ -1,12 +1,10 @@
 import os
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
-from cola.core.errors import UserError, run
+from cola.core.errors import run
 
 
 def test_a_user_error_ends_a_command_with_one_line_and_status_1():
@@ -20,15 +18,6 @@ def test_any_other_error_keeps_its_traceback():
         run(lambda: print(1 / 0))
 
 
-def test_a_command_that_ends_well_is_run_once(capsys):
-    run(lambda: print("done"))
-    assert capsys.readouterr() == ("done\n", "")
-
-
-def test_the_text_of_a_user_error_is_its_message():
-    assert str(UserError("params.yaml is missing")) == "params.yaml is missing"
-
-
 @pytest.mark.parametrize(
     ("stage", "message"),
     [({}, "\ninterrupted\n"), ({"DVC_STAGE": "train"}, "\ninterrupted; `dvc repro` goes on with this stage\n")],
@@ -39,29 +28,6 @@ def test_an_interrupt_ends_a_command_in_one_line(stage, message):
         [sys.executable, "-c", code], env=os.environ | stage, capture_output=True, text=True, check=False
     )
     assert (answer.returncode, answer.stderr) == (130, message)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-def test_a_stage_ends_with_the_process_that_runs_it():
-    code = "import stages, time\nprint('ready', flush=True)\ntime.sleep(60)"
-    parent = (
-        "import os, subprocess, sys\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {code!r}], stdout=subprocess.PIPE)\n"
-        "child.stdout.readline()\nprint(child.pid, flush=True)\nos.kill(os.getpid(), 9)"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", parent],
-        env=os.environ | {"DVC_STAGE": "train"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    child = Path("/proc", answer.stdout.strip())
-    for _ in range(100):
-        if not child.exists() or (child / "stat").read_text().split()[2] == "Z":
-            return
-        time.sleep(0.05)
-    pytest.fail("the stage goes on")
 
 
 def test_a_reader_that_ends_early_is_no_error():

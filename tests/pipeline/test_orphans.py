@@ -4,9 +4,10 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
-import yaml
 from project import ROOT
 
 STAGE = [sys.executable, "-c", "import stages; print('runs')"]
@@ -35,10 +36,29 @@ def test_a_stage_of_a_dead_dvc_ends_in_one_line():
     assert ended.stderr == "error: the dvc that started this stage has died; run `dvc repro` again\n"
 
 
-def test_every_stage_is_told_the_process_id_of_dvc():
-    commands = [stage["cmd"] for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()]
-    assert len(commands) == 5
-    assert all(command.startswith("DVC_PID=$PPID exec python -m stages.") for command in commands)
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_stage_that_runs_ends_when_dvc_is_killed():
+    code = "import stages, time\nprint('ready', flush=True)\ntime.sleep(60)"
+    dvc = textwrap.dedent(f"""
+        import os, subprocess
+        stage = subprocess.Popen([{sys.executable!r}, "-c", {code!r}], stdout=subprocess.PIPE)
+        stage.stdout.readline()
+        print(stage.pid, flush=True)
+        os.kill(os.getpid(), 9)
+    """)
+    killed = subprocess.run(
+        [sys.executable, "-c", dvc],
+        cwd=ROOT,
+        env=os.environ | {"DVC_STAGE": "train"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    process = Path("/proc", killed.stdout.strip())
+    deadline = time.monotonic() + 5
+    while process.exists() and (process / "stat").read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline, "the stage goes on"
+        time.sleep(0.05)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
