@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,16 +16,10 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
+from processes import free_port
 from safetensors.numpy import save_file
 
 CHUNK_BYTES = 1 << 20
-
-
-def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def closed_port() -> str:

@@ -1,18 +1,17 @@
 """Every combination of settings has a name of its own, which git and DVC take."""
 
 import sys
-from pathlib import Path
 
 import pytest
 from dulwich.refs import check_ref_format
 from hypothesis import given
 from hypothesis import strategies as st
+from project import ROOT
 
 from cola.core import params
 from cola.core.errors import UserError
 from cola.experiments import sweep
 
-ROOT = Path(__file__).parents[2]
 KNOWN = params.flatten(params.load(ROOT / "params.yaml"))
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from project import ROOT
 
 from cola.core import params, paths
 
-ROOT = Path(__file__).parents[2]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 LIBRARY = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "cola").rglob("*.py"))

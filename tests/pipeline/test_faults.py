@@ -6,18 +6,16 @@ import resource
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import tiny
 import yaml
-from project import MINILM, copy_of_the_project, outputs, run_stage
+from project import MINILM, ROOT, copy_of_the_project, outputs, run_stage
 
 from cola.core import errors, files, paths
 from cola.data import download
 from cola.train import checkpoint, loop
 
-ROOT = Path(__file__).parents[2]
 REFUSED = {  # what each stage writes first
     "fetch": "data/raw",
     "tokenize": r"\.dvc/tmp/tokenize/\w+/training\.arrow",

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from processes import wait_for
 from project import MINILM, copy_of_the_project, outputs
 
 pytestmark = pytest.mark.torture
@@ -67,9 +68,7 @@ def test_control_c_ends_at_once_and_says_where_training_goes_on(tmp_path, enviro
         run = subprocess.Popen(
             ["dvc", "repro"], cwd=project, env=environment, stdout=log, stderr=log, start_new_session=True
         )
-    deadline = time.monotonic() + 600
-    while not list(checkpoints.glob("*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: list(checkpoints.glob("*.safetensors")), 600)
     pressed = time.monotonic()
     os.killpg(run.pid, signal.SIGINT)
     assert run.wait(timeout=20) != 0
@@ -107,11 +106,7 @@ def test_whatever_is_killed_the_end_is_the_same(tmp_path, environment, expected,
         status = run.wait(timeout=300)
         printed = (tmp_path / "log").read_text()
         assert "Traceback" not in printed, printed
-        for _ in range(40):  # two seconds
-            if not processes(project):
-                break
-            time.sleep(0.05)
-        assert processes(project) == {}, "a stage went on without dvc"
+        wait_for(lambda: not processes(project), 2, lambda: "a stage goes on without dvc")
         if status == 0:
             ended += 1
             found = outputs(project)

@@ -1,0 +1,37 @@
+"""Programs that tests start beside themselves, and waiting for them."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager, suppress
+
+
+def free_port():
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition, seconds, what=lambda: "it took too long"):
+    """Returns what `condition` returns as soon as it is true; fails after so many seconds, with the text of `what`."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.05)
+    return found
+
+
+@contextmanager
+def running(command, log, **settings):
+    """Run a command, in a group of processes that is killed at the end; what it prints is in the file `log`."""
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, **settings)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
