@@ -5,7 +5,6 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from cola.core.errors import UserError
 from cola.core.params import flatten, load
@@ -65,14 +64,6 @@ def test_the_projects_settings_are_the_tutorials_recipe():
         "seed": 42,
     }
     assert SETTINGS | recipe == SETTINGS
-
-
-def test_settings_cannot_be_changed_after_loading():
-    settings = load(FILE)
-    with pytest.raises(ValidationError, match="frozen"):
-        settings.seed = 43
-    with pytest.raises(ValidationError, match="frozen"):
-        settings.train.epochs = 5
 
 
 def test_every_section_and_every_setting_must_be_there(path):
@@ -153,6 +144,9 @@ def test_all_wrong_keys_are_named_at_once(path):
         (b"seed: [1\n", ": not valid YAML: while parsing a flow sequence"),
         (b"seed: \xff\n", ": not valid YAML: 'utf-8' codec can't decode byte 0xff in position 6"),
         (b"seed: \x00\n", ": not valid YAML: unacceptable character"),
+        (b"seed: 2020-13-45\n", ": not valid YAML: month must be in 1..12"),
+        (b"seed: " + b"9" * 5000, ": not valid YAML: Exceeds the limit"),
+        (b"seed: " + b"[" * 1000, ": not valid YAML: "),
         (b"seed: !!python/object/apply:os.getcwd []\n", ": not valid YAML: could not determine a constructor"),
     ],
 )
@@ -166,12 +160,6 @@ def test_a_missing_file_is_refused(tmp_path):
         refusal(tmp_path / "params.yaml")
         == " cannot be read (No such file or directory); run this from the project's root"
     )
-
-
-@pytest.mark.parametrize("value", ["2020-13-45", "0b_", "9" * 5000, "[" * 1000], ids=["date", "int", "digits", "deep"])
-def test_a_value_that_yaml_cannot_make_is_refused(path, value):
-    path.write_text(FILE.read_text(encoding="utf-8").replace("seed: 42", f"seed: {value}", 1), encoding="utf-8")
-    refusal(path)
 
 
 def test_a_key_written_twice_is_refused(path):

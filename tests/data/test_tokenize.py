@@ -54,15 +54,6 @@ def test_the_tables_of_a_small_corpus(tokenizer, tmp_path):
     training_file = [("all", 1, SENTENCE), ("all", 0, "They left."), ("all", 1, "They left.")]  # 19, 5 and 5 tokens
     test = [("a", 1, SENTENCE + " " + SENTENCE), ("b", 1, SENTENCE), ("c", 0, "They left.")]
     found = tokenized(tmp_path, tokenizer, training_file, test, max_length=19, fraction=0.4)
-    assert found.metrics == {
-        "training_sentences": 1,
-        "validation_sentences": 2,
-        "test_sentences": 3,
-        "test_positives": 2,
-        "longest_sentence": 19,
-        "mean_length": pytest.approx(29 / 3),
-        "truncated_sentences": 1,
-    }
     assert found.tables["test"].attrs == SOURCE
     assert found.tables["test"]["input_ids"].map(list).to_list() == [IDS, IDS, SHORT]
     assert found.tables["test"]["sentence_source"].to_list() == ["a", "b", "c"]

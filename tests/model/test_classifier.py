@@ -83,16 +83,6 @@ def test_what_is_saved_answers_in_a_transformers_pipeline(encoder, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
-def test_packed_and_padded_sentences_have_the_same_logits(encoder):
-    model = classifier.load(encoder, CPU, COLA_LABELS)
-    input_ids = tiny.sentences(50)["input_ids"].to_list()
-    with torch.inference_mode():
-        padded = classifier.logits(model, classifier.collate(model, input_ids, packed=False))
-        packed = classifier.logits(model, classifier.collate(model, input_ids, packed=True))
-    assert padded.shape == (50, 2)
-    torch.testing.assert_close(packed, padded, rtol=1e-5, atol=1e-6)
-
-
 def test_predictions_come_in_the_order_of_the_sentences(encoder):
     model = classifier.load(encoder, CPU, COLA_LABELS)
     input_ids = tiny.sentences(20)["input_ids"].to_list()
