@@ -1,11 +1,14 @@
 """Programs that tests start beside themselves, and waiting for them."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
 import time
 from contextlib import contextmanager, suppress
+
+from project import ROOT
 
 
 def free_port():
@@ -22,6 +25,22 @@ def wait_for(condition, seconds, what=lambda: "it took too long"):
         assert time.monotonic() < deadline, what()
         time.sleep(0.05)
     return found
+
+
+def finished(command, **variables):
+    """Run a command in the project's folder, with these environment variables added; returns how it ended."""
+    return subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def small_disk(limit):
+    """In this process, no file grows beyond so many bytes, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))  # Python has the signal ignored
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @contextmanager

@@ -1,15 +1,14 @@
-import os
-import subprocess
 import sys
 
 import pytest
+from processes import finished
 
 from cola.core.errors import run
 
 
 def test_a_user_error_ends_a_command_with_one_line_and_status_1():
     code = "from cola.core.errors import UserError, run\ndef main():\n    raise UserError('set it to 3')\nrun(main)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    answer = finished([sys.executable, "-c", code])
     assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", "error: set it to 3\n")
 
 
@@ -24,16 +23,14 @@ def test_any_other_error_keeps_its_traceback():
 )
 def test_an_interrupt_ends_a_command_in_one_line(stage, message):
     code = "from cola.core.errors import run\ndef main():\n    raise KeyboardInterrupt\nrun(main)"
-    answer = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | stage, capture_output=True, text=True, check=False
-    )
+    answer = finished([sys.executable, "-c", code], **stage)
     assert (answer.returncode, answer.stderr) == (130, message)
 
 
 def test_a_reader_that_ends_early_is_no_error():
     code = "from cola.core.errors import run\ndef main():\n    while True: print('line')\nrun(main)"
     command = ["bash", "-c", f'{sys.executable} -c "{code}" | head -1']
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    answer = finished(command)
     assert (answer.stdout, answer.stderr) == ("line\n", "")
 
 
@@ -47,7 +44,7 @@ def test_a_reader_that_ends_early_is_no_error():
 )
 def test_too_little_memory_is_one_line_that_says_which_settings_help(fault):
     code = f"from cola.core.errors import run\ndef main():\n    {fault}\nrun(main)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    answer = finished([sys.executable, "-c", code])
     assert answer.returncode == 1
     assert answer.stderr.startswith("error: memory is too small: set train.micro_batch_tokens")
     assert answer.stderr.count("\n") == 1

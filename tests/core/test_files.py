@@ -1,5 +1,4 @@
 import os
-import resource
 import subprocess
 import sys
 
@@ -8,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import small_disk
 from safetensors.numpy import save_file
 
 from cola.core import files
@@ -208,13 +208,8 @@ def save_weights(path):
 def test_a_disk_that_takes_no_more_is_named_in_one_line_and_the_old_file_stays(tmp_path, write):
     path = tmp_path / "file"
     path.write_text("old")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # bytes; Python has the signal ignored
-    try:
-        with pytest.raises(UserError) as error:
-            write(path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with small_disk(10), pytest.raises(UserError) as error:
+        write(path)
     assert str(error.value) == f"{path} cannot be written: File too large; mend that and run `dvc repro`"
     assert listing(tmp_path) == ["file"]
     assert path.read_text() == "old"

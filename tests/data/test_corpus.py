@@ -199,11 +199,6 @@ def test_a_spoiled_file_is_read_as_it_stands_or_refused_in_one_line(rows, chosen
     ]
 
 
-def test_a_line_of_ten_megabytes_is_read():
-    sentence = "so " * 3_500_000
-    assert read(f"gj04\t1\t\t{sentence}\n".encode()) == [("gj04", 1, sentence.strip())]
-
-
 TABLES_REFUSED = {
     b"": "no sentences",
     b"sentence,label\nHello,1\n": "line 1: no column 'text' in the header (sentence, label)",

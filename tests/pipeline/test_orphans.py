@@ -1,27 +1,18 @@
 """A stage ends with the dvc that runs it, however that ends, whoever inherits the stage."""
 
 import os
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
-from processes import wait_for
-from project import ROOT
+from processes import finished, wait_for
 
 STAGE = [sys.executable, "-c", "import stages; print('runs')"]
 
 
 def stage(**variables):
-    return subprocess.run(
-        STAGE,
-        cwd=ROOT,
-        env=os.environ | {"DVC_STAGE": "train"} | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return finished(STAGE, **{"DVC_STAGE": "train"} | variables)
 
 
 def test_a_stage_of_a_living_dvc_runs():
@@ -46,14 +37,7 @@ def test_a_stage_that_runs_ends_when_dvc_is_killed():
         print(stage.pid, flush=True)
         os.kill(os.getpid(), 9)
     """)
-    killed = subprocess.run(
-        [sys.executable, "-c", dvc],
-        cwd=ROOT,
-        env=os.environ | {"DVC_STAGE": "train"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    killed = finished([sys.executable, "-c", dvc], DVC_STAGE="train")
     process = Path("/proc", killed.stdout.strip())
 
     def has_ended():
@@ -78,21 +62,19 @@ def test_an_orphan_that_another_process_than_the_first_inherits_ends():
         subprocess.run([sys.executable, "-c", {dvc!r}])
         print(os.waitstatus_to_exitcode(os.wait()[1]))
     """)
-    ended = subprocess.run([sys.executable, "-c", subreaper], cwd=ROOT, capture_output=True, text=True, check=False)
+    ended = finished([sys.executable, "-c", subreaper])
     assert ended.stdout == "1\n", ended.stderr
     assert ended.stderr == "error: the dvc that started this stage has died; run `dvc repro` again\n"
 
 
 def test_a_dvc_that_is_the_first_process_of_a_container_runs_its_stages():
     container = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
-    if subprocess.run([*container, "true"], capture_output=True, check=False).returncode:
+    if finished([*container, "true"]).returncode:
         pytest.skip("a namespace of process ids is needed")
     command = f"DVC_PID=$PPID exec {sys.executable} -c 'import stages'"
     dvc = (
         f"import os, subprocess; assert os.getpid() == 1; command = {command!r}; "
         "subprocess.run(['sh', '-c', command], env=os.environ | {'DVC_STAGE': 'train'}, check=True)"
     )
-    ended = subprocess.run(
-        [*container, sys.executable, "-c", dvc], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    ended = finished([*container, sys.executable, "-c", dvc])
     assert ended.returncode == 0, ended.stderr
