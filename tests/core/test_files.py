@@ -42,7 +42,7 @@ def test_csv_has_every_digit_and_plain_line_ends(tmp_path):
     assert (tmp_path / "history.csv").read_bytes() == b"epoch,loss\n1,0.5\n2,0.30000000000000004\n"
 
 
-@settings(max_examples=40)  # each writes a file
+@settings(max_examples=40)  # every example writes a file
 @given(st.lists(st.tuples(texts, st.floats(allow_nan=False, allow_infinity=False)), min_size=1))
 def test_a_csv_comes_back_as_it_was(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "round.csv"

@@ -1,4 +1,4 @@
-"""Every combination of settings has a name of its own, which git and DVC take."""
+"""No two combinations of settings have the same name, and git and DVC take every name."""
 
 import sys
 

@@ -66,7 +66,7 @@ def closure(file, aside=frozenset()):
     while waiting:
         found |= waiting
         waiting = set().union(*map(imported, waiting)) - found
-        waiting = {each for each in waiting if room_of(each) not in aside}
+        waiting = {source for source in waiting if room_of(source) not in aside}
     return found
 
 
@@ -173,7 +173,7 @@ def test_a_room_imports_only_what_it_stands_on(room):
     files = [file for file in LIBRARY if room_of(file) == room]
     assert len(files) > 2
     for file in files:
-        rooms = {room_of(each) for each in imported(file)} - {None, room}
+        rooms = {room_of(source) for source in imported(file)} - {None, room}
         assert rooms <= ROOMS[room], f"{file} imports from {rooms - ROOMS[room]}"
 
 
@@ -196,12 +196,14 @@ def test_these_rooms_do_without_torch(room):
     files = [file for file in LIBRARY if room_of(file) == room]
     assert len(files) > 5
     for file in files:
-        for each in closure(file):
-            assert not any(module.split(".")[0] == "torch" for module in imported_modules(each)), f"{file} needs {each}"
+        for source in closure(file):
+            assert not any(module.split(".")[0] == "torch" for module in imported_modules(source)), (
+                f"{file} needs {source}"
+            )
 
 
 def test_no_imports_run_in_a_circle():
     for file in LIBRARY:
-        inner = {each for each in imported(file) if Path(each).name != "__init__.py"}
+        inner = {source for source in imported(file) if Path(source).name != "__init__.py"}
         assert file not in set().union(*map(closure, inner)), f"{file} imports itself"
     assert sum(len(imported(file)) for file in LIBRARY) > 100

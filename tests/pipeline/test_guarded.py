@@ -21,7 +21,7 @@ def faults(source):
         elif isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             found += [name] * (name in CALLS)
-            if name.endswith("from_pretrained"):  # said each time: a default may change
+            if name.endswith("from_pretrained"):  # spelled out: a default may change
                 found += [name] * ("trust_remote_code" not in {keyword.arg for keyword in node.keywords})
             if name == "yaml.load" and "SafeLoader" not in source:
                 found.append(name)

@@ -14,7 +14,11 @@ from project import outputs
 def listening(port):
     """The addresses on which somebody listens at a port."""
     connections = psutil.net_connections("tcp")
-    return {each.laddr.ip for each in connections if each.status == "LISTEN" and each.laddr.port == port}
+    return {
+        connection.laddr.ip
+        for connection in connections
+        if connection.status == "LISTEN" and connection.laddr.port == port
+    }
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def answers(client):
 
 @pytest.fixture
 def server(database, tmp_path):
-    """The address of an MLflow that keeps its runs there, and its files in a folder."""
+    """The address of an MLflow that stores its runs in that database, and its files in a folder."""
     port, log = free_port(), tmp_path / "mlflow.log"
     command = [Path(sys.executable).with_name("mlflow"), "server", "--backend-store-uri", database, "--workers", "2"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(tmp_path / "files")]

@@ -126,8 +126,11 @@ def test_with_dropout_each_process_draws_its_own(tmp_path):
     _, error = stage.communicate(timeout=60)
     assert time.monotonic() - died < 15
     assert stage.returncode == 1
-    said = "error: process 1 of the training was killed, maybe for want of memory; `dvc repro` goes on from its last"
-    assert [line for line in error.splitlines() if line.startswith("error: ")] == [f"{said} checkpoint"]
+    (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert line == (
+        "error: process 1 of the training was killed, maybe for want of memory; "
+        "`dvc repro` goes on from its last checkpoint"
+    )
     assert "Traceback" not in error
     assert ranks(killed) == {}
     (checkpoint,) = checkpoints.glob("*.safetensors")
@@ -206,8 +209,8 @@ def test_what_any_process_says_is_one_line(tmp_path):
 
 def test_processes_on_mps_are_refused(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
-    said = "several processes cannot train on mps: set train.processes to 1, or device to cpu"
-    with pytest.raises(UserError, match=f"^{said}$"), distributed.process_group(torch.device("mps")):
+    refusal = "several processes cannot train on mps: set train.processes to 1, or device to cpu"
+    with pytest.raises(UserError, match=f"^{refusal}$"), distributed.process_group(torch.device("mps")):
         pass
 
 

@@ -18,7 +18,7 @@ def model(dropout=0.0):
 
 
 def fitted(classifier_model, recipe=RECIPE, seed=5, sentences=20, checkpoint_path=None):
-    train, validation = (tiny.to_train_on(tiny.sentences(*each)) for each in ((sentences,), (9, 1)))
+    train, validation = (tiny.to_train_on(tiny.sentences(*sizes)) for sizes in ((sentences,), (9, 1)))
     return loop.fit(classifier_model, train, validation, recipe, torch.float32, seed, checkpoint_path)
 
 
@@ -115,7 +115,7 @@ def test_early_stopping_leaves_the_model_of_the_best_epoch(tmp_path, monkeypatch
         return next(mccs)
 
     monkeypatch.setattr(loop.metrics, "mcc", mcc)
-    sentences = [tiny.to_train_on(tiny.sentences(*each)) for each in ((20,), (9, 1))]
+    sentences = [tiny.to_train_on(tiny.sentences(*sizes)) for sizes in ((20,), (9, 1))]
     died, trained = [], []
     stopped = model()
     for _ in range(2 if dies_in else 1):
