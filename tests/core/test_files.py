@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -224,3 +226,18 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         pass
     with pytest.raises(UserError, match=r"data/test.json cannot be written: "):
         files.write_json(tmp_path / "data" / "test.json", {})
+
+
+def test_stale_files_are_deleted_also_while_another_process_deletes_them(tmp_path, monkeypatch):
+    for name, days in (("old", 8), ("older", 30), ("young", 6)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, times=(0, time.time() - days * 24 * 3600))
+    unlink = Path.unlink
+
+    def too_late(path):
+        unlink(path)  # the other process
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", too_late)
+    files.remove_stale(tmp_path)
+    assert listing(tmp_path) == ["young"]
