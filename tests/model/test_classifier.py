@@ -110,7 +110,8 @@ def with_config(**changes):
 
 
 def as_pickle(folder):
-    torch.save(load_file(folder / "model.safetensors"), folder / "model.safetensors")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pickle")  # not onto the file, which load_file maps
+    (folder / "pickle").replace(folder / "model.safetensors")
 
 
 NO_FIT = r"model\.safetensors does not fit its config\.json"
