@@ -161,3 +161,12 @@ def documented():
         assert stated == count, f"docs/reliability.md states {stated} for {name}, and {count} were tried"
 
     return check
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Where tests fail in a workspace with other settings (after `dvc exp apply`, say), name that as a likely cause."""
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "params.yaml"], cwd=projects.ROOT, check=False)
+    if terminalreporter.stats.get("failed") and changed.returncode:
+        terminalreporter.write_line(
+            "params.yaml differs from the commit, whose settings some tests hold: `git stash`, and try again"
+        )

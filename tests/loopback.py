@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import math
-import re
+import os
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +15,8 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
+import pytest
+from processes import free_port
 from safetensors.numpy import save_file
 
 CHUNK_BYTES = 1 << 20
@@ -24,9 +24,14 @@ CHUNK_BYTES = 1 << 20
 
 def closed_port() -> str:
     """The URL of a port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
+
+
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove what sends downloads elsewhere: mirrors, proxies, settings of the Hub's library."""
+    for name in os.environ:
+        if name.startswith(("HF_", "HUGGINGFACE_")) or name.lower().endswith("_proxy") or name == "COLA_MIRROR":
+            monkeypatch.delenv(name)
 
 
 class Answer(NamedTuple):
@@ -87,54 +92,38 @@ def file_server(files: dict[str, bytes], script: list[Answer] | None = None) -> 
 
 
 @contextmanager
-def hub(
-    repository: str, revision: str, folder: Path, lies: dict[str, Any] | None = None, script: list[Answer] | None = None
-) -> Iterator[Server]:
+def hub(repository: str, revision: str, folder: Path, lies: dict[str, Any] | None = None) -> Iterator[Server]:
     """Serve the files of `folder` as the Hub serves a model repository at a commit; set HF_ENDPOINT to its url.
 
     Safetensors are in Git LFS, the other files in git. `lies` changes what the Hub states of a file: name -> entry
-    of `siblings`. `script` is for the GETs of files; of its answers only status, seconds and cut_after are heeded.
+    of `siblings`.
     """
 
     class Handler(_Handler):
         def answer(self) -> None:
             path = unquote(urlsplit(self.path).path)
             prefix = f"/{repository}/resolve/{revision}/"
-            scripted = server.script and self.command == "GET" and path.startswith(prefix)
-            how = server.script.pop(0) if scripted else Answer()
-            time.sleep(how.seconds)
-            if how.status:
-                self.reply(how.status, {}, b"no")
-            elif path == f"/api/models/{repository}/revision/{revision}":
+            if path == f"/api/models/{repository}/revision/{revision}":
                 siblings = [_sibling(file) | (lies or {}).get(file.name, {}) for file in sorted(folder.iterdir())]
                 model = {"id": repository, "modelId": repository, "sha": revision, "siblings": siblings}
                 self.reply(200, {"Content-Type": "application/json"}, json.dumps(model).encode())
             elif path.startswith(prefix) and (folder / path.removeprefix(prefix)).is_file():
-                self.file(folder / path.removeprefix(prefix), how.cut_after)
+                self.file(folder / path.removeprefix(prefix))
             else:
                 self.reply(404, {"X-Error-Code": "EntryNotFound" if path.startswith(prefix) else "RepoNotFound"}, b"")
 
-        def file(self, path: Path, cut_after: int | None) -> None:
-            size, stated = path.stat().st_size, _sibling(path)
-            etag = stated["lfs"]["sha256"] if "lfs" in stated else stated["blobId"]
-            headers = {"X-Repo-Commit": revision, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
-            span = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-            start = int(span[1]) if span else 0
+        def file(self, path: Path) -> None:
+            stated = _sibling(path)
+            etag, size = stated["lfs"]["sha256"] if "lfs" in stated else stated["blobId"], str(stated["size"])
+            headers = {"X-Repo-Commit": revision, "ETag": f'"{etag}"', "Content-Length": size}
             if "lfs" in stated:
-                headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(size)}
-            if span:
-                headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
-            self.reply(206 if span else 200, headers | {"Content-Length": str(size - start)}, b"")
+                headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": size}
+            self.reply(200, headers, b"")
             if self.command == "GET":
                 with path.open("rb") as content:
-                    content.seek(start)
-                    if cut_after is None:
-                        shutil.copyfileobj(content, self.wfile, CHUNK_BYTES)
-                    else:
-                        self.wfile.write(content.read(cut_after))
+                    shutil.copyfileobj(content, self.wfile, CHUNK_BYTES)
 
     with _serving(Handler) as server:
-        server.script += script or []
         yield server
 
 
@@ -206,28 +195,9 @@ def _sibling(path: Path) -> dict[str, Any]:
     return dict(_STATED[key])
 
 
-BERT_BASE_BYTES = 440_449_768  # of the true model.safetensors: the layout below gives the same, to the byte
-BERT_BASE_CONFIG = {
-    "architectures": ["BertForMaskedLM"],
-    "attention_probs_dropout_prob": 0.1,
-    "gradient_checkpointing": False,
-    "hidden_act": "gelu",
-    "hidden_dropout_prob": 0.1,
-    "hidden_size": 768,
-    "initializer_range": 0.02,
-    "intermediate_size": 3072,
-    "layer_norm_eps": 1e-12,
-    "max_position_embeddings": 512,
-    "model_type": "bert",
-    "num_attention_heads": 12,
-    "num_hidden_layers": 12,
-    "pad_token_id": 0,
-    "position_embedding_type": "absolute",
-    "transformers_version": "4.6.0.dev0",
-    "type_vocab_size": 2,
-    "use_cache": True,
-    "vocab_size": 30522,
-}
+BERT_BASE_BYTES = 440_449_768  # of the true model.safetensors, to the byte
+# Of its config.json; the sizes are the defaults of transformers.
+BERT_BASE_CONFIG = {"architectures": ["BertForMaskedLM"], "model_type": "bert", "pad_token_id": 0}
 
 
 def bert_base_shapes() -> dict[str, tuple[int, ...]]:
@@ -250,17 +220,6 @@ def bert_base_shapes() -> dict[str, tuple[int, ...]]:
         shapes |= dense(f"{layer}.intermediate.dense", inner, width) | dense(f"{layer}.output.dense", width, inner)
     shapes |= {"cls.predictions.bias": (words,)} | dense("cls.seq_relationship", 2, width)
     return shapes | dense("cls.predictions.transform.dense", width, width) | norm("cls.predictions.transform")
-
-
-def safetensors_bytes(shapes: dict[str, tuple[int, ...]]) -> int:
-    """The size of a safetensors file of float32 tensors with the metadata {"format": "pt"}."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name in sorted(shapes):
-        start, end = end, end + 4 * math.prod(shapes[name])
-        header[name] = {"dtype": "F32", "shape": shapes[name], "data_offsets": [start, end]}
-    text = len(json.dumps(header, separators=(",", ":")))
-    return 8 + math.ceil(text / 8) * 8 + end
 
 
 def bert_base_checkpoint(folder: Path, seed: int, vocabulary: Path) -> None:

@@ -1,13 +1,12 @@
 """The result files of a small run, for tests of what shows them."""
 
 import shutil
-from pathlib import Path
 
 import pandas as pd
+from project import ROOT
 
 from cola.core import files, paths
 
-ROOT = Path(__file__).parents[1]
 PINNED = "86b5e0934494bd15c9632b12f734a8a67f723594"
 TUTORIAL = {
     "corpus": {"name": "cola", "revision": "1.1"},

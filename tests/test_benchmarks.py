@@ -29,9 +29,9 @@ def test_this_training_goes_where_the_tutorials_loop_goes(length):
     epochs = list(loop.fit(found, tiny.to_train_on(table), tiny.to_train_on(table[:2]), RECIPE, torch.float32, 5))
     assert history.step_table(epochs)["loss"].to_list() == pytest.approx(expected, rel=1e-4)
     assert len(expected) == 6
-    for (name, each), other in zip(found.named_parameters(), reference.parameters(), strict=True):
+    for (name, parameter), other in zip(found.named_parameters(), reference.parameters(), strict=True):
         if not name.endswith("key.bias"):  # their gradient is rounding: softmax ignores what shifts all scores alike
-            torch.testing.assert_close(each, other, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(parameter, other, rtol=1e-3, atol=1e-4)
 
 
 def test_the_tutorial_pads_to_64():
@@ -62,7 +62,7 @@ def test_every_method_times_every_batch(kind, method):
     # AdamW moves a weight by about the learning rate a step, whatever its gradient: 2e-5, which falls to 0 in Trainer.
     assert kind == "prediction" or 2e-5 < moved < 7e-5
     assert len(seconds) == 3
-    assert all(0 < each < 60 for each in seconds)
+    assert all(0 < second < 60 for second in seconds)
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_methods_are_compared_in_turn(monkeypatch, capsys):
     monkeypatch.delitem(methods.METHODS["prediction"], "transformers' Trainer")
     found = speed.compare("prediction", "all-MiniLM-L6-v2")
     assert list(found) == ["padded, in float32", "bert-cola"]
-    assert [len(each["rounds"]) for each in found.values()] == [1, 1]
+    assert [len(result["rounds"]) for result in found.values()] == [1, 1]
     assert found["bert-cola"]["ratio"] == 1
     results = {"machine": "a machine", "training": {}, "prediction": {"all-MiniLM-L6-v2": found}}
     speed.show(json.loads(json.dumps(results)))

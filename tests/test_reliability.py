@@ -38,9 +38,3 @@ def test_the_numbers_are_those_of_the_tests(request):
     marks = conftest.marked_numbers(TEXT)
     stated = {mark: number for mark, number in marks.items() if mark in counted}
     assert stated == {mark: counted[mark] for mark in stated}
-
-
-def test_every_file_that_the_table_names_is_there():
-    named = set(re.findall(r"`(test_\w+\.py)`", TEXT))
-    assert len(named) > 15
-    assert named <= TESTS.keys()

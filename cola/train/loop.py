@@ -70,12 +70,13 @@ def fit(
     checkpoint_path: Path | None = None,
     on_epoch_end: Callable[[Epoch], None] = lambda _: None,
 ) -> list[Epoch]:
-    """Train `model` in place, on its device, and return the record of each epoch; on_epoch_end gets it as it ends.
+    """Train `model` in place, on its device, and return the record of every epoch.
 
-    The seed fixes the order of the sentences; dropout draws from PyTorch's random state. recipe.max_steps ends the
-    training early, on the schedule of the whole one; so does recipe.early_stopping, which leaves the best epoch's
-    weights. From a checkpoint the training goes on as if it had never stopped. Of several processes, all must call
-    this: each computes its share of every batch and returns the same. Raises UserError where a loss is not finite.
+    on_epoch_end is called with each record as soon as there is one; until fit returns, the model is no one else's. The
+    seed fixes the order of the sentences; dropout draws from PyTorch's random state. recipe.max_steps ends the training
+    early, on the schedule of the whole one; so does recipe.early_stopping, which leaves the best epoch's weights. From
+    a checkpoint the training goes on as if it had never stopped. Of several processes, all must call this: each
+    computes its share of every batch and returns the same. Raises UserError where a loss is not finite.
     """
     if distributed.rank():  # dropout differs by process; rank 0 goes on with the random state that it has
         hardware.fix_seed(int(np.random.SeedSequence([seed, distributed.rank()]).generate_state(1)[0]))

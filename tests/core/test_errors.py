@@ -1,17 +1,14 @@
-import os
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
+from processes import finished
 
-from cola.core.errors import UserError, run
+from cola.core.errors import run
 
 
 def test_a_user_error_ends_a_command_with_one_line_and_status_1():
     code = "from cola.core.errors import UserError, run\ndef main():\n    raise UserError('set it to 3')\nrun(main)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    answer = finished([sys.executable, "-c", code])
     assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", "error: set it to 3\n")
 
 
@@ -20,54 +17,20 @@ def test_any_other_error_keeps_its_traceback():
         run(lambda: print(1 / 0))
 
 
-def test_a_command_that_ends_well_is_run_once(capsys):
-    run(lambda: print("done"))
-    assert capsys.readouterr() == ("done\n", "")
-
-
-def test_the_text_of_a_user_error_is_its_message():
-    assert str(UserError("params.yaml is missing")) == "params.yaml is missing"
-
-
 @pytest.mark.parametrize(
     ("stage", "message"),
     [({}, "\ninterrupted\n"), ({"DVC_STAGE": "train"}, "\ninterrupted; `dvc repro` goes on with this stage\n")],
 )
 def test_an_interrupt_ends_a_command_in_one_line(stage, message):
     code = "from cola.core.errors import run\ndef main():\n    raise KeyboardInterrupt\nrun(main)"
-    answer = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | stage, capture_output=True, text=True, check=False
-    )
+    answer = finished([sys.executable, "-c", code], **stage)
     assert (answer.returncode, answer.stderr) == (130, message)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-def test_a_stage_ends_with_the_process_that_runs_it():
-    code = "import stages, time\nprint('ready', flush=True)\ntime.sleep(60)"
-    parent = (
-        "import os, subprocess, sys\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {code!r}], stdout=subprocess.PIPE)\n"
-        "child.stdout.readline()\nprint(child.pid, flush=True)\nos.kill(os.getpid(), 9)"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", parent],
-        env=os.environ | {"DVC_STAGE": "train"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    child = Path("/proc", answer.stdout.strip())
-    for _ in range(100):
-        if not child.exists() or (child / "stat").read_text().split()[2] == "Z":
-            return
-        time.sleep(0.05)
-    pytest.fail("the stage goes on")
 
 
 def test_a_reader_that_ends_early_is_no_error():
     code = "from cola.core.errors import run\ndef main():\n    while True: print('line')\nrun(main)"
     command = ["bash", "-c", f'{sys.executable} -c "{code}" | head -1']
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    answer = finished(command)
     assert (answer.stdout, answer.stderr) == ("line\n", "")
 
 
@@ -81,7 +44,7 @@ def test_a_reader_that_ends_early_is_no_error():
 )
 def test_too_little_memory_is_one_line_that_says_which_settings_help(fault):
     code = f"from cola.core.errors import run\ndef main():\n    {fault}\nrun(main)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    answer = finished([sys.executable, "-c", code])
     assert answer.returncode == 1
     assert answer.stderr.startswith("error: memory is too small: set train.micro_batch_tokens")
     assert answer.stderr.count("\n") == 1

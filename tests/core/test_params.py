@@ -5,7 +5,6 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from cola.core.errors import UserError
 from cola.core.params import flatten, load
@@ -19,7 +18,6 @@ NUMBERS |= {"train.max_steps", "train.early_stopping", "train.micro_batch_tokens
 TEXTS = SETTINGS.keys() - SWITCHES - NUMBERS
 
 words = st.text(st.characters(categories=["L", "N", "P"]), min_size=1)
-anything_else = st.text(st.characters(exclude_categories=["Cs"])) | st.lists(st.integers()) | st.just({"a": 1})
 
 
 @pytest.fixture(scope="module")
@@ -68,37 +66,16 @@ def test_the_projects_settings_are_the_tutorials_recipe():
     assert SETTINGS | recipe == SETTINGS
 
 
-def test_flatten_gives_the_names_that_dvc_takes():
-    written = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    assert SETTINGS["train.epochs"] == written["train"]["epochs"]
-    assert SETTINGS["seed"] == written["seed"]
-    assert len(SETTINGS) == sum(len(value) if isinstance(value, dict) else 1 for value in written.values())
-
-
-def test_settings_cannot_be_changed_after_loading():
-    settings = load(FILE)
-    with pytest.raises(ValidationError, match="frozen"):
-        settings.seed = 43
-    with pytest.raises(ValidationError, match="frozen"):
-        settings.train.epochs = 5
-
-
-def test_every_setting_must_be_there(path):
-    for key in SETTINGS:
+def test_every_section_and_every_setting_must_be_there(path):
+    sections = {key.split(".")[0] for key in SETTINGS}
+    assert sections == {"seed", "device", "precision", "fetch", "tokenize", "train", "evaluate", "sample_predict"}
+    assert len(SETTINGS) >= 15
+    for key in sections | SETTINGS.keys():
         path.write_text(changed(key), encoding="utf-8")
         assert refusal(path) == f": {key}: Field required"
-    assert len(SETTINGS) >= 15
 
 
-def test_every_section_must_be_there(path):
-    sections = {key.split(".")[0] for key in SETTINGS if "." in key}
-    for section in sections:
-        path.write_text(changed(section), encoding="utf-8")
-        assert refusal(path) == f": {section}: Field required"
-    assert sections == {"fetch", "tokenize", "train", "evaluate", "sample_predict"}
-
-
-def test_every_setting_refuses_what_is_not_its_kind(path):
+def test_every_setting_refuses_what_is_not_its_kind(path, documented):
     no_number = ["1", math.nan, math.inf, -math.inf, -1, True, False, [1], {"a": 1}]
     no_text = ["", "two words", "\n", 1, 0.5, True, ["cpu"], {"a": 1}]
     no_switch = ["true", "yes", 1, 0, 1.0, [True]]
@@ -109,13 +86,7 @@ def test_every_setting_refuses_what_is_not_its_kind(path):
         path.write_text(changed(key, value), encoding="utf-8")
         assert refusal(path).startswith(f": {key}: "), f"{key} = {value!r}"
     assert wrong.keys() == SETTINGS.keys()
-    assert len(swept) >= 100
-
-
-@given(st.sampled_from(sorted(NUMBERS)), anything_else | st.booleans() | st.sampled_from([math.nan, math.inf]))
-def test_a_number_is_never_anything_else(path, key, value):
-    path.write_text(changed(key, value), encoding="utf-8")
-    assert refusal(path).startswith(f": {key}: ")
+    documented("wrong settings", len(swept))
 
 
 @given(
@@ -157,12 +128,6 @@ def test_an_exponent_is_read_as_dvc_writes_it(path, written):
     assert load(path).train.learning_rate == 2e-5
 
 
-def test_a_number_in_quotes_is_a_text_and_refused(path):
-    text = FILE.read_text(encoding="utf-8")
-    path.write_text(text.replace("learning_rate: 2.0e-5", "learning_rate: '2e-5'"), encoding="utf-8")
-    assert refusal(path) == ": train.learning_rate: Input should be a valid number (got '2e-5')"
-
-
 def test_all_wrong_keys_are_named_at_once(path):
     path.write_text(changed("seed", -1).replace("epochs: 4", "epoch: 4"), encoding="utf-8")
     assert refusal(path) == (
@@ -179,6 +144,9 @@ def test_all_wrong_keys_are_named_at_once(path):
         (b"seed: [1\n", ": not valid YAML: while parsing a flow sequence"),
         (b"seed: \xff\n", ": not valid YAML: 'utf-8' codec can't decode byte 0xff in position 6"),
         (b"seed: \x00\n", ": not valid YAML: unacceptable character"),
+        (b"seed: 2020-13-45\n", ": not valid YAML: month must be in 1..12"),
+        (b"seed: " + b"9" * 5000, ": not valid YAML: Exceeds the limit"),
+        (b"seed: " + b"[" * 1000, ": not valid YAML: "),
         (b"seed: !!python/object/apply:os.getcwd []\n", ": not valid YAML: could not determine a constructor"),
     ],
 )
@@ -192,12 +160,6 @@ def test_a_missing_file_is_refused(tmp_path):
         refusal(tmp_path / "params.yaml")
         == " cannot be read (No such file or directory); run this from the project's root"
     )
-
-
-@pytest.mark.parametrize("value", ["2020-13-45", "0b_", "9" * 5000, "[" * 1000], ids=["date", "int", "digits", "deep"])
-def test_a_value_that_yaml_cannot_make_is_refused(path, value):
-    path.write_text(FILE.read_text(encoding="utf-8").replace("seed: 42", f"seed: {value}", 1), encoding="utf-8")
-    refusal(path)
 
 
 def test_a_key_written_twice_is_refused(path):

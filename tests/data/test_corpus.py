@@ -15,17 +15,14 @@ BAD = {
     b"": "1 columns, 4 expected",
     b"gj04\t1\t": "3 columns, 4 expected",
     b"gj04\t1\t\tHe left.\t": "5 columns, 4 expected",
-    b"gj04 1 * He left.": "1 columns, 4 expected",
     b"gj04\t\t\tHe left.": "label '', 0 or 1 expected",
     b"gj04\t2\t\tHe left.": "label '2', 0 or 1 expected",
-    b"gj04\t-1\t\tHe left.": "label '-1', 0 or 1 expected",
     b"gj04\t1.0\t\tHe left.": "label '1.0', 0 or 1 expected",
-    b"gj04\t 1\t\tHe left.": "label ' 1', 0 or 1 expected",
     "gj04\t\u0661\t\tHe left.".encode(): "label '\u0661', 0 or 1 expected",  # a 1 to Python's int()
     b"label\tlabel\tlabel_notes\tsentence": "label 'label', 0 or 1 expected",
-    b"gj04\t1\t\t": "empty sentence",
     b"gj04\t1\t\t  ": "empty sentence",
-    b"gj04\t1\t\tHe\x00left.": "a NUL or a carriage return within the line",
+    b"gj\x0004\t1\t\tHe left.": "a NUL or a carriage return within the line",
+    b"gj04\t1\t\tHe\rleft.": "a NUL or a carriage return within the line",
     b"gj04\t1\t\tHe \xff left.": "not UTF-8 (byte 0xff)",
     b"gj04\t1\t\tHe \xed\xa0\x80 left.": "not UTF-8 (byte 0xed)",  # half of a surrogate pair
 }
@@ -68,27 +65,14 @@ def test_every_valid_row_is_read(rows, mark, line_end, ended):
     assert read(text.encode()) == [(source, label, sentence.strip()) for source, label, _, sentence in rows]
 
 
-@given(st.sampled_from(sorted(BAD)), st.integers(0, 20), st.integers(0, 20), st.sampled_from([b"\n", b"\r\n"]))
-def test_every_malformed_row_is_refused_by_its_line(row, before, after, line_end):
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_every_malformed_row_is_refused_by_its_line(mark, line_end):
     good = GOOD.replace(b"\n", line_end)
-    assert refusal(good * before + row + line_end + good * after).startswith(
-        f"train.tsv, line {before + 1}: {BAD[row]}"
-    )
-
-
-def test_each_kind_of_malformed_row_is_refused():
-    for row, fault in BAD.items():
-        assert refusal(GOOD + row + b"\n" + GOOD).startswith(f"train.tsv, line 2: {fault}")
-    assert len(BAD) == 16
-
-
-def test_bytes_that_are_not_utf8_are_found_behind_a_byte_order_mark():
-    assert refusal(b"\xef\xbb\xbf" + GOOD + b"\xff\t1\t\tHe left.\n") == "train.tsv, line 2: not UTF-8 (byte 0xff)"
-
-
-@pytest.mark.parametrize("row", [b"gj\x0004\t1\t\tHe left.", b"gj04\t1\t\tHe\rleft.", b"gj\r04\t1\t\tHe left."])
-def test_what_would_break_a_csv_file_is_refused(row):
-    assert refusal(GOOD + row + b"\n").startswith("train.tsv, line 2: ")
+    for before, (row, fault) in enumerate(BAD.items()):
+        found = refusal(mark + good * before + row + line_end + good)
+        assert found.startswith(f"train.tsv, line {before + 1}: {fault}")
+    assert len(BAD) == 13
 
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
@@ -121,27 +105,9 @@ def test_a_folder_has_colas_files_or_a_users_tables(tmp_path):
     assert source_of_corpus == source
     (user / "train.csv").write_text("text,label,source\nHello,yes,letters\n")
     (user / "test.tsv").write_text("label\ttext\nno\tBye\n")
-    source = {"labels": ["no", "yes"]}
-    training_rows, test_rows, _ = corpus.read_folder(user, source)
+    training_rows, test_rows, _ = corpus.read_folder(user, {"labels": ["no", "yes"]})
     assert list(training_rows) == [("letters", 1, "Hello")]
     assert list(test_rows) == [("all", 0, "Bye")]
-    (user / "test.tsv").write_text("label\ttext\nperhaps\tBye\n")
-    with pytest.raises(UserError, match=r"line 2: label 'perhaps' does not occur among the training .*\(no, yes\)$"):
-        list(corpus.read_folder(user, source).test_rows)
-    (user / "test.csv").write_text("text,label\nBye,no\n")
-    with pytest.raises(UserError, match=r"user must have test\.csv or test\.tsv, not both$"):
-        corpus.read_folder(user, source)
-    (user / "train.csv").unlink()
-    with pytest.raises(UserError, match=r"user must have train\.csv or train\.tsv$"):
-        corpus.read_folder(user, source)
-
-
-def test_a_table_with_one_label_alone_or_too_many_is_refused(tmp_path):
-    for count in (1, 101):
-        lines = [f"Hello,{label}\n" for label in range(count)]
-        (tmp_path / "train.csv").write_text("text,label\n" + "".join(lines))
-        with pytest.raises(UserError, match=rf"train\.csv: {count} different labels, 2 to 100 expected$"):
-            corpus.label_names(tmp_path / "train.csv")
 
 
 @given(st.integers(2, 500), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
@@ -161,14 +127,15 @@ def test_the_split_of_ten_sentences_with_seed_42():
     assert validation.tolist() == [1, 8]
 
 
-def test_another_seed_gives_another_split():
-    validations = {tuple(corpus.split(100, 0.1, seed)[1]) for seed in range(20)}
-    assert len(validations) == 20
-
-
-def test_the_size_of_the_tutorials_split():
-    training, validation = corpus.split(8551, 0.1, 42)
-    assert (len(training), len(validation)) == (7695, 856)
+@pytest.mark.parametrize(
+    ("count", "fraction", "sizes"),
+    [
+        (8551, 0.1, (7695, 856)),  # the tutorial's
+        (10, 0.8, (2, 8)),  # 10 * (1 - 0.8) is 1.9999999999999996 in floating point
+    ],
+)
+def test_the_sizes_of_a_split(count, fraction, sizes):
+    assert tuple(map(len, corpus.split(count, fraction, 42))) == sizes
 
 
 @pytest.mark.parametrize(("count", "fraction"), [(0, 0.1), (1, 0.1), (1, 0.9), (2, 0.75)])
@@ -179,11 +146,6 @@ def test_a_split_with_an_empty_part_is_refused(count, fraction):
         corpus.split(count, fraction, 42)
 
 
-def test_a_fraction_that_divides_evenly_is_not_rounded_down():
-    training, validation = corpus.split(10, 0.8, 42)
-    assert (len(training), len(validation)) == (2, 8)
-
-
 def test_the_real_corpus_is_the_tutorials(raw):
     training_file = list(corpus.read_tsv(raw / corpus.TRAINING_FILE))
     assert len(training_file) == 8551
@@ -192,7 +154,6 @@ def test_the_real_corpus_is_the_tutorials(raw):
     assert training_file[4867][1] == 0
     test = list(corpus.read_tsv(raw / corpus.TEST_FILE))
     assert (len(test), sum(label for _, label, _ in test)) == (516, 354)
-    assert len(list(corpus.read_tsv(raw / "in_domain_dev.tsv"))) == 527
 
 
 ROWS = [b"gj04\t1\t\tOur friends won't buy this.", b"cj99\t0\t*\tThe more does Bill smoke.", b"ad03\t1\t\tCaf\xc3\xa9."]
@@ -212,7 +173,6 @@ SPOILS = {
     "another label": lambda text, at, byte: text[:at] + text[at:].replace(b"\t1\t", b"\t%d\t" % byte, 1),
     "one class alone": lambda text, *_: text.replace(b"\t0\t", b"\t1\t"),
     "a long line": lambda text, at, byte: text[:at] + bytes([byte % 128]) * 10_000 + text[at:],
-    "nothing": lambda *_: b"",
 }
 spoils = st.tuples(st.sampled_from(sorted(SPOILS)), st.integers(0, 400), st.integers(0, 255))
 
@@ -239,17 +199,10 @@ def test_a_spoiled_file_is_read_as_it_stands_or_refused_in_one_line(rows, chosen
     ]
 
 
-def test_a_line_of_ten_megabytes_is_read():
-    sentence = "so " * 3_500_000
-    assert read(f"gj04\t1\t\t{sentence}\n".encode()) == [("gj04", 1, sentence.strip())]
-
-
 TABLES_REFUSED = {
     b"": "no sentences",
-    b"text,label\n": "no sentences",
     b"sentence,label\nHello,1\n": "line 1: no column 'text' in the header (sentence, label)",
     b"text,text,label\nHello,Bye,1\n": "line 1: no column 'text' in the header",
-    b"text;label\nHello;1\n": "line 1: no column 'text' in the header (text;label)",
     b"text,label\nHello,1\nBye\n": "line 3: 1 columns, 2 expected (text, label)",
     b"text,label\nHello, you,1\n": "line 2: 3 columns, 2 expected",
     b"text,label\n ,1\n": "line 2: empty text",

@@ -8,7 +8,7 @@ import tiny
 
 from cola.core import files
 from cola.core.errors import UserError
-from cola.data import corpus, custom, download
+from cola.data import custom, download
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def folder(tmp_path):
     return tmp_path / "mine"
 
 
-def test_a_corpus_is_copied_as_it_is_and_read_again(folder, tmp_path, capsys):
+def test_a_corpus_is_copied_as_it_is(folder, tmp_path, capsys):
     source = download.corpus(str(folder), tmp_path / "raw")
     assert source["name"] == "mine"
     assert source["labels"] == ["farewell", "greeting"]
@@ -28,17 +28,6 @@ def test_a_corpus_is_copied_as_it_is_and_read_again(folder, tmp_path, capsys):
     assert "`dvc repro --force --downstream fetch`" in capsys.readouterr().out
     for name in ("train.csv", "test.csv"):
         assert (tmp_path / "raw" / name).read_bytes() == (folder / name).read_bytes()
-    training_rows, test_rows, _ = corpus.read_folder(tmp_path / "raw", source)
-    assert list(training_rows) == [("all", 1, "Hello"), ("all", 0, "Bye, all")]
-    assert list(test_rows) == [("all", 0, "See you")]
-
-
-def test_a_table_may_be_separated_by_tabs(folder, tmp_path):
-    (folder / "test.csv").unlink()
-    (folder / "test.tsv").write_text("text\tlabel\tsource\nSee you, then\tfarewell\tletters\n")
-    source = download.corpus(str(folder), tmp_path / "raw")
-    _, test_rows, _ = corpus.read_folder(tmp_path / "raw", source)
-    assert list(test_rows) == [("letters", 0, "See you, then")]
 
 
 def test_a_folder_in_corpora_is_watched_by_dvc(folder, tmp_path, monkeypatch, capsys):

@@ -6,7 +6,6 @@ import logging
 import os
 import random
 import stat
-import threading
 import zipfile
 from collections import Counter
 from contextlib import contextmanager
@@ -15,8 +14,7 @@ from types import SimpleNamespace
 
 import pooch
 import pytest
-import requests
-from loopback import Answer, Request, closed_port, file_server
+from loopback import Answer, Request, clean_environment, closed_port, file_server
 
 from cola.core import progress
 from cola.core.errors import UserError
@@ -24,7 +22,6 @@ from cola.data import download, sources
 from cola.data.sources import Archive, File, Source
 
 ZIP = "cola_public_1.1.zip"
-TRIES = 1 + download.RETRIES
 MEMBERS = {
     "in_domain_train.tsv": b"gj04\t1\t\tOur friends won't buy this analysis.\n" * 20 + os.urandom(1500).hex().encode(),
     "in_domain_dev.tsv": b"gj04\t1\t\tThe sailors rode the breeze clear of the rocks.\n",
@@ -49,10 +46,8 @@ GOOD = archive(MEMBERS, "cola_public/raw/")
 
 @pytest.fixture(autouse=True)
 def waits(tmp_path, monkeypatch):
-    """A machine with an empty cache, without mirror and proxy. The seconds that pooch waits are listed, not waited."""
-    for name in os.environ:
-        if name.startswith(("HF_", "HUGGINGFACE_")) or name.lower().endswith("_proxy") or name == "COLA_MIRROR":
-            monkeypatch.delenv(name)
+    """An empty cache, no mirror and no proxy. Returns the list of the seconds that pooch would have waited."""
+    clean_environment(monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "TIMEOUT", (5.0, 0.3))
     seconds = []
@@ -99,6 +94,8 @@ def refused(folder):
 
 
 def test_corpus_and_its_provenance(tmp_path, monkeypatch):
+    bars, bar = [], progress.bar
+    monkeypatch.setattr(progress, "bar", lambda **settings: bars.append(bar(**settings)) or bars[-1])
     with serving(monkeypatch) as server:
         assert fetch(tmp_path / "raw") == {
             "name": "cola",
@@ -109,38 +106,26 @@ def test_corpus_and_its_provenance(tmp_path, monkeypatch):
             "labels": ["unacceptable", "acceptable"],
         }
     assert server.requests == [Request("GET", f"/{ZIP}")]
+    assert [(shown.total, shown.n, shown.unit) for shown in bars] == [(len(GOOD), len(GOOD), "B")]
 
 
-def test_second_clone_downloads_nothing(tmp_path, monkeypatch):
-    with serving(monkeypatch):
-        first = fetch(tmp_path / "one")
-    assert fetch(tmp_path / "two") == first  # the server is gone
-
-
-def test_spoiled_cache_is_downloaded_again(tmp_path, monkeypatch):
+def test_cache_serves_the_second_clone_and_is_replaced_where_it_is_spoiled(tmp_path, monkeypatch):
     with serving(monkeypatch) as server:
-        fetch(tmp_path / "one")
+        first = fetch(tmp_path / "one")
+        assert fetch(tmp_path / "two") == first
+        assert len(server.requests) == 1
         (tmp_path / "cache/bert-cola" / ZIP).write_bytes(bytes(len(GOOD)))
-        fetch(tmp_path / "two")
+        assert fetch(tmp_path / "three") == first
         assert len(server.requests) == 2
-
-
-def test_cut_connection_is_tried_again(tmp_path, monkeypatch, waits):
-    offsets = [0, 1, *range(5, len(GOOD), len(GOOD) // 18), len(GOOD) - 1]
-    for offset in offsets:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache{offset}"))
-        with serving(monkeypatch, Answer(cut_after=offset), Answer(cut_after=offset, chunked=True)) as server:
-            fetch(tmp_path / str(offset))
-            assert len(server.requests) == 3
-    assert len(offsets) >= 20
-    assert waits == [1, 2] * len(offsets)
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        *[(Answer(status=status), f"HTTP {status}") for status in (403, 404, 410, 429, 500, 503)],
+        (Answer(status=404), "HTTP 404"),
+        (Answer(status=503), "HTTP 503"),
         (Answer(cut_after=10), "connection cut"),
+        (Answer(cut_after=10, chunked=True), "connection cut"),
         (Answer(seconds=0.4), "no answer in time"),
         (Answer(location="http://127.0.0.1:1/"), "no connection"),
         (Answer(location=f"/{ZIP}"), "HTTP 302"),  # round and round
@@ -159,22 +144,12 @@ def test_fault_that_passes_and_one_that_stays(tmp_path, monkeypatch, waits, answ
         assert waits == [1, 2]
 
 
-def test_host_that_is_not_there(tmp_path, monkeypatch, waits):
-    for host, url in (("127.0.0.1", closed_port()), ("cola.invalid", "http://cola.invalid")):
-        pin_cola(monkeypatch, url)
-        assert f"; {host}: no connection." in refused(tmp_path / host)
-    assert sum(waits) <= 6
-
-
 @pytest.mark.parametrize(
     "answer",
     [
         pytest.param(Answer(body=bytes(len(GOOD))), id="other bytes"),
-        pytest.param(Answer(body=GOOD[:-1]), id="shorter"),
         pytest.param(Answer(body=GOOD + b"!"), id="longer"),
         pytest.param(Answer(extra=bytes(5_000_000), length=False), id="endless"),
-        pytest.param(Answer(extra=bytes(5_000_000), chunked=True), id="endless, in chunks"),
-        pytest.param(Answer(body=b"<html>please log in</html>"), id="page"),
         pytest.param(Answer(body=b"<html>please log in</html>", chunked=True), id="page in chunks"),
         pytest.param(Answer(cut_after=100, length=False), id="cut, without a stated length"),
     ],
@@ -195,34 +170,12 @@ def test_other_bytes_are_refused_at_once(tmp_path, monkeypatch, answer):
     assert list((tmp_path / "cache/bert-cola").iterdir()) == []
 
 
-def test_two_runs_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", (5, 5))
-    with serving(monkeypatch, *[Answer(seconds=0.2)] * 3) as server:
-        runs = [threading.Thread(target=fetch, args=(tmp_path / name,)) for name in "abc"]
-        for run in runs:
-            run.start()
-        for run in runs:
-            run.join()
-        assert len(server.requests) == 3
-    assert all(content(tmp_path / name) == MEMBERS for name in "abc")
-    assert content(tmp_path / "cache/bert-cola") == {ZIP: GOOD}
-
-
 def test_cache_that_cannot_be_made(tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file")
     with serving(monkeypatch):
         line = refused(tmp_path / "raw")
     assert line.startswith("cannot fetch cola: [Errno 20] Not a directory")
     assert line.endswith("; mend that and run `dvc repro`")
-
-
-def test_progress_is_shown(tmp_path, monkeypatch):
-    bars = []
-    bar = progress.bar
-    monkeypatch.setattr(progress, "bar", lambda **settings: bars.append(bar(**settings)) or bars[-1])
-    with serving(monkeypatch):
-        fetch(tmp_path / "raw")
-    assert [(shown.total, shown.n, shown.unit) for shown in bars] == [(len(GOOD), len(GOOD), "B")]
 
 
 # The zip
@@ -288,10 +241,10 @@ FAULTS = {
     "a good answer": lambda _: Answer(),
 }
 PASSING = ["a cut", "a cut in chunks", "an error", "a redirect to nothing"]  # another try may end better
-CASES = 300
+CASES = 300  # which docs/reliability.md states
 
 
-def test_whatever_a_server_does_no_wrong_byte_is_taken(tmp_path, monkeypatch):
+def test_whatever_a_server_does_no_wrong_byte_is_taken(tmp_path, monkeypatch, documented):
     """Downloads with up to four faults in a row, in half of them faults that may pass; every third cache is spoiled."""
     monkeypatch.setattr(download, "TIMEOUT", (5.0, 0.05))
     chance, ended, tried = random.Random(0), Counter(), Counter()
@@ -320,19 +273,26 @@ def test_whatever_a_server_does_no_wrong_byte_is_taken(tmp_path, monkeypatch):
     assert ended.total() == CASES
     assert min(ended[outcome] for outcome in ("refused", "unavailable", "right")) >= 20, ended
     assert tried.keys() == FAULTS.keys()
+    documented("sequences of answers", CASES)
 
 
 # The mirror
 
 
-def test_mirror_folder(tmp_path, monkeypatch):
+def test_mirror_folder_comes_before_cache_and_host(tmp_path, monkeypatch):
     (tmp_path / ZIP).write_bytes(GOOD)
-    pin_cola(monkeypatch, closed_port())
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name, mirror in (("one", str(tmp_path)), ("two", "~")):
-        monkeypatch.setenv("COLA_MIRROR", mirror)
-        fetch(tmp_path / name)
-    assert not (tmp_path / "cache").exists()
+    with serving(monkeypatch) as server:
+        for name, mirror in (("one", str(tmp_path)), ("two", "~")):
+            monkeypatch.setenv("COLA_MIRROR", mirror)
+            fetch(tmp_path / name)
+        assert server.requests == []
+        assert not (tmp_path / "cache").exists()
+        monkeypatch.delenv("COLA_MIRROR")
+        fetch(tmp_path / "three")  # and now the cache has it
+    (tmp_path / ZIP).write_bytes(b"wrong")
+    monkeypatch.setenv("COLA_MIRROR", str(tmp_path))
+    assert refused(tmp_path / "four").startswith(f"COLA_MIRROR ({tmp_path}): {ZIP} is refused")
 
 
 def test_mirror_url(tmp_path, monkeypatch):
@@ -347,18 +307,13 @@ def test_mirror_url(tmp_path, monkeypatch):
     ("mirror", "reason"),
     [
         ("", " is not set"),
-        ("{folder}/empty", f" ({{mirror}}) has no {ZIP}"),
         ("{folder}/missing", f" ({{mirror}}) has no {ZIP}"),
-        ("{folder}/file", f" ({{mirror}}) has no {ZIP}"),
         ("{server}/404", " ({mirror}): HTTP 404"),
         ("{closed}", " ({mirror}): no connection"),
-        ("https://mirror.invalid", " ({mirror}): no connection"),
         ("http://mirror..invalid", " ({mirror}): no valid URL or no valid answer"),
     ],
 )
 def test_mirror_without_the_file_is_passed_over(tmp_path, monkeypatch, mirror, reason):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "file").write_text("")
     with serving(monkeypatch) as host, file_server({}) as server:
         mirror = mirror.format(folder=tmp_path, server=server.url, closed=closed_port())
         monkeypatch.setenv("COLA_MIRROR", mirror)
@@ -371,24 +326,13 @@ def test_mirror_without_the_file_is_passed_over(tmp_path, monkeypatch, mirror, r
         )
 
 
-@pytest.mark.parametrize("wrong", [b"", GOOD[:-1], GOOD + b"!", bytes(len(GOOD))], ids=["0", "less", "more", "other"])
-@pytest.mark.parametrize("kind", ["folder", "URL"])
-def test_mirror_with_wrong_bytes_is_refused(tmp_path, monkeypatch, kind, wrong):
-    (tmp_path / ZIP).write_bytes(wrong)
-    with serving(monkeypatch) as server, file_server({ZIP: wrong}) as mirror:
-        monkeypatch.setenv("COLA_MIRROR", str(tmp_path) if kind == "folder" else mirror.url)
+def test_mirror_url_with_wrong_bytes_is_refused(tmp_path, monkeypatch):
+    with serving(monkeypatch) as server, file_server({ZIP: bytes(len(GOOD))}) as mirror:
+        monkeypatch.setenv("COLA_MIRROR", mirror.url)
         line = refused(tmp_path / "raw")
-        assert line.startswith(f"COLA_MIRROR ({tmp_path if kind == 'folder' else mirror.url}): {ZIP} is refused")
+        assert line.startswith(f"COLA_MIRROR ({mirror.url}): {ZIP} is refused")
         assert pin(GOOD).hash in line
         assert server.requests == []  # the official host does not make up for it in silence
-
-
-def test_mirror_folder_comes_before_the_cache(tmp_path, monkeypatch):
-    with serving(monkeypatch):
-        fetch(tmp_path / "one")
-    (tmp_path / ZIP).write_bytes(b"wrong")
-    monkeypatch.setenv("COLA_MIRROR", str(tmp_path))
-    assert "COLA_MIRROR" in refused(tmp_path / "two")
 
 
 @pytest.mark.parametrize("password", ["me:secret@", "me:se@cret@", "secret@"])
@@ -409,24 +353,8 @@ def test_password_of_the_mirror_is_not_shown(tmp_path, monkeypatch, capfd, passw
 
 
 def test_minimal_pairs(tmp_path):
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    provenance = download.corpus("minimal_pairs", tmp_path / "one")
-    assert download.corpus("minimal_pairs", tmp_path / "two") == provenance
-    assert provenance["name"] == "minimal_pairs"
-    assert provenance["license"] == "CC0-1.0"
+    provenance = download.corpus("minimal_pairs", tmp_path)
+    assert (provenance["name"], provenance["license"]) == ("minimal_pairs", "CC0-1.0")
     assert provenance["files"] == {
-        name: hashlib.sha256((tmp_path / "one" / name).read_bytes()).hexdigest() for name in sorted(MEMBERS)
+        name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in sorted(MEMBERS)
     }
-
-
-# The server itself
-
-
-def test_file_server_answers_as_its_script_says():
-    with file_server({"a": b"0123456789"}, [Answer(status=500), Answer(cut_after=4)]) as server:
-        assert requests.get(f"{server.url}/a", timeout=5).status_code == 500
-        with pytest.raises(requests.exceptions.ChunkedEncodingError):
-            requests.get(f"{server.url}/a", timeout=5)
-        assert requests.get(f"{server.url}/a", timeout=5).content == b"0123456789"
-        assert requests.get(f"{server.url}/b", timeout=5).status_code == 404

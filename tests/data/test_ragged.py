@@ -1,5 +1,4 @@
 import gc
-import resource
 
 import numpy as np
 import pytest
@@ -52,14 +51,3 @@ def test_a_table_is_read_by_row_groups_and_leaves_no_file(tmp_path, scratch):
     (tmp_path / "tokenized/train.parquet").write_bytes(b"changed")
     with pytest.raises(UserError, match="is not as it was written"):
         ragged.read_sentences(tmp_path / "tokenized/train.parquet")
-
-
-def test_a_disk_that_takes_no_more_is_named_in_one_line(scratch):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # bytes; Python has the signal ignored
-    try:
-        with pytest.raises(UserError) as error:
-            ragged.memory_mapped([np.arange(100, dtype=np.int32)])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert str(error.value) == f"{scratch} cannot be written: File too large; mend that and run `dvc repro`"

@@ -1,6 +1,3 @@
-import os
-import resource
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -57,7 +54,7 @@ def test_the_shortest_sentence_is_the_first_of_the_shortest(tmp_path):
     assert tables.shortest_sentence(write_folder(tmp_path / "tokenized", parts, {})) == "two!"
 
 
-@settings(max_examples=40)  # each writes a file
+@settings(max_examples=40)  # every example writes a file
 @given(st.lists(rows_of_any_kind, min_size=1))
 def test_rows_come_back_as_they_were(tmp_path_factory, rows):
     table = tiny.arrow(pd.DataFrame(rows, columns=TOKENIZED.columns))
@@ -72,11 +69,6 @@ def test_a_table_of_other_columns_or_labels_is_refused(tmp_path, frame):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_same_table_gives_the_same_bytes_wherever_it_is_written(tmp_path):
-    paths = [write_folder(tmp_path / name, [tiny.arrow(TOKENIZED)], {"name": "cola"}) for name in ("one", "another")]
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-
-
 @pytest.mark.parametrize("read", [tables.read, tables.read_first_row_group])
 def test_a_missing_or_changed_table_is_refused(tmp_path, read):
     path = write_folder(tmp_path / "tokenized", [tiny.arrow(TOKENIZED)], {})
@@ -88,29 +80,3 @@ def test_a_missing_or_changed_table_is_refused(tmp_path, read):
     path.unlink()
     with pytest.raises(UserError, match=r"train\.parquet is missing: `dvc repro` makes it"):
         read(path)
-
-
-def test_an_interrupted_write_leaves_the_old_content(tmp_path, monkeypatch):
-    def interrupted(_):
-        raise KeyboardInterrupt
-
-    (tmp_path / "train.parquet").write_text("old")
-    monkeypatch.setattr(os, "fsync", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        tables.write(tmp_path / "train.parquet", [tiny.arrow(TOKENIZED)], {})
-    assert [path.name for path in tmp_path.iterdir()] == ["train.parquet"]
-    assert (tmp_path / "train.parquet").read_text() == "old"
-
-
-def test_a_disk_that_takes_no_more_is_named_in_one_line_and_the_old_table_stays(tmp_path):
-    path = tmp_path / "train.parquet"
-    path.write_text("old")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # bytes; Python has the signal ignored
-    try:
-        with pytest.raises(UserError) as error:
-            tables.write(path, [tiny.arrow(TOKENIZED)], {})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert str(error.value) == f"{path} cannot be written: File too large; mend that and run `dvc repro`"
-    assert path.read_text() == "old"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,8 @@ import pytest
 from distributed import LocalCluster
 from dvc.repo import Repo
 from mlflow.tracking import MlflowClient
-from project import MINILM, copy_of_the_project
+from processes import running, wait_for
+from project import MINILM, ROOT, copy_of_the_project
 
 from cola.core.errors import UserError
 from cola.experiments import cluster
@@ -43,40 +45,23 @@ def project_for_a_cluster(tmp_path_factory, run):
 @pytest.fixture(scope="module")
 def dask_cluster(environment, tmp_path_factory):
     """The address of a scheduler, and two workers by the folder that each works in."""
-    tmp_path = tmp_path_factory.mktemp("cluster")
-    processes, port_file = [], tmp_path / "scheduler.json"
+    folder = tmp_path_factory.mktemp("cluster")
+    settings = {"cwd": ROOT, "env": environment | {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1"}}
+    dask, port_file = str(Path(sys.executable).with_name("dask")), folder / "scheduler.json"
+    with ExitStack() as stack:
 
-    def start(*arguments):
-        with (tmp_path / "log").open("a") as log:
-            processes.append(
-                subprocess.Popen(
-                    [Path(sys.executable).with_name("dask"), *arguments],
-                    cwd=Path(__file__).parents[2],
-                    env=environment | {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1"},
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+        def start(name, *arguments):
+            return stack.enter_context(
+                running([dask, *arguments, "--no-dashboard"], folder / f"{name}.log", **settings)
             )
-        return processes[-1]
 
-    try:
-        arguments = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(port_file)]
-        start("scheduler", *arguments)
-        deadline = time.monotonic() + 60
-        while not port_file.exists():
-            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.1)
+        start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(port_file))
+        wait_for(port_file.exists, 60, (folder / "scheduler.log").read_text)
         address, workers = json.loads(port_file.read_text())["address"], {}
         for name in ("one", "two"):
-            arguments = ["--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path / name)]
-            workers[tmp_path / name] = start("worker", address, *arguments)
+            arguments = ["--nthreads", "1", "--local-directory", str(folder / name)]
+            workers[folder / name] = start(name, "worker", address, *arguments)
         yield address, workers
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def processes_in(folder):
@@ -221,16 +206,13 @@ def test_a_worker_is_killed_and_no_seed_is_lost(project_for_a_cluster, dask_clus
         stderr=subprocess.STDOUT,
         text=True,
     )
-    (victim, other), deadline = workers, time.monotonic() + 200
-    while not list(victim.glob("*/*/*/data/tokenized/train.parquet")):  # it trains now
-        assert seeds.poll() is None, seeds.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    victim, other = workers
+    trains = "*/*/*/data/tokenized/train.parquet"
+    wait_for(lambda: list(victim.glob(trains)) or seeds.poll() is not None, 200)
+    assert seeds.poll() is None, seeds.communicate()[0]
     os.killpg(workers[victim].pid, signal.SIGKILL)
     time.sleep(2)
-    died = time.monotonic()
-    while processes_in(victim):
-        assert time.monotonic() < died + 10
+    wait_for(lambda: not processes_in(victim), 10)
     printed, _ = seeds.communicate(timeout=300)
     assert seeds.returncode == 0, printed
     assert "not comparable with the tutorial" in printed

@@ -24,13 +24,6 @@ def test_what_it_says_of_a_sentence_is_what_bert_says_of_it_alone(bert):
         torch.testing.assert_close(first, alone, rtol=1e-5, atol=1e-6)
 
 
-def test_a_sentence_is_blind_to_its_neighbours(bert):
-    one, other = ([np.array([2, 7, 3]), np.array([2, word, 3])] for word in (8, 30))
-    first, second = (attention.first_token_states(bert, batching.pack(pair, 0)) for pair in (one, other))
-    assert torch.equal(first[0], second[0])
-    assert not torch.equal(first[1], second[1])
-
-
 def test_attention_drops_what_its_dropout_says(bert):
     sentences = [np.array([2, 7, 3])] * 4
     layer = bert.encoder.layer[0]

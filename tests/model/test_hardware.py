@@ -43,24 +43,20 @@ def refusal(call, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("there", "chosen"), [((), "cpu"), (("mps",), "mps"), (("cuda",), "cuda"), (("cuda", "mps"), "cuda")]
+    ("accelerators", "chosen"), [((), "cpu"), (("mps",), "mps"), (("cuda",), "cuda"), (("cuda", "mps"), "cuda")]
 )
-def test_auto_takes_cuda_then_mps_then_cpu(machine, there, chosen):
-    machine(*there)
+def test_auto_takes_cuda_then_mps_then_cpu(machine, accelerators, chosen):
+    machine(*accelerators)
     assert hardware.choose_device("auto") == torch.device(chosen)
+    assert hardware.choose_device("cpu") == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])
-def test_a_device_that_is_not_there_is_refused(machine, name):
+def test_a_device_that_the_machine_lacks_is_refused(machine, name):
     machine()
     assert refusal(hardware.choose_device, name) == (
         f"params.yaml asks for device {name}, and this machine has none; set it to auto or cpu"
     )
-
-
-def test_the_cpu_is_always_there(machine):
-    machine("cuda", "mps")
-    assert hardware.choose_device("cpu") == torch.device("cpu")
 
 
 def test_the_device_is_made_to_repeat_its_results(machine):
@@ -73,12 +69,7 @@ def test_the_device_is_made_to_repeat_its_results(machine):
 
 def test_a_seed_repeats_what_is_drawn():
     hardware.fix_seed(42)
-    first = torch.rand(3)
-    hardware.fix_seed(42)
-    assert torch.equal(torch.rand(3), first)
-    assert first.tolist() == pytest.approx([0.8823, 0.9150, 0.3829], abs=1e-4)  # PyTorch's, everywhere
-    hardware.fix_seed(43)
-    assert not torch.equal(torch.rand(3), first)
+    assert torch.rand(3).tolist() == pytest.approx([0.8823, 0.9150, 0.3829], abs=1e-4)  # PyTorch's, everywhere
 
 
 def test_a_device_has_a_name_that_people_know(monkeypatch):
@@ -95,28 +86,16 @@ def units(monkeypatch):
     return lambda *names: monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True} | dict(names))
 
 
-def test_auto_precision_is_bfloat16_where_the_processor_has_units_for_it(units):
+def test_auto_precision_is_bfloat16_where_the_processor_has_units_for_it_and_it_is_refused_elsewhere(units):
     cpu = torch.device("cpu")
     units(("avx512_bf16", True))
-    assert hardware.choose_precision("auto", cpu) == torch.bfloat16
-    assert hardware.choose_precision("bfloat16", cpu) == torch.bfloat16
+    assert hardware.choose_precision("auto", cpu) == hardware.choose_precision("bfloat16", cpu) == torch.bfloat16
     assert hardware.choose_precision("float32", cpu) == torch.float32
     units(("avx512_bf16", False))
-    assert hardware.choose_precision("auto", cpu) == torch.float32
-    assert hardware.choose_precision("float32", cpu) == torch.float32
-
-
-def test_bfloat16_is_refused_where_it_would_be_emulated(units):
-    units()
-    assert refusal(hardware.choose_precision, "bfloat16", torch.device("cpu")) == (
+    assert hardware.choose_precision("auto", cpu) == hardware.choose_precision("float32", cpu) == torch.float32
+    assert refusal(hardware.choose_precision, "bfloat16", cpu) == (
         "params.yaml asks for precision bfloat16, and this device has no units for it; set it to auto"
     )
-
-
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_matrices_are_multiplied_in_the_precision_chosen(precision):
-    with hardware.autocast(torch.device("cpu"), precision):
-        assert torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype == precision
 
 
 def test_workers_side_by_side_have_a_gpu_each(tmp_path):

@@ -6,18 +6,17 @@ import resource
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import tiny
 import yaml
-from project import MINILM, copy_of_the_project, outputs, run_stage
+from processes import small_disk
+from project import MINILM, ROOT, copy_of_the_project, outputs, run_stage
 
 from cola.core import errors, files, paths
 from cola.data import download
 from cola.train import checkpoint, loop
 
-ROOT = Path(__file__).parents[2]
 REFUSED = {  # what each stage writes first
     "fetch": "data/raw",
     "tokenize": r"\.dvc/tmp/tokenize/\w+/training\.arrow",
@@ -76,13 +75,8 @@ def project(done, tmp_path, monkeypatch):
 def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_what_was_there(project, stage, documented):
     documented("full disks", len(REFUSED))
     before = outputs(project)
-    room = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, room[1]))  # bytes that a file may have
-    try:
-        with pytest.raises(SystemExit) as ended:
-            run_stage(stage)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    with small_disk(100), pytest.raises(SystemExit) as ended:
+        run_stage(stage)
     expected = rf"error: {REFUSED[stage]} cannot be written: File too large; mend that and run `dvc repro`"
     assert re.fullmatch(expected, str(ended.value))
     assert outputs(project) == before
@@ -143,7 +137,7 @@ def test_a_training_that_diverges_publishes_no_model(project):
 
 
 @pytest.mark.torture
-def test_dvc_repro_goes_on_as_the_disk_grows(tmp_path, environment):
+def test_dvc_repro_goes_on_as_the_disk_grows(tmp_path, environment, run):
     """On a disk of 120 MB, more each time, then enough: 'No space left' in what fails, then any other run's bytes.
 
     What DVC was copying to its cache when the disk filled stays there, a .tmp, and takes room of its own.
@@ -157,7 +151,7 @@ def test_dvc_repro_goes_on_as_the_disk_grows(tmp_path, environment):
     try:
         (tmp_path / "whole").mkdir()
         whole = copy_of_the_project(tmp_path / "whole", **settings)
-        subprocess.run(["dvc", "repro"], cwd=whole, env=environment, capture_output=True, check=True)
+        run(whole, "dvc", "repro")
         project = copy_of_the_project(disk, **settings)
         failed = []
         for size in (*range(120, 361, 40), 1_500):  # MB

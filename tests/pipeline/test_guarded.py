@@ -1,11 +1,10 @@
 """What the project never does, read off its source: load a pickle, run a model's code, evaluate text as code."""
 
 import ast
-from pathlib import Path
 
 import pytest
+from project import ROOT
 
-ROOT = Path(__file__).parents[2]
 FILES = sorted(path for folder in ("cola", "stages", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 CALLS = {"eval", "exec", "compile", "torch.load", "pd.read_pickle", "yaml.unsafe_load", "yaml.full_load"}
@@ -22,7 +21,7 @@ def faults(source):
         elif isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             found += [name] * (name in CALLS)
-            if name.endswith("from_pretrained"):  # said each time: a default may change
+            if name.endswith("from_pretrained"):  # spelled out: a default may change
                 found += [name] * ("trust_remote_code" not in {keyword.arg for keyword in node.keywords})
             if name == "yaml.load" and "SafeLoader" not in source:
                 found.append(name)

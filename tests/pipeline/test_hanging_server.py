@@ -3,42 +3,32 @@
 import json
 import os
 import signal
-import socket
-import subprocess
-import time
 
 import psutil
 import pytest
 from mlflow.tracking import MlflowClient
+from processes import free_port, running, wait_for
 from project import outputs
 
 
 def listening(port):
     """The addresses on which somebody listens at a port."""
     connections = psutil.net_connections("tcp")
-    return {each.laddr.ip for each in connections if each.status == "LISTEN" and each.laddr.port == port}
+    return {
+        connection.laddr.ip
+        for connection in connections
+        if connection.status == "LISTEN" and connection.laddr.port == port
+    }
 
 
 @pytest.fixture
 def server(applied, environment):
     """A server without a run, in a project that has a result; its port."""
     (applied / "mlflow.db").unlink()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with (applied.parent / "ui.log").open("w") as log:
-        process = subprocess.Popen(
-            ["make", "ui", f"PORT={port}"], cwd=applied, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while not listening(port):
-            assert time.monotonic() < deadline, (applied.parent / "ui.log").read_text()
-            time.sleep(0.2)
+    port, log = free_port(), applied.parent / "ui.log"
+    with running(["make", "ui", f"PORT={port}"], log, cwd=applied, env=environment) as process:
+        wait_for(lambda: listening(port), 120, log.read_text)
         yield process.pid, port
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @pytest.mark.slow

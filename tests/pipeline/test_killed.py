@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from processes import wait_for
 from project import MINILM, copy_of_the_project, outputs
 
 pytestmark = pytest.mark.torture
@@ -51,35 +52,33 @@ def kill(project, how):
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory, environment):
+def expected(tmp_path_factory, run):
     """What an undisturbed run writes."""
     undisturbed = copy_of_the_project(tmp_path_factory.mktemp("undisturbed"), **SETTINGS)
-    subprocess.run(["dvc", "repro"], cwd=undisturbed, env=environment, capture_output=True, check=True)
+    run(undisturbed, "dvc", "repro")
     found = outputs(undisturbed)
     assert len(found) > 15
     return found
 
 
-def test_control_c_ends_at_once_and_says_where_training_goes_on(tmp_path, environment, expected):
+def test_control_c_ends_at_once_and_says_where_training_goes_on(tmp_path, environment, run, expected):
     project = copy_of_the_project(tmp_path, **SETTINGS)
     checkpoints = project / ".dvc/tmp/checkpoints"
     with (project / "log").open("w") as log:  # Ctrl-C reaches all that run in a terminal: a process group
-        run = subprocess.Popen(
+        pipeline = subprocess.Popen(
             ["dvc", "repro"], cwd=project, env=environment, stdout=log, stderr=log, start_new_session=True
         )
-    deadline = time.monotonic() + 600
-    while not list(checkpoints.glob("*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: list(checkpoints.glob("*.safetensors")), 600)
     pressed = time.monotonic()
-    os.killpg(run.pid, signal.SIGINT)
-    assert run.wait(timeout=20) != 0
+    os.killpg(pipeline.pid, signal.SIGINT)
+    assert pipeline.wait(timeout=20) != 0
     took = time.monotonic() - pressed
     printed = (project / "log").read_text()
     assert "error: interrupted; `dvc repro` goes on after step 22\n" in printed  # 5,400 sentences by 256
     assert "Traceback" not in printed
     assert processes(project) == {}
     assert not list(project.rglob("*.partial"))
-    subprocess.run(["dvc", "repro"], cwd=project, env=environment, capture_output=True, check=True)
+    run(project, "dvc", "repro")
     assert outputs(project) == expected
     print(f"\nCtrl-C: ended after {took:.1f} s; the resumed run wrote the same bytes")
 
@@ -107,11 +106,7 @@ def test_whatever_is_killed_the_end_is_the_same(tmp_path, environment, expected,
         status = run.wait(timeout=300)
         printed = (tmp_path / "log").read_text()
         assert "Traceback" not in printed, printed
-        for _ in range(40):  # two seconds
-            if not processes(project):
-                break
-            time.sleep(0.05)
-        assert processes(project) == {}, "a stage went on without dvc"
+        wait_for(lambda: not processes(project), 2, lambda: "a stage goes on without dvc")
         if status == 0:
             ended += 1
             found = outputs(project)

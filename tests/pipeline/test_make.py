@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from project import ROOT
 
 
 @pytest.fixture
@@ -50,15 +49,15 @@ def test_a_tool_that_is_not_there_is_one_line(folder, tool, fault):
     if fault != "gone":
         path.write_text("#!/nowhere/python\n")
         path.chmod(0o755)
-    said = f"error: .venv/bin/{tool} is missing or broken: remove .venv, and make sets it up anew"
-    assert make(folder, "test") == (2, [said])
+    line = f"error: .venv/bin/{tool} is missing or broken: remove .venv, and make sets it up anew"
+    assert make(folder, "test") == (2, [line])
 
 
 @pytest.mark.parametrize("target", ["demo", "repro", "track", "verify"])
 def test_no_git_repository_is_one_line(folder, target):
     (folder / ".git").rmdir()
-    said = "error: this folder is no git repository, which DVC needs: get the project with git clone"
-    assert make(folder, target) == (2, [said])
+    line = "error: this folder is no git repository, which DVC needs: get the project with git clone"
+    assert make(folder, target) == (2, [line])
 
 
 def test_without_a_database_of_vulnerabilities_nothing_is_called_safe(folder):

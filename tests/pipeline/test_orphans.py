@@ -1,26 +1,18 @@
 """A stage ends with the dvc that runs it, however that ends, whoever inherits the stage."""
 
 import os
-import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
-import yaml
-from project import ROOT
+from processes import finished, wait_for
 
 STAGE = [sys.executable, "-c", "import stages; print('runs')"]
 
 
 def stage(**variables):
-    return subprocess.run(
-        STAGE,
-        cwd=ROOT,
-        env=os.environ | {"DVC_STAGE": "train"} | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return finished(STAGE, **{"DVC_STAGE": "train"} | variables)
 
 
 def test_a_stage_of_a_living_dvc_runs():
@@ -35,10 +27,23 @@ def test_a_stage_of_a_dead_dvc_ends_in_one_line():
     assert ended.stderr == "error: the dvc that started this stage has died; run `dvc repro` again\n"
 
 
-def test_every_stage_is_told_the_process_id_of_dvc():
-    commands = [stage["cmd"] for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()]
-    assert len(commands) == 5
-    assert all(command.startswith("DVC_PID=$PPID exec python -m stages.") for command in commands)
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_stage_that_runs_ends_when_dvc_is_killed():
+    code = "import stages, time\nprint('ready', flush=True)\ntime.sleep(60)"
+    dvc = textwrap.dedent(f"""
+        import os, subprocess
+        stage = subprocess.Popen([{sys.executable!r}, "-c", {code!r}], stdout=subprocess.PIPE)
+        stage.stdout.readline()
+        print(stage.pid, flush=True)
+        os.kill(os.getpid(), 9)
+    """)
+    killed = finished([sys.executable, "-c", dvc], DVC_STAGE="train")
+    process = Path("/proc", killed.stdout.strip())
+
+    def has_ended():
+        return not process.exists() or (process / "stat").read_text().split()[2] == "Z"
+
+    wait_for(has_ended, 5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
@@ -57,21 +62,19 @@ def test_an_orphan_that_another_process_than_the_first_inherits_ends():
         subprocess.run([sys.executable, "-c", {dvc!r}])
         print(os.waitstatus_to_exitcode(os.wait()[1]))
     """)
-    ended = subprocess.run([sys.executable, "-c", subreaper], cwd=ROOT, capture_output=True, text=True, check=False)
+    ended = finished([sys.executable, "-c", subreaper])
     assert ended.stdout == "1\n", ended.stderr
     assert ended.stderr == "error: the dvc that started this stage has died; run `dvc repro` again\n"
 
 
 def test_a_dvc_that_is_the_first_process_of_a_container_runs_its_stages():
     container = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
-    if subprocess.run([*container, "true"], capture_output=True, check=False).returncode:
+    if finished([*container, "true"]).returncode:
         pytest.skip("a namespace of process ids is needed")
     command = f"DVC_PID=$PPID exec {sys.executable} -c 'import stages'"
     dvc = (
         f"import os, subprocess; assert os.getpid() == 1; command = {command!r}; "
         "subprocess.run(['sh', '-c', command], env=os.environ | {'DVC_STAGE': 'train'}, check=True)"
     )
-    ended = subprocess.run(
-        [*container, sys.executable, "-c", dvc], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    ended = finished([*container, sys.executable, "-c", dvc])
     assert ended.returncode == 0, ended.stderr

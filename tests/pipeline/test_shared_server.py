@@ -3,29 +3,22 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from processes import free_port, running, wait_for
+from project import ROOT
 from test_distributed import project, train
 
 from cola.report import mlflow_runs
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 RUNS = 8
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @pytest.fixture
@@ -56,35 +49,24 @@ def database():
         shutil.rmtree(folder)
 
 
+def answers(client):
+    try:
+        client.search_experiments()
+    except MlflowException:
+        return False
+    return True
+
+
 @pytest.fixture
 def server(database, tmp_path):
-    """The address of an MLflow that keeps its runs there, and its files in a folder."""
-    port = free_port()
-    command = ["mlflow", "server", "--backend-store-uri", database, "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--artifacts-destination", str(tmp_path / "files"), "--workers", "2"]
+    """The address of an MLflow that stores its runs in that database, and its files in a folder."""
+    port, log = free_port(), tmp_path / "mlflow.log"
+    command = [Path(sys.executable).with_name("mlflow"), "server", "--backend-store-uri", database, "--workers", "2"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(tmp_path / "files")]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (tmp_path / "mlflow.log").open("w") as log:
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name(command[0]), *command[1:]],
-            cwd=tmp_path,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    client, deadline = MlflowClient(f"http://127.0.0.1:{port}"), time.monotonic() + 120
-    try:
-        while True:
-            try:
-                client.search_experiments()
-                break
-            except MlflowException:
-                assert time.monotonic() < deadline, (tmp_path / "mlflow.log").read_text()
-                time.sleep(0.5)
+    with running(command, log, cwd=tmp_path, env=environment):
+        wait_for(lambda: answers(MlflowClient(f"http://127.0.0.1:{port}")), 120, log.read_text)
         yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, 9)
-        process.wait()
 
 
 def test_of_eight_runs_at_once_none_is_lost(server, tmp_path, documented):

@@ -1,6 +1,4 @@
-"""The figures have what the files have, and names as they are."""
-
-import io
+"""The figures have what the files have. (How names are drawn: test_page.py.)"""
 
 import numpy as np
 import pandas as pd
@@ -16,12 +14,6 @@ SEEDS = {
     "confidence_interval": [-0.0484, 0.4484],
     "comparable": True,
 }
-
-
-def png(figure):
-    with io.BytesIO() as file:
-        figure.savefig(file)
-        return file.getvalue()
 
 
 def tick_labels(axis):
@@ -69,36 +61,6 @@ def test_every_seed_is_drawn_and_the_public_runs_only_where_they_compare(compara
     assert dots == ([[0.1, 0.2, 0.3], list(tutorial.PUBLIC_RUNS)] if comparable else [[0.1, 0.2, 0.3]])
     assert tick_labels(axes.yaxis) == ["these seeds", "26 public runs"][: len(dots)]
     assert axes.get_title() == "mean 0.200, 95% interval -0.048 to 0.448"
-
-
-NAMES = ["$a_b$", "$\\frac{$", "\\$a$", "a$b$c", "$$", "[neg]", "<b>&amp;"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_names_of_labels_and_sources_are_drawn_as_they_are(name):
-    predictions = pd.DataFrame({"label": [name, "other"], "predicted": ["other", name]})
-    sources = pd.DataFrame({"source": [name, "w_80"], "publication": ["", name], "sentences": 1, "mcc": 0.5})
-    confusion_matrix, per_source = figures.confusion_matrix(predictions), figures.mcc_per_source(sources)
-    drawn = []
-    for figure, axis in ((confusion_matrix, "xaxis"), (confusion_matrix, "yaxis"), (per_source, "yaxis")):
-        labels = getattr(figure.axes[0], axis).get_ticklabels()
-        assert not any(label.get_parse_math() for label in labels)  # so that Matplotlib draws the text that it is given
-        drawn.append({label.get_text() for label in labels})
-    assert drawn == [{name, "other"}, {name, "other"}, {f"{name} (1)"}]
-    assert png(confusion_matrix).startswith(b"\x89PNG")
-    assert png(per_source).startswith(b"\x89PNG")
-
-
-def test_every_figure_can_be_drawn():
-    drawn = [
-        figures.learning_curve(HISTORY),
-        figures.mcc_per_batch(pd.DataFrame({"batch": [0], "mcc": [0.5]})),
-        figures.confusion_matrix(pd.DataFrame({"label": ["acceptable"], "predicted": ["acceptable"]})),
-        figures.calibration(pd.DataFrame({"sentences": [3], "confidence": [0.6], "accuracy": [0.5]})),
-        figures.mcc_per_source(pd.DataFrame({"source": ["a"], "publication": [""], "sentences": [1], "mcc": [0.5]})),
-        figures.seeds(SEEDS),
-    ]
-    assert [png(figure)[:4] for figure in drawn] == [b"\x89PNG"] * 6
 
 
 def test_calibration_is_drawn_by_confidence():

@@ -1,13 +1,8 @@
 """The model in MLflow: a reference to its files, which `mlflow models serve` finds in the workspace or DVC's cache."""
 
-import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +11,8 @@ import tiny
 import torch
 from dvc.repo import Repo
 from mlflow.tracking import MlflowClient
+from processes import free_port, running, wait_for
+from project import ROOT
 
 from cola.core import files, paths
 from cola.core.errors import UserError
@@ -23,8 +20,6 @@ from cola.data import encoding
 from cola.data.corpus import COLA_LABELS
 from cola.model import classifier
 from cola.report import mlflow_runs, pyfunc
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -65,8 +60,8 @@ def test_a_model_is_found_in_the_workspace_then_in_dvcs_cache(project):
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_model_that_is_nowhere_or_another_is_refused_in_one_line(project, name):
     (paths.FINETUNED / name).write_bytes(b"{}")
-    said = f"^{name} of this model is neither in models/finetuned nor in DVC's cache: `dvc pull` may bring it$"
-    with pytest.raises(UserError, match=said):
+    refusal = f"^{name} of this model is neither in models/finetuned nor in DVC's cache: `dvc pull` may bring it$"
+    with pytest.raises(UserError, match=refusal):
         classified(project)
 
 
@@ -80,30 +75,20 @@ def test_mlflow_serves_it_and_has_no_copy_of_the_weights(project):
     logged = [path for path in (project / "mlruns").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in logged) < 500_000
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    programs = Path(sys.executable).parent
+    port, programs = free_port(), Path(sys.executable).parent
     command = [programs / "mlflow", "models", "serve", "--env-manager", "local"]
     command += ["--model-uri", f"runs:/{run.info.run_id}/model", "--host", "127.0.0.1", "--port", str(port)]
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
     environment["PATH"] = f"{programs}:{environment['PATH']}"  # mlflow starts uvicorn by its name
     environment.pop("PYTHONPATH", None)
-    with (project / "log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        texts = ["word1 word2", "word30"]
-        deadline = time.monotonic() + 90
-        answer = None
-        while answer is None and time.monotonic() < deadline:
-            try:
-                answer = requests.post(
-                    f"http://127.0.0.1:{port}/invocations", json={"inputs": {"text": texts}}, timeout=30
-                )
-            except requests.ConnectionError:
-                time.sleep(0.3)
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-    predictions = json.loads(answer.text)["predictions"]
-    assert [each["label"] in COLA_LABELS for each in predictions] == [True, True]
+
+    def answer():
+        try:
+            texts = {"inputs": {"text": ["word1 word2", "word30"]}}
+            return requests.post(f"http://127.0.0.1:{port}/invocations", json=texts, timeout=30).json()
+        except requests.ConnectionError:
+            return None
+
+    with running(command, project / "log", env=environment):
+        predictions = wait_for(answer, 90, (project / "log").read_text)["predictions"]
+    assert [predicted["label"] in COLA_LABELS for predicted in predictions] == [True, True]

@@ -17,15 +17,18 @@ def optimizer(seed):
     torch.manual_seed(seed)
     weights = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.randn(4))]
     adam = torch.optim.AdamW(weights, fused=True)
-    for each in weights:
-        each.grad = torch.randn_like(each)
+    for weight in weights:
+        weight.grad = torch.randn_like(weight)
     adam.step()
     return adam
 
 
 def state(adam):
     weights = adam.param_groups[0]["params"]
-    return [*(each.detach() for each in weights), *(value for each in weights for value in adam.state[each].values())]
+    return [
+        *(weight.detach() for weight in weights),
+        *(value for weight in weights for value in adam.state[weight].values()),
+    ]
 
 
 def test_all_that_training_needs_comes_back(tmp_path):
@@ -60,7 +63,7 @@ def test_a_checkpoint_is_replaced_whole(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"one\.safetensors cannot be written: No space left on device"):
         checkpoint.save(path, optimizer(2), Progress(), [])
     assert checkpoint.read_progress(path) == PROGRESS
-    assert [each.name for each in tmp_path.iterdir()] == ["one.safetensors"]
+    assert [file.name for file in tmp_path.iterdir()] == ["one.safetensors"]
 
 
 def test_another_configuration_is_another_place(tmp_path, monkeypatch):
@@ -83,7 +86,7 @@ def test_what_nobody_resumed_for_a_week_is_deleted(tmp_path):
         path.touch()
         os.utime(path, times=(0, time.time() - days * 24 * 3600))
     checkpoint.save(tmp_path / "one.safetensors", optimizer(1), PROGRESS, [])
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["one.safetensors", "young.safetensors"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["one.safetensors", "young.safetensors"]
 
 
 def test_trainings_of_one_configuration_may_save_at_once(tmp_path):

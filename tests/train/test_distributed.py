@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ import pytest
 import tiny
 import torch
 import yaml
+from processes import free_port, wait_for
+from project import ROOT
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -21,8 +22,6 @@ from cola.core import files
 from cola.core.errors import UserError
 from cola.data import tables
 from cola.train import distributed
-
-ROOT = Path(__file__).parents[2]
 
 
 def project(folder, dropout=0.0, **train):
@@ -119,17 +118,19 @@ def test_with_dropout_each_process_draws_its_own(tmp_path):
     undisturbed, killed = project(tmp_path / "undisturbed", **settings), project(tmp_path / "killed", **settings)
     train(undisturbed)
     stage = start(killed)
-    checkpoints, deadline = killed / ".dvc/tmp/checkpoints", time.monotonic() + 100
-    while not list(checkpoints.glob("*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    checkpoints = killed / ".dvc/tmp/checkpoints"
+    wait_for(lambda: list(checkpoints.glob("*.safetensors")), 100)
     (second,) = [pid for pid, rank in ranks(killed).items() if rank == "1"]
     os.kill(second, signal.SIGKILL)
     died = time.monotonic()
     _, error = stage.communicate(timeout=60)
     assert time.monotonic() - died < 15
     assert stage.returncode == 1
-    said = "error: process 1 of the training was killed, maybe for want of memory; `dvc repro` goes on from its last"
-    assert [line for line in error.splitlines() if line.startswith("error: ")] == [f"{said} checkpoint"]
+    (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert line == (
+        "error: process 1 of the training was killed, maybe for want of memory; "
+        "`dvc repro` goes on from its last checkpoint"
+    )
     assert "Traceback" not in error
     assert ranks(killed) == {}
     (checkpoint,) = checkpoints.glob("*.safetensors")
@@ -160,9 +161,7 @@ def ranks(folder):
 
 @pytest.mark.slow
 def test_two_machines_train_as_two_processes_of_one(alone, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     here, there = project(tmp_path / "here"), project(tmp_path / "there")
     machines = {"PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(port)}
     other = start(there, PET_NODE_RANK="1", **machines)
@@ -184,9 +183,7 @@ def test_every_machine_gets_the_first_ones_file(tmp_path):
         "with distributed.process_group(cpu := torch.device('cpu')):\n"
         "    for name in ('sent', 'none'):\n        distributed.broadcast_file(Path(name), cpu)\n"
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     machines = []
     for rank in "01":
         (tmp_path / rank).mkdir()
@@ -212,8 +209,8 @@ def test_what_any_process_says_is_one_line(tmp_path):
 
 def test_processes_on_mps_are_refused(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
-    said = "several processes cannot train on mps: set train.processes to 1, or device to cpu"
-    with pytest.raises(UserError, match=f"^{said}$"), distributed.process_group(torch.device("mps")):
+    refusal = "several processes cannot train on mps: set train.processes to 1, or device to cpu"
+    with pytest.raises(UserError, match=f"^{refusal}$"), distributed.process_group(torch.device("mps")):
         pass
 
 

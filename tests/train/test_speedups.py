@@ -39,7 +39,7 @@ def compare_a_step(config, input_ids, labels, tolerance=1e-5):
     ):
         fast_loss = backward(model, classifier.collate(model, renumbered, packed=True), labels)
         named = dict(model.named_parameters())
-        flat = weights.grad.split([each.numel() for each in named.values()])
+        flat = weights.grad.split([parameter.numel() for parameter in named.values()])
         found = {name: gradient.view(named[name].shape) for name, gradient in zip(named, flat, strict=True)}
     used = np.unique(np.concatenate([[0], *input_ids]))
     found[WORDS] = torch.zeros_like(expected[WORDS]).index_copy(0, torch.tensor(used), found[WORDS])
@@ -109,19 +109,19 @@ def test_the_copies_in_bfloat16_are_what_autocast_would_make():
         for changed in (0.0, 0.01):  # the second step has other weights: the copies follow
             with torch.no_grad():
                 weights += changed
-                for each in expected.parameters():
-                    each += changed
+                for parameter in expected.parameters():
+                    parameter += changed
             expected.zero_grad()
             with hardware.autocast(model.device, torch.bfloat16):
                 assert backward(model, batch, labels) == backward(expected, batch, labels)
-            gradient = torch.cat([each.grad.flatten() for each in expected.parameters()])
+            gradient = torch.cat([parameter.grad.flatten() for parameter in expected.parameters()])
             assert torch.equal(weights.grad, gradient)
             with hardware.autocast(model.device, torch.bfloat16):
                 backward(model, batch, labels)
             assert torch.equal(weights.grad, 2 * gradient), "gradients do not add up within a step"
             torch.optim.SGD([weights], lr=0.0).step()
-    for each, other in zip(model.parameters(), expected.parameters(), strict=True):
-        assert torch.equal(each, other)
+    for parameter, other in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(parameter, other)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -130,9 +130,9 @@ def test_dropout_drops_a_tenth_and_keeps_the_mean(dtype):
     dropped = attention.dropout(torch.full((1000, 1000), 1.5, dtype=dtype), 0.1).double()
     # A million draws: the share of zeros is 0.1 within five standard deviations of sqrt(0.1 * 0.9 / 1e6) = 0.0003.
     assert (dropped == 0).double().mean().item() == pytest.approx(0.1, abs=0.0015)
-    kept = dropped[dropped != 0]
-    assert kept.unique().numel() == 1
-    assert kept[0].item() == pytest.approx(1.5 / 0.9, rel=4e-3 if dtype == torch.bfloat16 else 1e-4)
+    left = dropped[dropped != 0]
+    assert left.unique().numel() == 1
+    assert left[0].item() == pytest.approx(1.5 / 0.9, rel=4e-3 if dtype == torch.bfloat16 else 1e-4)
 
 
 def test_dropouts_gradient_goes_where_the_value_went():

@@ -1,0 +1,56 @@
+"""Programs that tests start beside themselves, and waiting for them."""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager, suppress
+
+from project import ROOT
+
+
+def free_port():
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition, seconds, what=lambda: "it took too long"):
+    """Returns what `condition` returns as soon as it is true; fails after so many seconds, with the text of `what`."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.05)
+    return found
+
+
+def finished(command, **variables):
+    """Run a command in the project's folder, with these environment variables added; returns how it ended."""
+    return subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def small_disk(limit):
+    """In this process, no file grows beyond so many bytes, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))  # Python has the signal ignored
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def running(command, log, **settings):
+    """Run a command, in a group of processes that is killed at the end; what it prints is in the file `log`."""
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, **settings)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
