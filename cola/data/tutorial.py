@@ -30,7 +30,7 @@ def comparable(source: Mapping[str, Any]) -> bool:
 def verdict(source: Mapping[str, Any]) -> str:
     """The figures that a test MCC may be held against, or why there are none: phrases, with a semicolon between."""
     if differences := "; ".join(_differences(source)):
-        return f"not comparable with the tutorial: {differences}"
+        return f"not comparable: {differences}"
     return (
         f"the tutorial: {TUTORIAL_MCC}; {len(PUBLIC_RUNS)} public runs of its recipe: mean {np.mean(PUBLIC_RUNS):.3f}, "
         f"{min(PUBLIC_RUNS)} to {max(PUBLIC_RUNS)}; comparable: corpus and encoder are the tutorial's own"
@@ -41,8 +41,8 @@ def _differences(source: Mapping[str, Any]) -> Iterator[str]:
     """What the tutorial has where this source.json has something else."""
     corpus, encoder = CORPORA["cola"], ENCODERS[TUTORIAL_ENCODER]
     if (source["corpus"]["name"], source["corpus"]["revision"]) != (corpus.name, corpus.revision):
-        yield f"its corpus is {corpus.name} {corpus.revision}"
+        yield f"the tutorial's corpus is {corpus.name} {corpus.revision}"
     if source["encoder"]["name"] != encoder.name:
-        yield f"its encoder is {encoder.name}"
+        yield f"the tutorial's encoder is {encoder.name}"
     elif source["encoder"]["revision"] != encoder.revision:
-        yield f"its encoder is at revision {str(encoder.revision)[:12]}"
+        yield f"the tutorial's encoder is at revision {str(encoder.revision)[:12]}"

@@ -33,22 +33,22 @@ def test_the_tutorials_corpus_and_encoder_are_comparable():
 @pytest.mark.parametrize(
     ("corpus", "encoder", "reason"),
     [
-        (("minimal_pairs", None), ENCODER, "its corpus is cola 1.1"),
-        (("cola", None), ENCODER, "its corpus is cola 1.1"),  # the user's own, of that name
-        (CORPUS, ("google-bert/bert-large-uncased", PINNED), "its encoder is google-bert/bert-base-uncased"),
-        (CORPUS, (ENCODER[0], "0" * 40), "its encoder is at revision 86b5e0934494"),
-        (CORPUS, (ENCODER[0], None), "its encoder is at revision 86b5e0934494"),
+        (("minimal_pairs", None), ENCODER, "the tutorial's corpus is cola 1.1"),
+        (("cola", None), ENCODER, "the tutorial's corpus is cola 1.1"),  # the user's own, of that name
+        (CORPUS, ("google-bert/bert-large-uncased", PINNED), "the tutorial's encoder is google-bert/bert-base-uncased"),
+        (CORPUS, (ENCODER[0], "0" * 40), "the tutorial's encoder is at revision 86b5e0934494"),
+        (CORPUS, (ENCODER[0], None), "the tutorial's encoder is at revision 86b5e0934494"),
         (
             ("minimal_pairs", None),
             ("mine", None),
-            "its corpus is cola 1.1; its encoder is google-bert/bert-base-uncased",
+            "the tutorial's corpus is cola 1.1; the tutorial's encoder is google-bert/bert-base-uncased",
         ),
     ],
 )
 def test_any_other_result_is_not_comparable_and_the_reason_is_named(corpus, encoder, reason):
     other = source(corpus, encoder)
     assert not tutorial.comparable(other)
-    assert tutorial.verdict(other) == f"not comparable with the tutorial: {reason}"
+    assert tutorial.verdict(other) == f"not comparable: {reason}"
 
 
 def test_the_public_runs_are_those_of_the_readme():

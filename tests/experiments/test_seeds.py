@@ -51,7 +51,7 @@ def test_another_corpus_is_not_compared():
     summary = seeds.summary({1: 0.1, 2: 0.2}, DEMO, SETTINGS)
     assert not summary["comparable"]
     assert summary["verdict"] == (
-        "not comparable with the tutorial: its corpus is cola 1.1; its encoder is google-bert/bert-base-uncased"
+        "not comparable: the tutorial's corpus is cola 1.1; the tutorial's encoder is google-bert/bert-base-uncased"
     )
 
 

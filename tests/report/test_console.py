@@ -91,8 +91,8 @@ def test_the_demo_is_held_against_nothing_and_the_reasons_are_whole_lines(printe
         "Test MCC: 0.900\n"
         "  minimal_pairs, sentence-transformers/all-MiniLM-L6-v2; 1000 sentences\n"
         "  95% interval: 0.461 to 0.612; without an encoder (words alone): 0.105\n"
-        "  not comparable with the tutorial: its corpus is cola 1.1;\n"
-        "  its encoder is google-bert/bert-base-uncased\n"
+        "  not comparable: the tutorial's corpus is cola 1.1;\n"
+        "  the tutorial's encoder is google-bert/bert-base-uncased\n"
     )
 
 

@@ -67,7 +67,7 @@ def test_seeds_of_the_result_shown_are_on_the_page(project):
     write_seeds()
     outline = Outline(page.render(page.read(), "none"))
     assert "Seeds" in outline.text
-    assert "not comparable with the tutorial: its encoder is google-bert/bert-base-uncased" in outline.text
+    assert "not comparable: the tutorial's encoder is google-bert/bert-base-uncased" in outline.text
     assert "mean 0.550, 95% interval" in outline.text
     assert outline.tags.count("svg") == 6
 
