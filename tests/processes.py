@@ -5,6 +5,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import time
 from contextlib import contextmanager, suppress
 
@@ -34,13 +35,18 @@ def finished(command, **variables):
 
 @contextmanager
 def small_disk(limit):
-    """In this process, no file grows beyond so many bytes, as if the disk were full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    """In this process, no file grows beyond so many bytes, as if the disk were full.
+
+    Python would cut the bytecode of a module that is imported meanwhile, and not notice: it writes none.
+    """
+    before, bytecode = resource.getrlimit(resource.RLIMIT_FSIZE), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))  # Python has the signal ignored
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = bytecode
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def database():
     owner = []
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(folder, "postgres")
-        owner = ["runuser", "-u", "postgres", "--"]
+        owner = [str(shutil.which("runuser", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")), "-u", "postgres", "--"]
 
     def postgresql(tool, *arguments):
         command = [*owner, str(installed[-1].with_name(tool)), *arguments]
