@@ -28,6 +28,7 @@ def project(folder, dropout=0.0, **train):
     """What the train stage reads: 99 sentences, so that of 8 at a time the last batch has 3, fewer than 4 processes."""
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     settings |= {"device": "cpu", "precision": "float32"}
+    settings["tokenize"]["max_length"] = 32  # the tiny encoder takes 64 tokens
     settings["train"] |= {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3} | train
     folder.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
@@ -80,6 +81,10 @@ def alone(tmp_path_factory):
     folder = project(tmp_path_factory.mktemp("alone"))
     train(folder)
     return folder
+
+
+def test_the_models_tokenizer_cuts_to_what_the_model_was_trained_for(alone):
+    assert files.read_json(alone / "models/finetuned/tokenizer_config.json")["model_max_length"] == 32
 
 
 @pytest.mark.parametrize(
