@@ -6,12 +6,9 @@ DVC's own table (`dvc exp show`) has a column for every setting, metric and depe
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from cola.core import params, paths
 from cola.core.errors import UserError, run
+from cola.report import console
 
 METRICS = ("mcc", "validation_mcc")
 
@@ -21,29 +18,34 @@ def rows(experiments: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> l
 
     What has not ended, or has failed, has no MCC, and comes last.
     """
-    named = [each for each in experiments if each["Experiment"]]
-    named.sort(key=lambda each: each["mcc"] if isinstance(each.get("mcc"), float) else -2.0, reverse=True)
-    differing = [name for name in settings if len({each[name] for each in named}) > 1]
+    named = [experiment for experiment in experiments if experiment["Experiment"]]
+    named.sort(
+        key=lambda experiment: experiment["mcc"] if isinstance(experiment.get("mcc"), float) else -2.0, reverse=True
+    )
+    differing = [name for name in settings if len({experiment[name] for experiment in named}) > 1]
     return [
-        {"Experiment": each["Experiment"]}
-        | {name: f"{each[name]:.3f}" if isinstance(each.get(name), float) else "-" for name in METRICS}
-        | {name: f"{each[name]:g}" if isinstance(each[name], float) else str(each[name]) for name in differing}
-        for each in named
+        {"Experiment": experiment["Experiment"]}
+        | {name: f"{experiment[name]:.3f}" if isinstance(experiment.get(name), float) else "-" for name in METRICS}
+        | {
+            name: f"{experiment[name]:g}" if isinstance(experiment[name], float) else str(experiment[name])
+            for name in differing
+        }
+        for experiment in named
     ]
 
 
 def main() -> None:
     from dvc.api import exp_show  # takes a second: only here
 
-    found = rows(exp_show(), list(params.flatten(params.load(paths.PARAMS))))
-    if not found:
+    experiments = rows(exp_show(), list(params.flatten(params.load(paths.PARAMS))))
+    if not experiments:
         raise UserError("no experiment has run at this commit: `make demo` runs one")
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in found[0]:
+    table = console.empty_table()
+    for name in experiments[0]:
         table.add_column(name.replace(".", ".\n"), overflow="fold", no_wrap=name in ("Experiment", *METRICS))
-    for row in found:
+    for row in experiments:
         table.add_row(*row.values())
-    Console(highlight=False).print(table)
+    console.plain_console().print(table)
 
 
 if __name__ == "__main__":

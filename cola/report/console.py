@@ -25,7 +25,7 @@ def print_training(history: pd.DataFrame, source: Mapping[str, Any]) -> None:
     """The tutorial's table, a row per epoch; with times if the frame has training_seconds and validation_seconds."""
     timed = "training_seconds" in history
     headings = ["epoch", "training\nloss", "validation\nloss", "validation\naccuracy", "validation\nMCC"]
-    table = _table(numbers=[*headings, *(("training\ntime", "validation\ntime") if timed else ())])
+    table = empty_table(numbers=[*headings, *(("training\ntime", "validation\ntime") if timed else ())])
     for row in history.itertuples():
         losses = f"{row.training_loss:.3f}", f"{row.validation_loss:.3f}"
         times = (_clock(row.training_seconds), _clock(row.validation_seconds)) if timed else ()
@@ -38,7 +38,7 @@ def print_test(scores: Mapping[str, Any], analysis: Mapping[str, Any], source: M
 
     `scores` are those of metrics/test.json, `analysis` those of metrics/analysis.json.
     """
-    console = _console()
+    console = plain_console()
     console.print(Text(f"Test MCC: {scores['mcc']:.3f}", style="bold"))
     for line in (
         f"{tutorial.title(source)}; {scores['sentences']} sentences",
@@ -61,12 +61,12 @@ def print_mistakes(mistakes: pd.DataFrame) -> None:
 
 def print_seeds(summary: Mapping[str, Any], source: Mapping[str, Any]) -> None:
     """The test MCC of every seed, and their summary (seeds.summary)."""
-    table = _table(numbers=["seed", "test MCC"])
+    table = empty_table(numbers=["seed", "test MCC"])
     for seed, mcc in summary["mcc"].items():
         table.add_row(seed, f"{mcc:.3f}")
     _print_table(f"Seeds: {tutorial.title(source)}", table)
     low, high = summary["confidence_interval"]
-    console = _console()
+    console = plain_console()
     console.print(f"mean {summary['mean']:.3f}, standard deviation {summary['standard_deviation']:.3f}")
     console.print(f"95% interval of the mean: {low:.3f} to {high:.3f}")
     _print_phrases(console, summary["verdict"])
@@ -83,12 +83,12 @@ def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any
     _print_table(f"Predictions: {tutorial.title(source)}", table)
 
 
-def _console() -> Console:
+def plain_console() -> Console:
     """A console that prints text as it is: [neg] may be a label, :cat: a sentence."""
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def _table(numbers: Iterable[str] = ()) -> Table:
+def empty_table(numbers: Iterable[str] = ()) -> Table:
     """An empty table with columns of numbers under these headings."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in numbers:
@@ -97,7 +97,7 @@ def _table(numbers: Iterable[str] = ()) -> Table:
 
 
 def _predictions_table() -> Table:
-    table = _table()
+    table = empty_table()
     table.add_column("sentence", overflow="fold")
     table.add_column("label")
     table.add_column("predicted")
@@ -107,7 +107,7 @@ def _predictions_table() -> Table:
 
 def _print_table(heading: str, table: Table) -> None:
     """Print a table under its heading, which may be wider than the table."""
-    _console().print("", Text(heading, style="bold"), table, sep="\n")
+    plain_console().print("", Text(heading, style="bold"), table, sep="\n")
 
 
 def _print_phrases(console: Console, text: str, indent: str = "") -> None:

@@ -19,3 +19,16 @@ def test_what_has_no_result_comes_last():
 
 def test_without_experiments_there_are_no_rows():
     assert table.rows([experiment(None, 0.9)], ["seed"]) == []
+
+
+def test_a_setting_is_shown_as_it_is(monkeypatch, capsys):
+    """A folder's name may look like the markup of the library that draws the table."""
+    folders = ["corpora/[neg]", "corpora/[/neg]"]
+    experiments = [experiment(f"run-{number}", 0.5) | {"fetch.corpus": name} for number, name in enumerate(folders)]
+    monkeypatch.setattr("dvc.api.exp_show", lambda: experiments)
+    monkeypatch.setattr(table.params, "load", lambda _: None)
+    monkeypatch.setattr(table.params, "flatten", lambda _: {"fetch.corpus": None})
+    monkeypatch.setenv("COLUMNS", "80")
+    table.main()
+    printed = capsys.readouterr().out
+    assert [name for name in folders if name not in printed] == []
