@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import BertForSequenceClassification, DataCollatorWithPadding, PreTrainedTokenizerFast
+from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerFast
 
 from benchmarks import tutorial, workload
 from benchmarks.workload import Batch
@@ -21,7 +21,7 @@ from cola.data.ragged import RaggedArray
 from cola.model import classifier, hardware, prediction
 from cola.train import loop, speedups
 
-Model = BertForSequenceClassification
+Model = PreTrainedModel
 Timed = Callable[[list[Batch]], list[float]]
 RECIPE = params.load(paths.PARAMS).train
 
@@ -132,8 +132,7 @@ def predict_with_trainer(model: Model) -> Iterator[Timed]:
 @contextmanager
 def predict_fast(model: Model) -> Iterator[Timed]:
     precision = hardware.choose_precision("auto", model.device)
-    hardware.keep_freed_memory()
-    prediction.convert_linears(model, precision)
+    prediction.make_fast(model, precision)
 
     def timed(batches: list[Batch]) -> list[float]:
         input_ids = [ids for sentences, _ in batches for ids in sentences]

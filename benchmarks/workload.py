@@ -1,8 +1,19 @@
 """What the benchmarks compute on: sentences as long as CoLA's, and models of the true shapes with random weights."""
 
+import copy
+
 import numpy as np
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+)
 
 # How many of CoLA's 7,695 training sentences have how many tokens.
 LENGTHS = {
@@ -14,11 +25,15 @@ VOCABULARY = np.arange(5_584)  # as many token ids as CoLA's training and valida
 BATCH_SIZE = 32  # sentences
 STEPS = 4 * 241  # in the tutorial's four epochs
 
-SHAPES = {
+SHAPES: dict[str, PreTrainedConfig] = {
     "bert-base-uncased": BertConfig(),  # its defaults
     "all-MiniLM-L6-v2": BertConfig(
         hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
     ),
+    "roberta-base": RobertaConfig(max_position_embeddings=514, type_vocab_size=1),
+    "all-mpnet-base-v2": MPNetConfig(max_position_embeddings=514),
+    "electra-base": ElectraConfig(embedding_size=768, hidden_size=768, num_attention_heads=12, intermediate_size=3072),
+    "modernbert-base": ModernBertConfig(classifier_pooling="mean"),
 }
 
 Batch = tuple[list[np.ndarray], torch.Tensor]  # token ids of each sentence, and labels (sentences,) int64
@@ -37,9 +52,10 @@ def batches(count: int, seed: int, size: int = BATCH_SIZE, scale: float = 1) -> 
     ]
 
 
-def model(shape: str | BertConfig, device: torch.device) -> BertForSequenceClassification:
-    """BERT with random weights; `shape` is a key of SHAPES or a configuration."""
+def model(shape: str | PreTrainedConfig, device: torch.device) -> PreTrainedModel:
+    """A classifier with random weights; `shape` is a key of SHAPES or a configuration."""
     torch.manual_seed(0)
-    built = BertForSequenceClassification(SHAPES[shape] if isinstance(shape, str) else shape)
+    config = SHAPES[shape] if isinstance(shape, str) else shape
+    built: PreTrainedModel = AutoModelForSequenceClassification.from_config(copy.deepcopy(config))
     torch.nn.Module.to(built, device)
     return built

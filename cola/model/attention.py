@@ -1,4 +1,4 @@
-"""transformers' BERT over packed sentences, with its own layers and weights; and dropout that costs less on a CPU."""
+"""Attention over packed sentences, as transformers' models call it; and dropout that costs less on a CPU."""
 
 from typing import Any
 
@@ -6,71 +6,58 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import scaled_dot_product_attention, softmax
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
 
-from cola.model import batching
+NAME = "short_sentences"  # of `attend` among the attention functions of transformers: set_attn_implementation takes it
 
 
-def first_token_states(bert: Any, batch: batching.Packed) -> Tensor:
-    """The last hidden state of each sentence's first token, [CLS]: (sentences, width).
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """What the tokens read, (n, queries, heads, size); the arguments are transformers'.
 
-    A classifier reads nothing else. So in the last layer, queries and all that follows attention are computed for these
-    tokens alone; keys and values are of every token.
+    query is (n, heads, queries, size), key and value (n, heads, tokens, size), and attention_mask, which is added to
+    the scores, (n, 1, queries, tokens).
     """
-    hidden = bert.embeddings(input_ids=batch.input_ids, position_ids=batch.position_ids)  # (rows, length, width)
-    mask = _additive_mask(batch.attention_mask, hidden)
-    *layers, last = bert.encoder.layer
-    for layer in layers:
-        hidden = _layer(layer, hidden, hidden, mask)
-    row, place = batch.first_token_index // hidden.shape[1], batch.first_token_index % hidden.shape[1]
-    first = hidden.flatten(0, 1).index_select(0, batch.first_token_index).unsqueeze(1)  # (sentences, 1, width)
-    return _layer(last, first, hidden, mask[row, :, place].unsqueeze(2), row).squeeze(1)
-
-
-def _additive_mask(attention_mask: Tensor, hidden: Tensor) -> Tensor:
-    """0 where attention_mask is true, minus infinity elsewhere, in the type that attention scores have."""
-    kind = hidden.device.type
-    autocast = kind != "cpu" and torch.is_autocast_enabled(kind)  # on a CPU, scores are float32
-    mask = torch.zeros(
-        attention_mask.shape, device=hidden.device, dtype=torch.get_autocast_dtype(kind) if autocast else torch.float32
-    )
-    return mask.masked_fill_(~attention_mask, -torch.inf)
-
-
-def _layer(layer: Any, queried: Tensor, hidden: Tensor, mask: Tensor, row: Tensor | None = None) -> Tensor:
-    """A layer's output (n, queries, width) for the tokens `queried`, which attend to hidden (rows, length, width).
-
-    The i-th of `queried` attends to row[i] of hidden, or to row i. mask is (n, 1, queries, length).
-    """
-    attention = layer.attention.self
-    query, key, value = attention.query(queried), attention.key(hidden), attention.value(hidden)
-    if row is not None:
-        key, value = key.index_select(0, row), value.index_select(0, row)
-    query, key, value = (
-        states.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)  # (n, heads, tokens, size)
-        for states in (query, key, value)
-    )
-    context = _attend(query, key, value, mask, attention.dropout.p if attention.training else 0.0)
-    attended = layer.attention.output(context.transpose(1, 2).flatten(2), queried)
-    output: Tensor = layer.output(layer.intermediate(attended), attended)
-    return output
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, probability: float) -> Tensor:
     if not query.is_cpu:
-        return scaled_dot_product_attention(query, key, value, mask, dropout_p=probability)
+        context = scaled_dot_product_attention(query, key, value, attention_mask, dropout, scale=scaling)
+        return context.transpose(1, 2), None
     # On a CPU, PyTorch's function has no dropout, and mostly takes longer for sentences as short as these.
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3) + mask  # float32
-    return dropout(softmax(scores, dim=-1).to(value.dtype), probability) @ value
+    scores = (query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(2, 3)
+    if attention_mask is not None:
+        scores = scores + attention_mask  # float32
+    weights = drop(softmax(scores, dim=-1).to(value.dtype), dropout)
+    return (weights @ value).transpose(1, 2), None
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, eager_mask)  # of padded sentences: it is added, too
+
+
+def additive_mask(attention_mask: Tensor) -> Tensor:
+    """0 where attention_mask is true, minus infinity elsewhere, in the type that attention scores have."""
+    device = attention_mask.device
+    autocast = device.type != "cpu" and torch.is_autocast_enabled(device.type)  # on a CPU, scores are float32
+    kind = torch.get_autocast_dtype(device.type) if autocast else torch.float32
+    return torch.zeros(attention_mask.shape, device=device, dtype=kind).masked_fill_(~attention_mask, -torch.inf)
 
 
 class Dropout(nn.Dropout):
     """nn.Dropout; on a CPU it takes a fifth of the time."""
 
     def forward(self, values: Tensor) -> Tensor:
-        return dropout(values, self.p) if self.training else values
+        return drop(values, self.p) if self.training else values
 
 
-def dropout(values: Tensor, probability: float) -> Tensor:
+def drop(values: Tensor, probability: float) -> Tensor:
     """Zero each value with `probability`, to 1 in 65,536, and scale the others so that the mean stays."""
     if probability == 0:
         return values

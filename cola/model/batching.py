@@ -25,6 +25,7 @@ class Packed(NamedTuple):
     position_ids: Tensor  # (rows, length) int64, from 0 at each sentence's first token
     attention_mask: Tensor  # (rows, 1, length, length) bool: whether a token attends to another
     first_token_index: Tensor  # (sentences,) int64: indices in the flattened rows
+    lengths: Tensor  # (sentences,) int64: tokens of each sentence
 
 
 def shuffled_order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -67,12 +68,13 @@ def pad(input_ids: Sequence[TokenIds], pad_token_id: int) -> Padded:
     return Padded(torch.from_numpy(padded), torch.from_numpy(mask))
 
 
-def pack(input_ids: Sequence[TokenIds], pad_token_id: int) -> Packed:
+def pack(input_ids: Sequence[TokenIds]) -> Packed:
     """Put sentences into as many rows as they would fill of PACKED_ROW_LENGTH tokens (or of the longest sentence's),
     and make the rows as short as then fits.
 
     With rows of 6, [[101, 7, 102], [101, 102], [101, 8, 9, 102]] -> input_ids [[101, 8, 9, 102, 0],
-    [101, 7, 102, 101, 102]], position_ids [[0, 1, 2, 3, 0], [0, 1, 2, 0, 1]], first_token_index [5, 8, 0].
+    [101, 7, 102, 101, 102]], position_ids [[0, 1, 2, 3, 0], [0, 1, 2, 0, 1]], first_token_index [5, 8, 0], lengths
+    [3, 2, 4]. Padding, here token 0, is read by nothing.
     """
     lengths = [len(ids) for ids in input_ids]
     rows = -(-sum(lengths) // max(PACKED_ROW_LENGTH, *lengths))
@@ -80,7 +82,7 @@ def pack(input_ids: Sequence[TokenIds], pad_token_id: int) -> Packed:
     while (first_token_index := _first_fit(lengths, rows, row_length)) is None:
         row_length += 1
 
-    tokens = np.full(rows * row_length, pad_token_id, dtype=np.int64)
+    tokens = np.zeros(rows * row_length, dtype=np.int64)
     sentence_of = np.full(len(tokens), -1)  # the sentence that a token is of; -1: padding
     starts = np.zeros(len(tokens), dtype=np.int64)  # of the sentence that a token is of
     for sentence, (ids, start) in enumerate(zip(input_ids, first_token_index, strict=True)):
@@ -94,6 +96,7 @@ def pack(input_ids: Sequence[TokenIds], pad_token_id: int) -> Packed:
         torch.from_numpy(positions).view(rows, row_length),
         by_row.unsqueeze(2) == by_row.unsqueeze(3),  # padding attends to padding: to nothing, it would be NaN
         torch.from_numpy(first_token_index),
+        torch.tensor(lengths),
     )
 
 

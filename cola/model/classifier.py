@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
 from cola.core.errors import UserError
-from cola.model import attention, batching
+from cola.model import batching, families, hardware
 
 
 def load(folder: Path, device: torch.device, names: Sequence[str] | None = None) -> PreTrainedModel:
@@ -70,25 +70,22 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     model.save_pretrained(folder, save_original_format=False)  # today's names, also of an encoder with old ones
 
 
-def packable(model: PreTrainedModel) -> bool:
-    """Whether `logits` takes packed sentences: the head must need each sentence's first token alone."""
-    return isinstance(model, BertForSequenceClassification) and not model.config.is_decoder
-
-
 def collate(
     model: PreTrainedModel, input_ids: Sequence[batching.TokenIds], packed: bool
 ) -> batching.Padded | batching.Packed:
-    """A batch of sentences as `logits` takes it."""
-    return (batching.pack if packed else batching.pad)(input_ids, model.config.pad_token_id)
+    """A batch of sentences as `logits` takes it. Packed: for the encoders that families.known knows."""
+    return batching.pack(input_ids) if packed else batching.pad(input_ids, model.config.pad_token_id)
 
 
-def logits(model: PreTrainedModel, batch: batching.Padded | batching.Packed) -> Tensor:
-    """(sentences, classes) float32, on the model's device."""
+def logits(model: PreTrainedModel, batch: batching.Padded | batching.Packed, precision: torch.dtype) -> Tensor:
+    """(sentences, classes) float32, on the model's device. The encoder multiplies matrices in `precision`.
+
+    The head computes in float32, for it has few rows: bfloat16 would leave three digits of a logit. (The head of an
+    encoder that families does not know is computed as the encoder is.)
+    """
     batch = type(batch)(*(tensor.to(model.device) for tensor in batch))
-    if isinstance(batch, batching.Padded):
-        return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits.float()
-    head: Any = model
-    states = attention.first_token_states(head.bert, batch).unsqueeze(
-        1
-    )  # (sentences, 1, width): the pooler takes [:, 0]
-    return head.classifier(head.dropout(head.bert.pooler(states))).float()
+    with hardware.autocast(model.device, precision):
+        if not families.known(model):
+            return model(**batch._asdict()).logits.float()
+        states, mask = families.states(model, batch)
+    return families.head(model, states.float(), mask)

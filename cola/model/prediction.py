@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from cola.data import encoding
-from cola.model import batching, classifier, hardware, metrics
+from cola.model import batching, classifier, families, hardware, metrics
 
 BATCH_SIZE = 128  # sentences; it changes the speed, and no result but by rounding
 
@@ -27,22 +26,23 @@ def predict_logits(
     Sentences are packed where the model can take them so, unless `padded` asks for the reference.
     """
     model.eval()
-    packed = classifier.packable(model) and not padded
+    packed = families.known(model) and not padded
     # Sentences of like length share a batch: less padding.
     order = np.argsort([len(ids) for ids in input_ids], kind="stable")
     logits = np.empty((len(input_ids), len(classifier.label_names(model))), dtype=np.float32)
-    with hardware.autocast(model.device, precision):
-        for rows in batching.split_into_batches(order, BATCH_SIZE):
-            batch = classifier.collate(model, [input_ids[row] for row in rows], packed)
-            logits[rows] = classifier.logits(model, batch).cpu().numpy()
+    for rows in batching.split_into_batches(order, BATCH_SIZE):
+        batch = classifier.collate(model, [input_ids[row] for row in rows], packed)
+        logits[rows] = classifier.logits(model, batch, precision).cpu().numpy()
     return logits
 
 
-def convert_linears(model: PreTrainedModel, precision: torch.dtype) -> None:
-    """Keep the Linears' weights in `precision`, for good: autocast would convert them at every use."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            module.to(precision)
+def make_fast(model: PreTrainedModel, precision: torch.dtype) -> None:
+    """Ready a model to predict, for good: autocast would convert the encoder's weights to `precision` at every use."""
+    hardware.keep_freed_memory()
+    if families.known(model):
+        families.use_short_attention(model)
+    for linear in families.linears(model):
+        linear.to(precision)
 
 
 class Predictor:
@@ -56,8 +56,7 @@ class Predictor:
         on = hardware.prepare_device(device)
         self.precision = hardware.choose_precision(precision, on)
         self.model = classifier.load(folder, on)
-        hardware.keep_freed_memory()
-        convert_linears(self.model, self.precision)
+        make_fast(self.model, self.precision)
         self.label_names = classifier.label_names(self.model)  # by number
         self.tokenizer = encoding.load_tokenizer(folder)  # its model_max_length is what the model was trained for
 

@@ -17,7 +17,7 @@ from cola.core import progress
 from cola.core.errors import UserError
 from cola.core.params import Train
 from cola.data.ragged import RaggedArray, Sentences
-from cola.model import batching, classifier, hardware, metrics, prediction
+from cola.model import batching, classifier, families, hardware, metrics, prediction
 from cola.train import checkpoint, distributed, speedups
 from cola.train.history import Epoch, Progress, Step, best_epoch
 
@@ -80,9 +80,10 @@ def fit(
     """
     if distributed.rank():  # dropout differs by process; rank 0 goes on with the random state that it has
         hardware.fix_seed(int(np.random.SeedSequence([seed, distributed.rank()]).generate_state(1)[0]))
-    packed = recipe.fast and classifier.packable(model)
+    packed = recipe.fast and families.known(model)
     if recipe.fast and not packed:
-        print(f"{model.config.model_type} is trained the plain way, on padded sentences: train.fast is made for BERT")
+        fast = ", ".join(families.FAMILIES)
+        print(f"{model.config.model_type} is trained the plain way, on padded sentences; trained fast are {fast}")
     input_ids = [RaggedArray.from_rows(sentences.input_ids) for sentences in (train, validation)]
     plain: AbstractContextManager[tuple[list[RaggedArray], list[nn.Parameter]]] = nullcontext(
         (input_ids, list(model.parameters()))
@@ -221,12 +222,11 @@ def optimizer_step(
 
     Returns (mean loss, norm of the gradient before clipping), both of the whole batch.
     """
-    model.zero_grad()
+    optimizer.zero_grad()
     total_loss = torch.zeros((), device=model.device)
     for micro_batch in share:
-        with hardware.autocast(model.device, precision):
-            logits = classifier.logits(model, micro_batch.inputs)
-            loss = cross_entropy(logits, micro_batch.labels.to(model.device)) * micro_batch.weight
+        logits = classifier.logits(model, micro_batch.inputs, precision)
+        loss = cross_entropy(logits, micro_batch.labels.to(model.device)) * micro_batch.weight
         loss.backward()
         total_loss += loss.detach()
     gradients = [weight.grad for weight in optimizer.param_groups[0]["params"] if weight.grad is not None]

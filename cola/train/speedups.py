@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import PreTrainedModel
 
 from cola.data.ragged import RaggedArray
-from cola.model import attention, hardware
+from cola.model import attention, families, hardware
 
 
 @contextmanager
@@ -29,6 +28,7 @@ def fast_training(
     Yields the sentences with the token ids that the model has within the block, and the parameters to optimize.
     """
     hardware.keep_freed_memory()
+    families.use_short_attention(model)
     for module in model.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.Dropout):
@@ -68,10 +68,9 @@ def flat_weights(model: PreTrainedModel, precision: torch.dtype) -> Iterator[nn.
     """
     weights = list(model.parameters())
     vector = nn.Parameter(torch.cat([weight.detach().flatten() for weight in weights]))
-    vector.grad = torch.zeros_like(vector)
     with (
         _weights_in(vector.detach(), weights),
-        _gradients_in(vector.grad, weights),
+        _gradients_in(vector, weights),
         _low_precision_linears(model, precision),
     ):
         yield vector
@@ -91,23 +90,26 @@ def _weights_in(vector: Tensor, weights: Sequence[nn.Parameter]) -> Iterator[Non
 
 
 @contextmanager
-def _gradients_in(vector: Tensor, weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Within the block a gradient goes to its place in the vector as soon as it is computed, while it is in the cache.
+def _gradients_in(vector: nn.Parameter, weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Within the block a gradient goes to its place in vector.grad as soon as it is computed, while it is in the cache.
 
-    Gradients add up until the optimizer steps.
+    Gradients add up until vector.grad is None again.
     """
-    collected: set[Tensor] = set()  # weights with a gradient in this step: the first one need not be added to anything
+    gradients = torch.empty_like(vector)
+    collected: set[Tensor] = set()  # weights whose gradient is in vector.grad: the first one is added to nothing
 
     def collect(view: Tensor, weight: Tensor) -> None:
+        if vector.grad is None:
+            collected.clear()
+            vector.grad = gradients
         (view.add_ if weight in collected else view.copy_)(weight.grad)  # type: ignore[arg-type]
         collected.add(weight)
         weight.grad = None
 
-    hooks: list[Any] = [
+    hooks = [
         weight.register_post_accumulate_grad_hook(partial(collect, view))
-        for weight, view in zip(weights, _views(vector, weights), strict=True)
+        for weight, view in zip(weights, _views(gradients, weights), strict=True)
     ]
-    hooks.append(register_optimizer_step_post_hook(lambda *_: collected.clear()))
     try:
         yield
     finally:
@@ -116,12 +118,12 @@ def _gradients_in(vector: Tensor, weights: Sequence[nn.Parameter]) -> Iterator[N
 
 
 @contextmanager
-def _low_precision_linears(model: nn.Module, precision: torch.dtype) -> Iterator[None]:
+def _low_precision_linears(model: PreTrainedModel, precision: torch.dtype) -> Iterator[None]:
     """Within the block the Linears compute with copies of their weights in `precision`, as autocast has them do.
 
     A copy is renewed as its Linear is about to compute: then it is in the processor's cache.
     """
-    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    linears = families.linears(model)
     originals: dict[nn.Module, list[Tensor]] = {  # float32
         linear: [weight.data for weight in linear.parameters()] for linear in linears
     }

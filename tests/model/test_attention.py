@@ -1,38 +1,62 @@
-"""Packed BERT against transformers' own, sentence by sentence."""
+"""Attention with literals, and the dropout that costs less."""
 
-import numpy as np
 import pytest
-import tiny
 import torch
-from transformers import BertForSequenceClassification
 
-from cola.model import attention, batching
+from cola.model import attention
+
+SENTENCES_OF_TWO_AND_ONE = torch.tensor([[[[1, 1, 0], [1, 1, 0], [0, 0, 1]]]], dtype=torch.bool)  # in one row
 
 
-@pytest.fixture
-def bert():
+def test_a_token_reads_its_sentence_alone():
+    values = torch.tensor([[[[1.0], [3.0], [7.0]]]])  # (row, head, token, size)
+    equal = torch.zeros(1, 1, 3, 1)  # queries and keys: all scores are alike
+    mask = attention.additive_mask(SENTENCES_OF_TWO_AND_ONE)
+    read, _ = attention.attend(torch.nn.Identity(), equal, equal, values, mask, scaling=1.0)
+    assert read.flatten().tolist() == [2.0, 2.0, 7.0]
+
+
+def test_scores_are_scaled():
+    query, key = torch.tensor([[[[2.0]]]]), torch.tensor([[[[0.0], [1.0]]]])
+    values = torch.tensor([[[[0.0], [1.0]]]])
+    read, _ = attention.attend(torch.nn.Identity(), query, key, values, None, scaling=0.5)
+    assert read.item() == pytest.approx(0.7310586)  # 1 / (1 + exp(-2 * 0.5))
+
+
+def test_without_a_scale_it_is_the_root_of_a_heads_width():
+    query, key = torch.tensor([[[[2.0, 2.0, 0.0, 0.0]]]]), torch.tensor([[[[0.0] * 4, [1.0] * 4]]])
+    values = torch.tensor([[[[0.0], [1.0]]]])
+    read, _ = attention.attend(torch.nn.Identity(), query, key, values, None)
+    assert read.item() == pytest.approx(0.8807971)  # 1 / (1 + exp(-4 / 2))
+
+
+def test_weights_are_dropped():
     torch.manual_seed(0)
-    return BertForSequenceClassification(tiny.config(num_hidden_layers=3)).base_model.eval()
+    equal, values = torch.zeros(50, 4, 4, 2), torch.ones(50, 4, 4, 1)
+    read, _ = attention.attend(torch.nn.Identity(), equal, equal, values, None, dropout=0.5)
+    assert sorted(read.unique().tolist()) == [0.0, 0.5, 1.0, 1.5, 2.0]  # of four weights of 1/4, each is 0 or doubled
 
 
-def test_what_it_says_of_a_sentence_is_what_bert_says_of_it_alone(bert):
-    sentences = [np.array(ids) for ids in ([2, 7, 3], [2, 3], [2, *range(5, 35), 3], [2, 9, 9, 3])]
-    found = attention.first_token_states(bert, batching.pack(sentences, 0))
-    assert found.shape == (4, bert.config.hidden_size)
-    for ids, first in zip(sentences, found, strict=True):
-        alone = bert(input_ids=torch.tensor(ids)[None]).last_hidden_state[0, 0]
-        torch.testing.assert_close(first, alone, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_drops_a_tenth_and_keeps_the_mean(dtype):
+    torch.manual_seed(0)
+    dropped = attention.drop(torch.full((1000, 1000), 1.5, dtype=dtype), 0.1).double()
+    # A million draws: the share of zeros is 0.1 within five standard deviations of sqrt(0.1 * 0.9 / 1e6) = 0.0003.
+    assert (dropped == 0).double().mean().item() == pytest.approx(0.1, abs=0.0015)
+    left = dropped[dropped != 0]
+    assert left.unique().numel() == 1
+    assert left[0].item() == pytest.approx(1.5 / 0.9, rel=4e-3 if dtype == torch.bfloat16 else 1e-4)
 
 
-def test_attention_drops_what_its_dropout_says(bert):
-    sentences = [np.array([2, 7, 3])] * 4
-    layer = bert.encoder.layer[0]
-    bert.train()
-    for module in bert.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    batch = batching.pack(sentences, 0)
-    calm = attention.first_token_states(bert, batch)
-    assert torch.equal(calm, attention.first_token_states(bert, batch))
-    layer.attention.self.dropout.p = 0.5
-    assert not torch.allclose(calm, attention.first_token_states(bert, batch))
+def test_dropouts_gradient_goes_where_the_value_went():
+    values = torch.randn(200, requires_grad=True)
+    dropped = attention.drop(values, 0.5)
+    dropped.sum().backward()
+    assert torch.equal(values.grad == 0, dropped == 0)
+    assert torch.all(values.grad[dropped != 0] == 2)
+
+
+def test_dropout_of_evaluation_or_of_nothing_changes_nothing():
+    values = torch.randn(5)
+    assert attention.Dropout(0.5).eval()(values) is values
+    assert torch.equal(attention.drop(values, 0.0), values)

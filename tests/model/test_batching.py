@@ -49,10 +49,11 @@ def test_padding_loses_no_token(input_ids):
 
 def test_three_sentences_packed(monkeypatch):
     monkeypatch.setattr(batching, "PACKED_ROW_LENGTH", 6)
-    batch = batching.pack([[101, 7, 102], [101, 102], [101, 8, 9, 102]], 0)
+    batch = batching.pack([[101, 7, 102], [101, 102], [101, 8, 9, 102]])
     assert batch.input_ids.tolist() == [[101, 8, 9, 102, 0], [101, 7, 102, 101, 102]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0], [0, 1, 2, 0, 1]]
     assert batch.first_token_index.tolist() == [5, 8, 0]
+    assert batch.lengths.tolist() == [3, 2, 4]
     four_and_padding = [[1, 1, 1, 1, 0]] * 4 + [[0, 0, 0, 0, 1]]
     three_and_two = [[1, 1, 1, 0, 0]] * 3 + [[0, 0, 0, 1, 1]] * 2
     assert batch.attention_mask.int().tolist() == [[four_and_padding], [three_and_two]]
@@ -60,7 +61,7 @@ def test_three_sentences_packed(monkeypatch):
 
 @given(tokens)
 def test_a_packed_sentence_is_whole_and_sees_itself_alone(input_ids):
-    batch = batching.pack(input_ids, 0)
+    batch = batching.pack(input_ids)
     rows, length = batch.input_ids.shape
     assert rows == -(-sum(map(len, input_ids)) // max(64, *map(len, input_ids)))
     assert max(map(len, input_ids)) <= length

@@ -5,7 +5,7 @@ import tiny
 import torch
 
 from cola.data import encoding
-from cola.model import classifier
+from cola.model import classifier, families
 from cola.model.prediction import Predictor
 
 TEXTS = ["word1 word2", "word30", "word3 word4 word5 word6 word7"]
@@ -40,7 +40,8 @@ def test_no_text_is_no_prediction(folder):
 def test_linears_are_in_the_precision_chosen(folder, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     model = Predictor(folder, "cpu", "bfloat16").model
-    linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
-    assert len(linears) == 2 * 6 + 2
+    linears = families.linears(model)
+    assert len(linears) == 2 * 6
+    assert model.classifier.weight.dtype == torch.float32
     assert {linear.weight.dtype for linear in linears} == {torch.bfloat16}
     assert model.get_input_embeddings().weight.dtype == torch.float32

@@ -1,0 +1,90 @@
+"""Each family's packed sentences and head, against transformers' own model on one sentence alone."""
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig
+
+from cola.model import batching, families
+
+
+def classifier_of(config: PreTrainedConfig):
+    """It says something of its sentences: with weights as small as a new model's, all logits would be alike."""
+    torch.manual_seed(0)
+    config.initializer_range = 0.2
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    model.set_attn_implementation("eager")
+    return model
+
+
+def logits(model, batch):
+    states, mask = families.states(model, batch)
+    return families.head(model, states, mask)
+
+
+def sentences(seed=0):
+    """Fifteen sentences of 3 to 70 tokens: more than a row's 64, and than ModernBERT's window."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(4, 50, length) for length in [70, *rng.integers(3, 20, 14)]]
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_what_it_says_of_packed_sentences_is_what_the_model_says_of_each_alone(family):
+    model = classifier_of(tiny.config_of(family, layers=4))
+    alone = torch.cat([model(input_ids=torch.tensor(ids)[None]).logits for ids in sentences()])
+    assert alone.std(dim=0).min() > 0.05
+    families.use_short_attention(model)
+    torch.testing.assert_close(logits(model, batching.pack(sentences())), alone, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(logits(model, batching.pad(sentences(), 1)), alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_a_sentence_does_not_see_the_others_in_its_row(family):
+    model = classifier_of(tiny.config_of(family, layers=4))
+    families.use_short_attention(model)
+    before = logits(model, batching.pack(sentences()))
+    changed = sentences()
+    changed[3] = np.r_[changed[3][:1], 4 + (changed[3][1:] - 3) % 46]
+    after = logits(model, batching.pack(changed))
+    others = [number for number in range(15) if number != 3]
+    assert torch.equal(after[others], before[others])
+    assert not torch.equal(after[3], before[3])
+
+
+def test_modernberts_head_takes_the_first_token_where_its_configuration_says_so():
+    config = tiny.config_of("modernbert", layers=4)
+    config.classifier_pooling = "cls"
+    model = classifier_of(config)
+    alone = torch.cat([model(input_ids=torch.tensor(ids)[None]).logits for ids in sentences()])
+    torch.testing.assert_close(logits(model, batching.pack(sentences())), alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_attention_drops_what_the_configuration_says(family):
+    found = {}
+    for probability in (0.0, 0.5):
+        config = tiny.config_of(family)
+        for key, value in config.to_dict().items():
+            if "dropout" in key and isinstance(value, float):
+                setattr(config, key, probability if "attention" in key else 0.0)
+        model = classifier_of(config).train()
+        families.use_short_attention(model)
+        batch = batching.pack(sentences())
+        found[probability] = torch.equal(logits(model, batch), logits(model, batch))
+    assert found == {0.0: True, 0.5: False}
+
+
+def test_the_head_is_no_linear_of_the_encoder():
+    for family, head in [("bert", 2), ("albert", 2), ("distilbert", 2), ("roberta", 2), ("modernbert", 2)]:
+        model = classifier_of(tiny.config_of(family, layers=2))
+        every = sum(isinstance(module, torch.nn.Linear) for module in model.modules())
+        assert len(families.linears(model)) == every - head, family
+
+
+def test_a_decoder_and_another_family_are_not_known():
+    assert families.known(classifier_of(tiny.config_of("bert")))
+    decoder = tiny.config_of("bert")
+    decoder.is_decoder = True
+    assert not families.known(classifier_of(decoder))
+    assert not families.known(classifier_of(tiny.config_of("deberta-v2")))
