@@ -77,7 +77,7 @@ def file_server(files: dict[str, bytes], script: list[Answer] | None = None) -> 
                 self.file(how, how.body if how.body is not None else content or b"")
 
         def file(self, how: Answer, body: bytes) -> None:
-            headers = {}
+            headers = {"Cache-Control": "max-age=600"}  # which allows pip to keep a copy
             body += how.extra
             if how.chunked:
                 headers["Transfer-Encoding"] = "chunked"

