@@ -25,6 +25,7 @@ KINDS = {
     "bert": {},
     "distilbert": {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2},
     "roberta": {"bos_token_id": 2, "eos_token_id": 3, "max_position_embeddings": 66},
+    "mpnet": {"max_position_embeddings": 66},
     "electra": {"embedding_size": 8},
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
     "modernbert": {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3, "local_attention": 8},
