@@ -70,13 +70,13 @@ def test_another_configuration_is_another_place(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "FOLDER", tmp_path)
     file = tmp_path / "train.parquet"
     file.write_bytes(b"one")
-    here = checkpoint.path_for({"seed": 1}, [file])
-    assert here == checkpoint.path_for({"seed": 1}, [file])
-    others = [checkpoint.path_for({"seed": 2}, [file]), checkpoint.path_for({"seed": 1}, [])]
+    here = checkpoint.digest({"seed": 1}, [file])
+    assert here == checkpoint.digest({"seed": 1}, [file])
+    others = [checkpoint.digest({"seed": 2}, [file]), checkpoint.digest({"seed": 1}, [])]
     file.write_bytes(b"two")
-    others.append(checkpoint.path_for({"seed": 1}, [file]))
+    others.append(checkpoint.digest({"seed": 1}, [file]))
     monkeypatch.setattr(torch, "__version__", "0.1")
-    others.append(checkpoint.path_for({"seed": 1}, [file]))
+    others.append(checkpoint.digest({"seed": 1}, [file]))
     assert len({here, *others}) == 5
 
 
