@@ -7,7 +7,6 @@ while they wait are fastest on cores of their own, and many times slower on core
 
 import functools
 import os
-import resource
 import sys
 import tempfile
 import threading
@@ -22,7 +21,7 @@ from cola.core import claims, paths
 # Of this user on this machine: a core's number means another core on another machine that has the project's folder.
 FOLDER = Path(tempfile.gettempdir(), f"cola-cores-{os.getuid()}")
 ALL = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else list(range(os.cpu_count() or 1))
-WORKERS = paths.SCRATCH / "exps" / "celery"  # where each worker of DVC's queue has a file with its process id
+WORKERS = paths.SCRATCH / "exps" / "celery"  # where each worker of DVC's queue leaves its process id
 PERIOD = 1.0  # seconds from one look at what others compute to the next
 TOLERANCE = 0.2  # of a core: what others may use before threads stop spinning
 _claimed: list[int] = []
@@ -60,15 +59,10 @@ def unclaimed() -> int:
 
 
 def jobs_at_once() -> int:
-    """How many experiments run at once: as many as DVC's queue has workers; 1 where it has none."""
-    running = 0
-    for path in WORKERS.glob("*.pid"):
-        try:
-            os.kill(int(path.read_text()), 0)
-            running += 1
-        except (OSError, ValueError):  # it has ended, or is about to begin
-            continue
-    return max(1, running)
+    """How many experiments run at once: as many as DVC's queue has workers; 1 where it has none, or off Linux."""
+    processes = [Path("/proc") / path.read_text() / "cmdline" for path in WORKERS.glob("*.pid")]
+    running = [process for process in processes if process.exists() and b"queue-worker" in process.read_bytes()]
+    return max(1, len(running))
 
 
 @functools.cache  # one is enough
@@ -85,17 +79,24 @@ def _watch() -> None:
     end: threading.Event | None = None
     while True:
         cores = os.sched_getaffinity(os.getpid())
-        before = time.perf_counter(), _seconds_of_all(cores), _own_seconds()
-        time.sleep(PERIOD)
-        now = time.perf_counter(), _seconds_of_all(cores), _own_seconds()
-        passed, total, own = (later - earlier for earlier, later in zip(before, now, strict=True))
-        threads = torch.get_num_threads()
-        crowded = threads > 1 and threads + (total - own) / passed > len(cores) + TOLERANCE
-        if crowded and end is None:
+        crowded = is_crowded(torch.get_num_threads(), used_by_others(cores, PERIOD), len(cores))
+        if crowded and not end:
             end = _stop_spinning()
         elif end and not crowded:
             end.set()
             end = None
+
+
+def is_crowded(threads: int, others: float, cores: int) -> bool:
+    """Whether threads would spin on cores that others use; `others` is how many cores those use."""
+    return threads > 1 and threads + others > cores + TOLERANCE
+
+
+def used_by_others(cores: Collection[int], seconds: float) -> float:
+    """How many of these cores' time other processes use, in the seconds that follow."""
+    before = time.perf_counter(), _seconds_of_all(cores) - time.process_time()
+    time.sleep(seconds)
+    return (_seconds_of_all(cores) - time.process_time() - before[1]) / (time.perf_counter() - before[0])
 
 
 def _stop_spinning() -> threading.Event:
@@ -116,7 +117,7 @@ def _stop_spinning() -> threading.Event:
 
 
 def _seconds_of_all(cores: Collection[int]) -> float:
-    """For how long these cores have computed, for whomever, since the machine started."""
+    """For how long these cores have computed, for anyone, since the machine started."""
     names, seconds = {f"cpu{core}" for core in cores}, 0.0
     for line in Path("/proc/stat").read_text().splitlines():
         name, *ticks = line.split()
@@ -124,11 +125,6 @@ def _seconds_of_all(cores: Collection[int]) -> float:
             user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
             seconds += (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
     return seconds
-
-
-def _own_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 def _name(core: int) -> str:
