@@ -57,9 +57,11 @@ def checkpoint_of(settings: params.Params, device: torch.device) -> Path:
     }
     splits = [paths.TOKENIZED / "train.parquet", paths.TOKENIZED / "validation.parquet"]
     digest = checkpoint.digest(configuration, [*splits, *paths.PRETRAINED.iterdir()])
-    if device.type == "cpu" and (threads := checkpoint.threads_of(digest)):
+    if device.type != "cpu":
+        return checkpoint.path_for(digest, 1)
+    if (threads := checkpoint.threads_of(digest)) not in (None, torch.get_num_threads()):
         cores.use(threads)
-    return checkpoint.path_for(digest, torch.get_num_threads() if device.type == "cpu" else 1)
+    return checkpoint.path_for(digest, torch.get_num_threads())
 
 
 def train(

@@ -33,19 +33,26 @@ def use(threads: int | None = None) -> None:
     OMP_NUM_THREADS, where it is set, says how many threads. Where no core is free, the kernel chooses the cores, which
     are shared. To be called before the first computation; a second call takes the place of the first.
     """
-    while _claimed:
-        claims.release(_name(_claimed.pop()), FOLDER)
+    release()
     if "OMP_NUM_THREADS" in os.environ:
         threads = torch.get_num_threads()
     for core in ALL:
         if len(_claimed) < (threads or share(len(ALL), jobs_at_once())) and claims.claim(_name(core), FOLDER):
             _claimed.append(core)
     torch.set_num_threads(threads or len(_claimed) or 1)
-    if sys.platform == "linux":
-        os.sched_setaffinity(0, _claimed or ALL)
+    if sys.platform == "linux" and _claimed:
+        os.sched_setaffinity(0, _claimed)
     if "OMP_NUM_THREADS" not in os.environ and len(_claimed) < len(ALL):
         own = f"{len(_claimed)} of {len(ALL)} cores, number {' '.join(map(str, _claimed))}"
         print(f"threads: {torch.get_num_threads()}, on {own if _claimed else 'cores that others use'}", flush=True)
+
+
+def release() -> None:
+    """Give back the cores that this process claimed; its next threads may run on all."""
+    while _claimed:
+        claims.release(_name(_claimed.pop()), FOLDER)
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, ALL)
 
 
 def share(cores: int, jobs: int) -> int:
