@@ -5,7 +5,6 @@ bytes of a training depend on the number of its threads, so it stays as it is un
 while they wait are fastest on cores of their own, and many times slower on cores that other processes use.
 """
 
-import functools
 import os
 import sys
 import tempfile
@@ -25,6 +24,7 @@ WORKERS = paths.SCRATCH / "exps" / "celery"  # where each worker of DVC's queue 
 PERIOD = 1.0  # seconds from one look at what others compute to the next
 TOLERANCE = 0.2  # of a core: what others may use before threads stop spinning
 _claimed: list[int] = []
+_watching = threading.Event()
 
 
 def use(threads: int | None = None) -> None:
@@ -45,6 +45,7 @@ def use(threads: int | None = None) -> None:
     if "OMP_NUM_THREADS" not in os.environ and len(_claimed) < len(ALL):
         own = f"{len(_claimed)} of {len(ALL)} cores, number {' '.join(map(str, _claimed))}"
         print(f"threads: {torch.get_num_threads()}, on {own if _claimed else 'cores that others use'}", flush=True)
+    give_way()
 
 
 def release() -> None:
@@ -72,13 +73,13 @@ def jobs_at_once() -> int:
     return max(1, len(running))
 
 
-@functools.cache  # one is enough
 def give_way() -> None:
     """From now on, have this process's threads sleep instead of spin whenever others compute on its cores.
 
     Only on Linux, where PyTorch's threads are those of GNU's OpenMP.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and torch.get_num_threads() > 1 and not _watching.is_set():
+        _watching.set()
         threading.Thread(target=_watch, daemon=True).start()
 
 
