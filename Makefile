@@ -73,7 +73,7 @@ ifdef DASK_SCHEDULER_ADDRESS
 	python -m cola.experiments.sweep $(SWEEP)
 else
 	dvc exp run --queue $(addprefix --set-param ,$(SWEEP))
-	dvc exp run --run-all
+	python -m cola.experiments.jobs
 endif
 
 table: .venv .git ## the experiments so far, the best first: what differs between them, and their MCC
