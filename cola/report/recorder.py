@@ -3,6 +3,7 @@
 Each takes seconds. The stage waits for its record, which is thus of the files that it wrote, and ends with the stage.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -31,9 +32,11 @@ def main() -> None:
     """Load MLflow, wait for the name of what to record, and record it; a stage that fails sends none."""
     if not end_with_parent(int(sys.argv[1])):
         return
+    gc.disable()  # as in stages/__init__.py
     from cola.report import mlflow_runs  # takes seconds: only now that it ends with the stage
 
     mlflow_runs.prepare()
+    gc.freeze()
     if stage := sys.stdin.read():
         mlflow_runs.record(getattr(mlflow_runs, stage))
 
