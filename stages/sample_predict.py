@@ -5,7 +5,7 @@ from cola.core.errors import run
 from cola.data import tables
 from cola.model import metrics
 from cola.model.prediction import Predictor
-from cola.report import console, mlflow_runs
+from cola.report import console, recorder
 
 SAMPLES = 5
 
@@ -23,7 +23,7 @@ def main() -> None:
     samples = predictions.drop(columns="sentence_source").to_dict("records")
     files.write_json(paths.SAMPLES, samples)
     console.print_samples(samples, source)
-    mlflow_runs.record(mlflow_runs.samples)
+    recorder.record("samples")
 
 
 if __name__ == "__main__":

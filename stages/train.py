@@ -11,7 +11,7 @@ from cola.core import files, params, paths
 from cola.core.errors import UserError, run
 from cola.data import encoding, ragged, tables
 from cola.model import classifier, cores, hardware
-from cola.report import console, mlflow_runs
+from cola.report import console, recorder
 from cola.train import checkpoint, distributed, history, loop, model_card
 
 
@@ -35,7 +35,7 @@ def main() -> None:
             write_model(model, source, settings, epochs)
             write_metrics(settings, epochs, size | machine)
             console.print_training(pd.DataFrame(epochs), source)
-            mlflow_runs.record(mlflow_runs.training)
+            recorder.record("training")
             checkpoint.remove(checkpoint_path)
 
 

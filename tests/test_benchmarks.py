@@ -10,7 +10,7 @@ import torch
 from tiny import RECIPE
 from transformers import BertForSequenceClassification
 
-from benchmarks import methods, same_outcome, speed, tutorial, workload
+from benchmarks import methods, overhead, same_outcome, speed, tutorial, workload
 from cola.train import history, loop
 
 
@@ -89,3 +89,8 @@ def test_equivalence_by_hand():
     assert half == pytest.approx(0.0174, abs=1e-4)
     assert p == pytest.approx(0.0040, abs=1e-4)
     assert same_outcome.equivalence(one, other, 0.01)[2] == pytest.approx(0.5)
+
+
+def test_what_a_run_costs_beside_its_loop_is_its_seconds_less_the_loops():
+    line = overhead.describe("dvc repro", 6.0, {"training_seconds": 5.0})
+    assert line == "dvc repro: 6.0 s, 5.0 s of them the training loop: 1.0 s (20.0%) on top of it"

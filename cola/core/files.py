@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from cola.core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHECKSUMS = "SHA256SUMS"
 # The columns of text in the files that write_csv writes. pandas would guess their type: a column of the labels true and
@@ -40,13 +41,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not JSON ({error}): remove it, and `dvc repro` makes it anew") from None
 
 
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
+def write_csv(path: Path, frame: "pd.DataFrame") -> None:
     with atomic_file(path) as partial:
         frame.to_csv(partial, index=False, lineterminator="\n")
 
 
-def read_csv(path: Path) -> pd.DataFrame:
+def read_csv(path: Path) -> "pd.DataFrame":
     """Read what write_csv wrote: TEXT_COLUMNS as text, floats to the last digit. Raises UserError without the file."""
+    import pandas as pd  # takes a quarter of a second, which fetch and tokenize do not need
+
     return pd.read_csv(_existing(path), keep_default_na=False, dtype=dict.fromkeys(TEXT_COLUMNS, str))
 
 

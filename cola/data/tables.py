@@ -3,13 +3,15 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cola.core import files
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SPLITS = ("train", "validation", "test")  # a table each
 SCHEMA = pa.schema(
@@ -35,12 +37,14 @@ def write(path: Path, tables: Iterable[pa.Table], source: Mapping[str, Any]) -> 
             writer.write_table(table.select(schema.names).cast(SCHEMA))
 
 
-def read(path: Path) -> pd.DataFrame:
+def read(path: Path) -> "pd.DataFrame":
     """Read a table of a folder that files.atomic_folder filled; its source is in `attrs`. Raises as files.verified."""
+    import pandas as pd  # takes a quarter of a second, which tokenize does not need
+
     return pd.read_parquet(files.verified(path))
 
 
-def read_first_row_group(path: Path) -> pd.DataFrame:
+def read_first_row_group(path: Path) -> "pd.DataFrame":
     """Read the first row group of such a table: a sample of it, for the rows are in random order."""
     return pq.ParquetFile(files.verified(path)).read_row_group(0).to_pandas()
 

@@ -16,6 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,15 @@ def record(stage: Record) -> None:
     """Record what a stage wrote: `training`, `evaluation` or `samples`. MLflow's faults end in a warning."""
     if fault := _recording_error(stage):
         print(f"warning: not recorded in MLflow: {fault}; `make track` records it later", file=sys.stderr)
+
+
+def prepare() -> None:
+    """Load what connects to MLflow's store, and make SQLite's tables where there are none, which `record` needs later.
+
+    A fault here is one there, which warns of it.
+    """
+    with suppress(Exception):
+        _connect()
 
 
 def training(client: MlflowClient, experiment_id: str) -> None:
@@ -143,29 +153,35 @@ def _record_missing(client: MlflowClient, experiment_id: str) -> None:
 
 def _recording_error(stage: Record) -> str | None:
     """Call `stage` with a client and the experiment's id. Returns what MLflow raises, in one line; None if nothing."""
-    root = Path(os.environ.get("DVC_ROOT", ".")).absolute()  # the main project, also in DVC's copy of it
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    artifact_location = None if uri else (root / "mlruns").as_uri()
     try:
-        # Two runs at once must not both create the database.
-        with FileLock(root / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
-            client = MlflowClient(uri or f"sqlite:///{root}/mlflow.db")
-            experiment_id = _experiment(client, artifact_location)
-        stage(client, experiment_id)
+        client = _connect()
+        stage(client, _experiment(client))
     except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests'
         return re.sub("//[^/@ ]*@", "//", " ".join(str(error).split()))[:200]  # without the password of a URL
     return None
 
 
-def _experiment(client: MlflowClient, artifact_location: str | None) -> str:
+def _root() -> Path:
+    """The main project, also in DVC's copy of it."""
+    return Path(os.environ.get("DVC_ROOT", ".")).absolute()
+
+
+def _connect() -> MlflowClient:
+    # Two runs at once must not both create the database.
+    with FileLock(_root() / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
+        return MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_root()}/mlflow.db")
+
+
+def _experiment(client: MlflowClient) -> str:
     """The experiment's id; it is created where there is none."""
+    artifact_location = None if os.environ.get("MLFLOW_TRACKING_URI") else (_root() / "mlruns").as_uri()
     try:
         experiment = client.get_experiment_by_name(EXPERIMENT)
         return experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, artifact_location)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    return _experiment(client, artifact_location)  # another machine's run has just created it
+    return _experiment(client)  # another machine's run has just created it
 
 
 def _newest_run(client: MlflowClient, experiment_id: str) -> Run | None:

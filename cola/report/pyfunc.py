@@ -13,7 +13,6 @@ import pandas as pd
 
 from cola.core import files, params, paths
 from cola.core.errors import UserError
-from cola.model.prediction import Predictor
 
 
 def reference() -> dict[str, dict[str, str]]:
@@ -31,6 +30,8 @@ class TextClassifier:
     """What MLflow calls: texts in, labels and probabilities out."""
 
     def __init__(self, folder: Path) -> None:
+        from cola.model.prediction import Predictor  # and with it PyTorch, which takes seconds: only here
+
         settings = params.load(paths.PARAMS)
         self.predictor = Predictor(folder, settings.device, settings.precision)
 
