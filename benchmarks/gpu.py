@@ -118,9 +118,10 @@ def sameness() -> dict[str, dict[str, Any]]:
         for family in tqdm(families.FAMILIES, SAMENESS):
             found = results[family] = {}
             try:
+                trainings = [process.submit(train, family) for process in (one, other)]
                 found |= distances(family)
-                first = one.submit(train, family).result()
-                found["two runs"] = other.submit(train, family).result() == first
+                first, second = (training.result() for training in trainings)
+                found["two runs"] = first == second
                 if on_a_gpu() or family == families.FAMILIES[0]:
                     found["killed and resumed"] = killed_and_resumed(family, other) == first
             except Exception as error:  # an operation without a deterministic algorithm, say
@@ -211,8 +212,7 @@ def show_sameness(results: dict[str, dict[str, Any]]) -> None:
 
     words = {True: "same", False: "DIFFER", None: ""}
     table.show(
-        "distance from float32 on the CPU: of loss and gradient in float32; of the gradient in bfloat16,\n"
-        "and as autocast has it; the bytes of two trainings, and of one that was killed and resumed",
+        "a step's distance from the CPU's, and the bytes of trainings",
         ("family", "loss", "gradient", "bfloat16", "autocast", "two runs", "resumed"),
         (
             (
@@ -310,8 +310,8 @@ def launches(shape: str) -> dict[str, float]:
 def show_speeds(shape: str, results: dict[str, dict[str, Any]]) -> None:
     for kind in METHODS:
         table.show(
-            f"{kind}, {shape}: batches of {workload.BATCH_SIZE} sentences, time as multiples of bert-cola's",
-            ("method", "steps/s", "sentences/s", "GiB", "time"),
+            f"{kind}, {shape}: {workload.BATCH_SIZE} sentences a step, ratio to bert-cola's time",
+            ("method", "steps/s", "sentences/s", "GiB", "ratio"),
             (
                 (method, "failed")
                 if "fault" in found
