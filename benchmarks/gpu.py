@@ -11,13 +11,13 @@ parts that it had. `python -m benchmarks.gpu sameness bert-base-uncased` takes t
 in the file. It takes one GPU, the first that CUDA_VISIBLE_DEVICES names. Without a GPU it does the same with tiny
 encoders on the CPU, for its tests: those figures mean nothing, and no file is written.
 
-It runs in the repository's root, and needs neither dvc nor mlflow; these packages are enough: accelerate,
-filelock, numpy, pandas, psutil, pyarrow,
-pydantic, pyyaml, rich, safetensors, scikit-learn, scipy, tokenizers, torch, tqdm, transformers.
+It runs in the repository's root, and needs neither dvc nor mlflow; these packages are enough: accelerate, filelock,
+numpy, pandas, psutil, pyarrow, pydantic, pyyaml, rich, safetensors, scikit-learn, scipy, tokenizers, torch, tqdm, transformers.
 """
 
 import gc
 import hashlib
+import json
 import multiprocessing
 import os
 import signal
@@ -103,7 +103,9 @@ def config(family: str) -> PreTrainedConfig:
     vocabulary = len(workload.VOCABULARY)
     if on_a_gpu():
         return workload.config_of(family, heads=12, size=64, layers=12, inner=3072, vocabulary=vocabulary)
-    return workload.config_of(family, vocabulary=vocabulary)
+    tiny = workload.config_of(family, vocabulary=vocabulary)
+    tiny.initializer_range = 0.2  # with the weights of a new model, what is so narrow says nothing of its sentences
+    return tiny
 
 
 def fresh() -> ProcessPoolExecutor:
@@ -293,7 +295,7 @@ def launches(shape: str) -> dict[str, float]:
     with methods.train_fast(built(shape)) as timed:
         timed(workload.batches(WARM_UP, seed=0))
         seconds = sum(timed(batches)) / STEPS
-        with torch.profiler.profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        with torch.profiler.profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
             timed(batches)
     ran = profile.operations(profiler.key_averages(), prepare())
     if not ran:
@@ -336,14 +338,16 @@ def show_speeds(shape: str, results: dict[str, dict[str, Any]]) -> None:
 
 def save(path: Path, machine: str, part: str, found: dict[str, Any]) -> None:
     """Put a part's results into the machine's file, in the place of what it had of that part."""
-    results: dict[str, Any] = files.read_json(path) if path.exists() else {"machine": machine}
+    results: dict[str, Any] = {"machine": machine, "training": {}, "prediction": {}}
+    if path.exists():
+        results |= json.loads(path.read_text())
     results |= {"torch": torch.__version__, "cuda": torch.version.cuda, "transformers": transformers.__version__}
     if part == SAMENESS:
         results |= found
     else:
         for kind, by_method in found.items():
             results.setdefault(kind, {})[part] = by_method
-    files.write_json(path, results)
+    files.write_text(path, json.dumps(results, indent=2) + "\n")  # with NaN, should a distance be that
 
 
 def first_line(error: Exception) -> str:

@@ -4,7 +4,7 @@ import ast
 import json
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -110,6 +110,7 @@ def test_each_part_has_its_place_in_the_file(tmp_path):
     results = json.loads(path.read_text())
     assert results["machine"] == "NVIDIA H200"
     assert results["torch"] == torch.__version__
+    assert results["prediction"] == {}
     assert results["sameness"] == {"bert": {"two runs": True}}
     assert results["training"] == {"one": {"bert-cola": {"seconds": 1}}, "other": {"bert-cola": {"seconds": 3}}}
 
@@ -142,6 +143,26 @@ def test_a_kernels_time_counts_once():
     kernels = [("another kernel", 20.0, 2), ("a kernel", 10.0, 2)]
     assert profile.operations(averages, torch.device("cuda")) == kernels
     assert profile.operations(averages[:1], torch.device("cpu")) == [("aten::mm", 5.0, 2)]
+
+
+def test_what_a_gpu_does_not_work_it_waits(monkeypatch):
+    """Four steps of 5 ms each; 24 kernels, which the GPU works on for 12 ms."""
+    ran = [("one", 9e3, 20), ("other", 3e3, 4)]  # microseconds
+    monkeypatch.setattr(gpu, "STEPS", 4)
+    monkeypatch.setattr(gpu, "built", lambda shape: shape)
+    monkeypatch.setattr(gpu, "prepare", lambda: torch.device("cuda"))
+    monkeypatch.setattr(gpu.methods, "train_fast", lambda _: nullcontext(lambda batches: [0.005] * len(batches)))
+    monkeypatch.setattr(torch.profiler, "profile", lambda activities: nullcontext(SimpleNamespace(key_averages=list)))
+    monkeypatch.setattr(profile, "operations", lambda *_: ran)
+    assert gpu.launches(MINILM) == {
+        "seconds": 0.005,
+        "kernel_seconds": pytest.approx(0.003),
+        "kernels": 6,
+        "waiting": pytest.approx(0.4),
+    }
+    ran.clear()
+    with pytest.raises(RuntimeError, match="the profiler saw no kernel"):
+        gpu.launches(MINILM)
 
 
 def test_a_gpus_clock_waits_once_for_the_gpu(monkeypatch):
