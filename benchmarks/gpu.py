@@ -12,7 +12,8 @@ in the file. It takes one GPU, the first that CUDA_VISIBLE_DEVICES names. Withou
 encoders on the CPU, for its tests: those figures mean nothing, and no file is written.
 
 It runs in the repository's root, and needs neither dvc nor mlflow; these packages are enough: accelerate, filelock,
-numpy, pandas, psutil, pyarrow, pydantic, pyyaml, rich, safetensors, scikit-learn, scipy, tokenizers, torch, tqdm, transformers.
+numpy, pandas, psutil, pyarrow, pydantic, pyyaml, rich, safetensors, scikit-learn, scipy, tokenizers, torch, tqdm,
+transformers.
 """
 
 import gc
