@@ -5,6 +5,7 @@ SHELL := bash
 PYTHON ?= python3
 PORT ?= 5000
 N ?= 10
+SHAPE ?= bert-base-uncased
 ENCODER ?= sentence-transformers/all-MiniLM-L6-v2
 SWEEP ?= train.batch_size=16,32 train.learning_rate=5.0e-5,3.0e-5,2.0e-5 train.epochs=2,3,4
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -72,7 +73,7 @@ ifdef DASK_SCHEDULER_ADDRESS
 	python -m cola.experiments.sweep $(SWEEP)
 else
 	dvc exp run --queue $(addprefix --set-param ,$(SWEEP))
-	dvc exp run --run-all
+	python -m cola.experiments.jobs
 endif
 
 table: .venv .git ## the experiments so far, the best first: what differs between them, and their MCC
@@ -98,8 +99,8 @@ audit: .venv ## look up the locked packages in PyPI's database of known vulnerab
 bench: .venv ## how fast this is beside the tutorial's loop and transformers' Trainer, on this machine
 	python -m benchmarks.speed
 
-profile: .venv ## where the time of a training step goes
-	python -m benchmarks.profile
+profile: .venv ## where the time of a training step goes: make profile SHAPE=all-MiniLM-L6-v2
+	python -m benchmarks.profile $(SHAPE)
 
 lint: .venv ## check style, types and the workflow of GitHub
 	ruff check .

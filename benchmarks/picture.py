@@ -16,7 +16,7 @@ def main() -> None:
     if not written:
         raise UserError(f"{RESULTS} has no results; run make bench first")
     results = json.loads(written[-1].read_text())
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(9, 8), layout="constrained")
     for axes, kind in zip(figure.subplots(1, 2), ("training", "prediction"), strict=True):
         bars = [
             (f"{method}\n{shape}", found["ratio"])

@@ -1,6 +1,10 @@
-"""Where a training step's time goes: `python -m benchmarks.profile` (bert-base-uncased's shape, random weights)."""
+"""Where a training step's time goes: `python -m benchmarks.profile all-MiniLM-L6-v2` (random weights).
+
+The shape is one of benchmarks/workload.py.
+"""
 
 import statistics
+import sys
 from typing import Any
 
 import torch
@@ -8,17 +12,20 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import methods, table, workload
-from cola.core.errors import run
+from cola.core.errors import UserError, run
 from cola.model import hardware
 
 STEPS, SHOWN = 10, 15
 
 
 def main() -> None:
+    shape = sys.argv[1] if len(sys.argv) == 2 else ""
+    if shape not in workload.SHAPES:
+        raise UserError(f"which shape? one of {', '.join(workload.SHAPES)}: make profile SHAPE=bert-base-uncased")
     device = hardware.prepare_device("auto")
     batches = workload.batches(STEPS, seed=0)
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
-    with methods.train_fast(workload.model("bert-base-uncased", device)) as train:
+    with methods.train_fast(workload.model(shape, device)) as train:
         train(batches)  # warm-up
         seconds = statistics.median(train(batches))
         with profile(activities=activities) as profiler:
@@ -26,7 +33,7 @@ def main() -> None:
     spent = operations(profiler.key_averages(), device)
     total = sum(time for _, time, _ in spent)
     table.show(
-        f"a step of {seconds:.3f} s: {hardware.describe(device)}",
+        f"{shape}, a step of {seconds:.3f} s: {hardware.describe(device)}",
         ("operation", "share", "ms a step", "calls a step"),
         (
             (name, f"{time / total:.1%}", f"{time / STEPS / 1e3:.2f}", f"{count / STEPS:.0f}")

@@ -10,7 +10,7 @@ import torch
 from cola.core import files, params, paths
 from cola.core.errors import UserError, run
 from cola.data import encoding, ragged, tables
-from cola.model import classifier, hardware
+from cola.model import classifier, cores, hardware
 from cola.report import console, mlflow_runs
 from cola.train import checkpoint, distributed, history, loop, model_card
 
@@ -22,15 +22,12 @@ def main() -> None:
         return
     device = hardware.prepare_device(settings.device)
     with distributed.process_group(device):
-        machine = {
-            "device": hardware.describe(device),
-            "precision": str(hardware.choose_precision(settings.precision, device)).removeprefix("torch."),
-        }
+        checkpoint_path = checkpoint_of(settings, device)
+        machine = {"device": hardware.describe(device), "precision": precision_of(settings, device)}
         source = {
             "corpus": tables.read_source(paths.TOKENIZED / "train.parquet"),
             "encoder": files.read_json(files.verified(paths.PRETRAINED) / "source.json"),
         }
-        checkpoint_path = checkpoint_of(settings, machine)
         model, epochs = train(settings, device, source["corpus"]["labels"], checkpoint_path)
         peak = distributed.all_reduce_max(hardware.peak_memory(device), device)
         if distributed.rank() == 0:
@@ -42,16 +39,29 @@ def main() -> None:
             checkpoint.remove(checkpoint_path)
 
 
-def checkpoint_of(settings: params.Params, machine: Mapping[str, str]) -> Path:
-    """Where this training's checkpoint is, by all that determines its result."""
+def precision_of(settings: params.Params, device: torch.device) -> str:
+    return str(hardware.choose_precision(settings.precision, device)).removeprefix("torch.")
+
+
+def checkpoint_of(settings: params.Params, device: torch.device) -> Path:
+    """Where this training's checkpoint is, by all that determines its result.
+
+    On a processor one that was interrupted goes on with the number of threads that it had.
+    """
     configuration = {
         "train": settings.train.model_dump(),
         "seed": settings.seed,
         "processes": distributed.world_size(),
-        **machine,
+        "device": hardware.name(device),
+        "precision": precision_of(settings, device),
     }
     splits = [paths.TOKENIZED / "train.parquet", paths.TOKENIZED / "validation.parquet"]
-    return checkpoint.path_for(configuration, [*splits, *paths.PRETRAINED.iterdir()])
+    digest = checkpoint.digest(configuration, [*splits, *paths.PRETRAINED.iterdir()])
+    if device.type != "cpu":
+        return checkpoint.path_for(digest, 1)
+    if (threads := checkpoint.threads_of(digest)) not in (None, torch.get_num_threads()):
+        cores.use(threads)
+    return checkpoint.path_for(digest, torch.get_num_threads())
 
 
 def train(

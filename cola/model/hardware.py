@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from filelock import FileLock, Timeout
 
-from cola.core import paths
+from cola.core import claims, paths
 from cola.core.errors import UserError
+from cola.model import cores
 
 
 def prepare_device(name: str) -> torch.device:
@@ -22,6 +22,10 @@ def prepare_device(name: str) -> torch.device:
     device = choose_device(name)
     if device.type == "cuda":
         torch.cuda.set_device(choose_gpu(paths.SCRATCH))
+    if device.type == "cpu":
+        if "DVC_STAGE" in os.environ:  # what serves a model, say, takes no core for itself
+            cores.use()
+        cores.give_way()
     make_deterministic()
     return device
 
@@ -42,29 +46,23 @@ def choose_gpu(folder: Path) -> int:
     Workers of DVC's queue, and the processes of one training, run side by side: each claims a GPU of its own. Where
     all are claimed, a worker shares one, which is slow; a training on several processes cannot, and raises UserError.
     """
-    gpu = claim_gpu([str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())], folder)
+    gpu = claim_gpu(gpu_uuids(), folder)
     if gpu is None and dist.is_torchelastic_launched():
         raise UserError(f"train.processes is more than this machine's free GPUs; it has {torch.cuda.device_count()}")
     return os.getpid() % torch.cuda.device_count() if gpu is None else gpu
 
 
-_CLAIMS: list[FileLock] = []  # held until the process ends, however it ends
+def gpu_uuids() -> list[str]:
+    """Of each GPU that this process sees, by its index."""
+    return [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
 
 
 def claim_gpu(uuids: list[str], folder: Path) -> int | None:
     """The index, from 0, of the first GPU that no process has claimed; None where all are claimed.
 
-    Locks are named by UUID: with CUDA_VISIBLE_DEVICES the same index is another GPU in another process.
+    Claims are by UUID: with CUDA_VISIBLE_DEVICES the same index is another GPU in another process.
     """
-    for index, uuid in enumerate(uuids):
-        lock = FileLock(folder / f"gpu-{uuid}.lock", blocking=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            continue
-        _CLAIMS.append(lock)
-        return index
-    return None
+    return next((index for index, uuid in enumerate(uuids) if claims.claim(f"gpu-{uuid}", folder)), None)
 
 
 def make_deterministic() -> None:
@@ -132,8 +130,11 @@ def keep_freed_memory() -> None:
         mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, bytes: the highest that it takes
 
 
+def name(device: torch.device) -> str:
+    """What people call the device: 'NVIDIA H200', or 'cpu'."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def describe(device: torch.device) -> str:
-    """What people call the device: 'NVIDIA H200', or 'cpu, 2 threads'."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+    """What people call the device, and what else of it determines a result: 'NVIDIA H200', or 'cpu, 2 threads'."""
+    return f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else name(device)

