@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from itertools import pairwise
 from tempfile import mkdtemp
 from typing import Any
 
@@ -23,16 +24,41 @@ from cola.train import loop, speedups
 
 Model = PreTrainedModel
 Timed = Callable[[list[Batch]], list[float]]
+Method = Callable[[Model], AbstractContextManager[Timed]]
 RECIPE = params.load(paths.PARAMS).train
+
+
+class Clock:
+    """Marks of time. On a GPU they are in its stream: a mark waits for nothing, and holds up no launch."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self.marks: list[Any] = []
+
+    def mark(self) -> None:
+        if not self.cuda:
+            self.marks.append(time.perf_counter())
+            return
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self.marks.append(event)
+
+    def seconds(self) -> list[float]:
+        """From each mark to the next."""
+        if not self.cuda:
+            return np.diff(self.marks).tolist()
+        torch.cuda.synchronize()
+        return [one.elapsed_time(other) / 1e3 for one, other in pairwise(self.marks)]
 
 
 def _each(step: Callable[[Batch], Any], device: torch.device) -> Timed:
     def timed(batches: list[Batch]) -> list[float]:
-        marks = [now(device)]
+        clock = Clock(device)
+        clock.mark()
         for batch in batches:
             step(batch)
-            marks.append(now(device))
-        return np.diff(marks).tolist()
+            clock.mark()
+        return clock.seconds()
 
     return timed
 
@@ -56,26 +82,36 @@ def train_as_the_tutorial(model: Model) -> Iterator[Timed]:
 
 
 @contextmanager
-def train_with_trainer(model: Model) -> Iterator[Timed]:
-    from transformers import Trainer, TrainerCallback
+def train_with_trainer(model: Model, compiled: bool = False) -> Iterator[Timed]:
+    """`compiled` needs a process of its own: accelerate settles it once in each."""
+    from transformers import PrinterCallback, Trainer, TrainerCallback
 
-    marks: list[float] = []
+    class Marks(TrainerCallback):
+        def __init__(self, clock: Clock) -> None:
+            self.clock = clock
 
-    class Clock(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            marks.append(now(model.device))
+            self.clock.mark()
 
     def timed(batches: list[Batch]) -> list[float]:
-        marks.clear()
+        clock = Clock(model.device)
         rows = [{"input_ids": ids, "labels": label} for batch in batches for ids, label in zip(*batch, strict=True)]
-        Trainer(
+        trainer = Trainer(
             model,
-            _arguments(model.device, max_steps=len(batches), train_sampling_strategy="sequential"),
+            _arguments(
+                model.device,
+                max_steps=len(batches),
+                train_sampling_strategy="sequential",
+                torch_compile=compiled and model.device.type == "cuda",
+            ),
             DataCollatorWithPadding(_tokenizer()),
             train_dataset=rows,
-            callbacks=[Clock()],
-        ).train()
-        return np.diff([*marks, now(model.device)]).tolist()
+            callbacks=[Marks(clock)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        clock.mark()
+        return clock.seconds()
 
     yield timed
 
@@ -157,7 +193,6 @@ def _arguments(device: torch.device, **more: Any) -> Any:
         optim="adamw_torch_fused",
         bf16=True,
         use_cpu=device.type == "cpu",
-        torch_compile=device.type == "cuda",
         save_strategy="no",
         logging_strategy="no",
         report_to=[],
@@ -174,15 +209,35 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"[PAD]": 0}, "[PAD]")), pad_token="[PAD]")  # noqa: S106
 
 
-TRAINING: dict[str, Callable[[Model], AbstractContextManager[Timed]]] = {
-    "the tutorial's loop": train_as_the_tutorial,
-    "transformers' Trainer": train_with_trainer,
+def not_deterministic(method: Method) -> Method:
+    """The method with the algorithms that PyTorch takes by default, which on a GPU need not repeat their bytes."""
+
+    @contextmanager
+    def changed(model: Model) -> Iterator[Timed]:
+        before = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(False)
+        try:
+            with method(model) as timed:
+                yield timed
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+    return changed
+
+
+TRAINING: dict[str, Method] = {
+    "the tutorial's loop": not_deterministic(train_as_the_tutorial),
+    "transformers' Trainer": not_deterministic(train_with_trainer),
     "bert-cola, in float32": partial(train_fast, precision=torch.float32),
     "bert-cola": train_fast,
 }
-PREDICTION: dict[str, Callable[[Model], AbstractContextManager[Timed]]] = {
-    "padded, in float32": predict_as_the_tutorial,
-    "transformers' Trainer": predict_with_trainer,
+TRAINING_ON_A_GPU: dict[str, Method] = {  # on a CPU these are the same as two above
+    "transformers' Trainer, compiled": not_deterministic(partial(train_with_trainer, compiled=True)),
+    "bert-cola, not deterministic": not_deterministic(train_fast),
+}
+PREDICTION: dict[str, Method] = {
+    "padded, in float32": not_deterministic(predict_as_the_tutorial),
+    "transformers' Trainer": not_deterministic(predict_with_trainer),
     "bert-cola": predict_fast,
 }
 METHODS = {"training": TRAINING, "prediction": PREDICTION}

@@ -5,8 +5,10 @@ The shape is one of benchmarks/workload.py.
 
 import statistics
 import sys
+from typing import Any
 
 import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import methods, table, workload
@@ -28,19 +30,28 @@ def main() -> None:
         seconds = statistics.median(train(batches))
         with profile(activities=activities) as profiler:
             train(batches)
-    on = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    operations = sorted(profiler.key_averages(), key=lambda each: -getattr(each, on))
-    total = sum(getattr(each, on) for each in operations)
-    spent = {each.key: (getattr(each, on), each.count) for each in operations[:SHOWN]}
+    spent = operations(profiler.key_averages(), device)
+    total = sum(time for _, time, _ in spent)
     table.show(
         f"{shape}, a step of {seconds:.3f} s: {hardware.describe(device)}",
         ("operation", "share", "ms a step", "calls a step"),
         (
             (name, f"{time / total:.1%}", f"{time / STEPS / 1e3:.2f}", f"{count / STEPS:.0f}")
-            for name, (time, count) in spent.items()
+            for name, time, count in spent[:SHOWN]
         ),
     )
     print(f"the profiler itself takes time: it saw {total / STEPS / 1e6:.3f} s a step; torch {torch.__version__}")
+
+
+def operations(averages: Any, device: torch.device) -> list[tuple[str, float, int]]:
+    """(name, microseconds that it took itself, how often it ran) of all operations, the longest first.
+
+    Of a GPU these are its kernels and copies alone: an operation that launches them has their time once more.
+    """
+    if device.type == "cuda":
+        averages = [each for each in averages if each.device_type == DeviceType.CUDA and not each.is_user_annotation]
+    on = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    return sorted(((each.key, getattr(each, on), each.count) for each in averages), key=lambda found: -found[1])
 
 
 if __name__ == "__main__":

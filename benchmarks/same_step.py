@@ -15,7 +15,7 @@ from benchmarks import table, tutorial, workload
 from cola.core.errors import run
 from cola.model import batching, classifier, families, hardware
 
-Step = tuple[float, Tensor]  # loss, and all gradients in one vector
+Step = tuple[float, Tensor]  # loss, and all gradients in one vector, on the CPU
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def padded(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype
 def _backward(model: PreTrainedModel, loss: Tensor) -> Step:
     loss.backward()
     gradients = [weights.grad.flatten() for weights in model.parameters() if weights.grad is not None]
-    return loss.item(), torch.cat(gradients)
+    return loss.item(), torch.cat(gradients).cpu()
 
 
 def deviation(step: Step, reference: Step) -> tuple[float, float]:

@@ -36,11 +36,16 @@ def main() -> None:
     results = {kind: {shape: compare(kind, shape) for shape in workload.SHAPES} for kind in ("training", "prediction")}
     for shape, config in workload.SHAPES.items():
         results["training"][shape]["roofline"] = {"seconds": roofline(config, device)}
-    path = RESULTS / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
+    path = results_path(machine)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"machine": machine, "torch": torch.__version__} | results, indent=2) + "\n")
     show(json.loads(path.read_text()))
     print(f"{path} has the figures of each round")
+
+
+def results_path(machine: str) -> Path:
+    """'NVIDIA H200' -> benchmarks/results/nvidia-h200.json"""
+    return RESULTS / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
 
 
 def name(device: torch.device) -> str:

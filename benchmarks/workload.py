@@ -1,10 +1,12 @@
 """What the benchmarks compute on: sentences as long as CoLA's, and models of the true shapes with random weights."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     BertConfig,
     ElectraConfig,
@@ -50,6 +52,24 @@ def batches(count: int, seed: int, size: int = BATCH_SIZE, scale: float = 1) -> 
         )
         for _ in range(count)
     ]
+
+
+def config_of(
+    family: str, heads: int = 2, size: int = 8, layers: int = 2, inner: int = 24, vocabulary: int = 50
+) -> PreTrainedConfig:
+    """The configuration of an encoder of any family of cola.model.families, a small one; heads are `size` wide."""
+    # Positions: sentences have up to 70 tokens here, and RoBERTa's positions start at 2.
+    sizes: dict[str, Any] = {"vocab_size": vocabulary, "max_position_embeddings": 80, "pad_token_id": 1}
+    if family == "distilbert":  # it has names of its own
+        return AutoConfig.for_model(family, **sizes, dim=heads * size, n_heads=heads, n_layers=layers, hidden_dim=inner)
+    sizes |= {"hidden_size": heads * size, "num_attention_heads": heads, "num_hidden_layers": layers}
+    sizes |= {"intermediate_size": inner}
+    if family == "modernbert":  # every third layer sees all, the others 8 tokens to each side
+        sizes |= {"local_attention": 16, "global_attn_every_n_layers": 3, "classifier_pooling": "mean"}
+        sizes |= {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+    if family in ("albert", "electra"):  # narrower than the layers
+        sizes |= {"embedding_size": heads * size // 2}
+    return AutoConfig.for_model(family, **sizes)
 
 
 def model(shape: str | PreTrainedConfig, device: torch.device) -> PreTrainedModel:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from transformers import AutoConfig, BertConfig, BertModel, PreTrainedConfig
+from transformers import BertConfig, BertModel
 
 from cola.core.params import Train
 from cola.data import tables
@@ -32,21 +32,6 @@ RECIPE = Train(
 def config(**changes):
     sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     return BertConfig(**sizes | {"intermediate_size": 24, "max_position_embeddings": 64, "pad_token_id": 0} | changes)
-
-
-def config_of(family: str, heads: int = 2, size: int = 8, layers: int = 2, inner: int = 24) -> PreTrainedConfig:
-    """The configuration of a small encoder of any family, over 50 words; each head is `size` wide."""
-    sizes = {"vocab_size": 50, "max_position_embeddings": 80, "pad_token_id": 1}  # positions: RoBERTa's start at 2
-    if family == "distilbert":  # it has names of its own
-        return AutoConfig.for_model(family, **sizes, dim=heads * size, n_heads=heads, n_layers=layers, hidden_dim=inner)
-    sizes |= {"hidden_size": heads * size, "num_attention_heads": heads, "num_hidden_layers": layers}
-    sizes |= {"intermediate_size": inner}
-    if family == "modernbert":  # every third layer sees all, the others 8 tokens to each side
-        sizes |= {"local_attention": 16, "global_attn_every_n_layers": 3, "classifier_pooling": "mean"}
-        sizes |= {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
-    if family in ("albert", "electra"):
-        sizes |= {"embedding_size": 6}
-    return AutoConfig.for_model(family, **sizes)
 
 
 def encoder(folder: Path, **changes) -> Path:

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig
 
+from benchmarks import workload
 from cola.model import batching, families
 
 
@@ -31,7 +31,7 @@ def sentences(seed=0):
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_what_it_says_of_packed_sentences_is_what_the_model_says_of_each_alone(family):
-    model = classifier_of(tiny.config_of(family, layers=4))
+    model = classifier_of(workload.config_of(family, layers=4))
     alone = torch.cat([model(input_ids=torch.tensor(ids)[None]).logits for ids in sentences()])
     assert alone.std(dim=0).min() > 0.05
     families.use_short_attention(model)
@@ -41,7 +41,7 @@ def test_what_it_says_of_packed_sentences_is_what_the_model_says_of_each_alone(f
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_sentence_does_not_see_the_others_in_its_row(family):
-    model = classifier_of(tiny.config_of(family, layers=4))
+    model = classifier_of(workload.config_of(family, layers=4))
     families.use_short_attention(model)
     before = logits(model, batching.pack(sentences()))
     changed = sentences()
@@ -53,7 +53,7 @@ def test_a_sentence_does_not_see_the_others_in_its_row(family):
 
 
 def test_modernberts_head_takes_the_first_token_where_its_configuration_says_so():
-    config = tiny.config_of("modernbert", layers=4)
+    config = workload.config_of("modernbert", layers=4)
     config.classifier_pooling = "cls"
     model = classifier_of(config)
     alone = torch.cat([model(input_ids=torch.tensor(ids)[None]).logits for ids in sentences()])
@@ -64,7 +64,7 @@ def test_modernberts_head_takes_the_first_token_where_its_configuration_says_so(
 def test_attention_drops_what_the_configuration_says(family):
     found = {}
     for probability in (0.0, 0.5):
-        config = tiny.config_of(family)
+        config = workload.config_of(family)
         for key, value in config.to_dict().items():
             if "dropout" in key and isinstance(value, float):
                 setattr(config, key, probability if "attention" in key else 0.0)
@@ -77,14 +77,14 @@ def test_attention_drops_what_the_configuration_says(family):
 
 def test_the_head_is_no_linear_of_the_encoder():
     for family, head in [("bert", 2), ("albert", 2), ("distilbert", 2), ("roberta", 2), ("modernbert", 2)]:
-        model = classifier_of(tiny.config_of(family, layers=2))
+        model = classifier_of(workload.config_of(family, layers=2))
         every = sum(isinstance(module, torch.nn.Linear) for module in model.modules())
         assert len(families.linears(model)) == every - head, family
 
 
 def test_a_decoder_and_another_family_are_not_known():
-    assert families.known(classifier_of(tiny.config_of("bert")))
-    decoder = tiny.config_of("bert")
+    assert families.known(classifier_of(workload.config_of("bert")))
+    decoder = workload.config_of("bert")
     decoder.is_decoder = True
     assert not families.known(classifier_of(decoder))
-    assert not families.known(classifier_of(tiny.config_of("deberta-v2")))
+    assert not families.known(classifier_of(workload.config_of("deberta-v2")))

@@ -99,7 +99,7 @@ def test_a_step_is_the_padded_models_step_for_any_shape_and_batch(family):
     )
     def try_one(layers, heads, size, inner, sentences, seed):
         torch.manual_seed(seed)
-        compare_a_step(tiny.config_of(family, heads, size, layers, inner), *random_batch(sentences, 50, seed))
+        compare_a_step(workload.config_of(family, heads, size, layers, inner), *random_batch(sentences, 50, seed))
 
     try_one()
     assert len(compared) >= 15
