@@ -20,10 +20,11 @@ from typing import Any
 import psutil
 import torch
 from tqdm import tqdm
+from transformers import PreTrainedConfig
 
 from benchmarks import table, workload
 from cola.core.errors import UserError, run
-from cola.model import hardware
+from cola.model import families, hardware
 
 ROUNDS = 3
 TURN, AT_LEAST = 5.0, 2  # seconds that a method's turn lasts after two batches of warm-up, and batches in it
@@ -110,19 +111,16 @@ def work(kind: str, shape: str, method: str, pipe: Connection) -> None:
             pipe.send(statistics.median(timed(workload.batches(count, seed))))
 
 
-def roofline(config: Any, device: torch.device) -> float:
+def roofline(config: PreTrainedConfig, device: torch.device) -> float:
     """The least seconds that a training step could take on this device, were there nothing but sums and bytes.
 
     The sums are those of the linear layers, forward and backward, for a batch's real tokens; of the last layer, keys
-    and values for all tokens and the rest for each sentence's first. AdamW reads four float32 numbers for each weight
-    (itself, gradient, two moments) and writes three.
+    and values for all tokens and the rest for each sentence's first, unless the head takes the mean of all. AdamW reads
+    four float32 numbers for each weight (itself, gradient, two moments) and writes three.
     """
     precision = hardware.choose_precision("auto", device)
-    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
-    layer = 4 * width**2 + 2 * width * inner  # weights
-    tokens = 363.4  # in 32 of CoLA's sentences, on average
-    sums = 6 * (tokens * ((layers - 1) * layer + 2 * width**2) + workload.BATCH_SIZE * (layer - width**2))
-    weights = layers * layer + (len(workload.VOCABULARY) + config.max_position_embeddings) * width
+    width, inner = config.hidden_size, config.intermediate_size
+    sums, weights = work_of_a_step(config)
     left, right = (torch.randn(shape, device=device, dtype=precision) for shape in ((384, width), (width, inner)))
     multiplied = 2 * 384 * width * inner / best(lambda: left @ right, device)  # a second
     numbers = torch.randn(2**26, device=device)
@@ -130,6 +128,21 @@ def roofline(config: Any, device: torch.device) -> float:
     copied = 2 * 4 * 2**26 / best(lambda: target.copy_(numbers), device)  # bytes a second, read and written
     print(f"matrices: {multiplied / 1e12:.2f} TFLOP/s in {precision}; memory: {copied / 1e9:.0f} GB/s")
     return sums / multiplied + 7 * 4 * weights / copied
+
+
+def work_of_a_step(config: PreTrainedConfig) -> tuple[float, int]:
+    """(sums in linear layers, forward and backward, of 32 of CoLA's sentences; weights that AdamW moves)."""
+    model = workload.model(config, torch.device("meta"))
+    tokens = 363.4  # in 32 of CoLA's sentences, on average
+    linears = sum(linear.weight.numel() for linear in families.linears(model))
+    if getattr(config, "classifier_pooling", "cls") == "cls":
+        spared = linears / config.num_hidden_layers - 2 * config.hidden_size**2  # all but keys and values
+    else:
+        spared = 0
+    embedding: Any = model.get_input_embeddings()
+    unused = embedding.num_embeddings - len(workload.VOCABULARY)
+    weights = sum(weight.numel() for weight in model.parameters()) - unused * embedding.embedding_dim
+    return 6 * (tokens * linears - (tokens - workload.BATCH_SIZE) * spared), weights
 
 
 def best(call: Any, device: torch.device) -> float:
