@@ -82,10 +82,10 @@ def test_methods_are_compared_in_turn(monkeypatch, capsys):
 
 def test_the_work_of_a_step_by_hand():
     sums, weights = speed.work_of_a_step(tiny.config(vocab_size=7000))
-    # A layer has 4 * 16 * 16 + 2 * 16 * 24 = 1,792 weights in its Linears, of which the last needs 2 * 16 * 16 = 512 for
-    # all of 363.4 tokens and 1,280 for 32 of them; forward, and backward twice, at two sums a weight.
+    # A layer's Linears have 4 * 16 * 16 + 2 * 16 * 24 = 1,792 weights. Of the last layer keys and values, 512 of them,
+    # are for all of 363.4 tokens, its other 1,280 for 32; two sums a weight, forward and twice backward.
     assert sums == pytest.approx(6 * (363.4 * (1792 + 512) + 32 * 1280))
-    # 5,584 words, 64 positions, 2 types; a layer's Linears with 64 + 24 + 16 biases and two LayerNorms; pooler, classifier
+    # 5,584 words, 64 positions, 2 types; a layer's Linears, 104 biases and two LayerNorms; pooler and classifier.
     assert weights == (5584 + 64 + 2 + 2) * 16 + 2 * (1792 + 104 + 64) + 17 * 16 + 17 * 2
 
 
