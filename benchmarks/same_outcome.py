@@ -98,7 +98,7 @@ def show(results: pd.DataFrame) -> None:
         margin = MARGIN * tutorial.std()
         difference, half, p = equivalence(pipeline, tutorial, margin)
         cells = [f"{scores.mean():.3f} ({scores.std():.3f})" for scores in (tutorial, pipeline)]
-        verdict = f"{'yes' if p < 0.05 else 'not shown'}, p = {p:.1g}"
+        verdict = f"{'yes' if p < 0.05 else 'not shown'}, p = {p:.2g}"
         rows.append((name, *cells, f"{difference:+.3f}", f"±{half:.3f}", f"{margin:.3f}", verdict))
     table.show(
         f"{len(by_method['bert-cola'])} seeds of each method: mean (standard deviation)",
