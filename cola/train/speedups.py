@@ -1,6 +1,6 @@
 """What makes the same training faster, part by part. `train.fast: false` does without all of it.
 
-Sentences are packed instead of padded, and the last layer computes what the classifier reads (model/attention.py);
+Sentences are packed instead of padded, and the last layer computes what the head reads (model/families.py);
 matrices are multiplied in bfloat16 where the processor has units for it (hardware.choose_precision). Here is the rest:
 dropout that costs less, and weights laid out so that a step moves less memory. The loop stays the tutorial's.
 """
