@@ -6,12 +6,13 @@ PYTHON ?= python3
 PORT ?= 5000
 N ?= 10
 SHAPE ?= bert-base-uncased
+ENCODERS ?= sentence-transformers/all-mpnet-base-v2 sentence-transformers/all-MiniLM-L6-v2
 ENCODER ?= sentence-transformers/all-MiniLM-L6-v2
 SWEEP ?= train.batch_size=16,32 train.learning_rate=5.0e-5,3.0e-5,2.0e-5 train.epochs=2,3,4
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TEXT
 
-.PHONY: help .venv lock demo repro ui track predict report seeds worker sweep table test test-all verify torture audit bench profile lint clean
+.PHONY: help .venv lock demo repro ui track predict report seeds reference worker sweep table test test-all verify torture audit bench profile lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z.-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -64,6 +65,9 @@ report: .venv ## write the result here as one page, report.html, which opens wit
 
 seeds: .venv .git ## train with N seeds (make seeds N=10), and say what they have in common
 	python -m cola.experiments.seeds $(N)
+
+reference: .venv .git ## measure metrics/reference/ anew: five seeds of each encoder (make reference ENCODERS=...)
+	python -m cola.experiments.reference $(ENCODERS)
 
 worker: .venv ## train seeds for a cluster, one at a time: make worker SCHEDULER=tcp://first.example:8786
 	PYTHONPATH=. dask worker $(SCHEDULER) --nthreads 1 --no-dashboard --local-directory .dvc/tmp

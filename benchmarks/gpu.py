@@ -60,7 +60,7 @@ def main() -> None:
     if unknown := set(parts) - {SAMENESS, *workload.SHAPES}:
         raise UserError(f"{min(unknown)} is no part: {', '.join([SAMENESS, *workload.SHAPES])}")
     device = prepare()
-    machine = speed.name(device)
+    machine = hardware.describe(device)
     print(f"{machine}, torch {torch.__version__}, CUDA {torch.version.cuda}, transformers {transformers.__version__}")
     faults: list[str] = []
     for part in parts:

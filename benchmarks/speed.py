@@ -8,7 +8,6 @@ multiplied here, plus the time that the optimizer's bytes take at the rate that 
 
 import json
 import multiprocessing
-import platform
 import re
 import statistics
 import time
@@ -33,7 +32,7 @@ RESULTS = Path("benchmarks/results")
 
 def main() -> None:
     device = hardware.prepare_device("auto")
-    machine = name(device)
+    machine = hardware.describe(device)
     results = {kind: {shape: compare(kind, shape) for shape in workload.SHAPES} for kind in ("training", "prediction")}
     for shape, config in workload.SHAPES.items():
         results["training"][shape]["roofline"] = {"seconds": roofline(config, device)}
@@ -47,15 +46,6 @@ def main() -> None:
 def results_path(machine: str) -> Path:
     """'NVIDIA H200' -> benchmarks/results/nvidia-h200.json"""
     return RESULTS / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
-
-
-def name(device: torch.device) -> str:
-    """'AMD EPYC, 2 threads', or 'NVIDIA H200'."""
-    if device.type == "cuda":
-        return hardware.describe(device)
-    info = Path("/proc/cpuinfo")
-    found = re.search("model name\\s*: (.*)", info.read_text()) if info.exists() else None
-    return f"{found[1] if found else platform.processor()}, {torch.get_num_threads()} threads"
 
 
 def compare(kind: str, shape: str) -> dict[str, Any]:

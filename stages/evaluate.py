@@ -6,7 +6,7 @@ from cola.data import tables
 from cola.evaluate import analysis
 from cola.model import metrics
 from cola.model.prediction import Predictor
-from cola.report import console, recorder
+from cola.report import console, recorder, references
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     files.write_json(paths.ANALYSIS, figures)
     files.write_csv(paths.PER_SOURCE, per_source)
     files.write_csv(paths.CALIBRATION, calibration)
-    console.print_test(scores, figures, source)
+    console.print_test(scores, figures, source, references.read())
     console.print_mistakes(analysis.mistakes(predictions, console.MISTAKES))
     recorder.record("evaluation")
 

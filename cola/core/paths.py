@@ -38,5 +38,8 @@ SAMPLES = Path("metrics/samples.json")
 SEEDS = Path("metrics/seeds.json")
 SEEDS_PICTURE = Path("metrics/seeds.png")
 
+# make reference; and what is published
+REFERENCE = Path("metrics/reference")
+
 # make report
 REPORT = Path("report.html")

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,45 +20,53 @@ from cola.core import files, params, paths
 from cola.core.errors import UserError, run
 from cola.data import tutorial
 from cola.experiments import jobs
-from cola.report import console, figures, mlflow_runs, revision
+from cola.report import console, figures, mlflow_runs, references, revision
 from cola.report.recipe import recipe
+from cola.report.references import Reference
 
 
-def summary(mccs: Mapping[int, float], source: Mapping[str, Any], settings: params.Params) -> dict[str, Any]:
+def summary(
+    mccs: Mapping[int, float], source: Mapping[str, Any], settings: params.Params, held_against: Sequence[Reference]
+) -> dict[str, Any]:
     """The statistics of the test MCCs of at least two seeds, by seed, of one recipe: plain data, for seeds.json.
 
     `source` is the models' source.json. confidence_interval: where the mean of many seeds lies, with 95% confidence.
     prediction_interval: where one more seed would lie, in 95 of 100 cases. Both take the MCCs as normally distributed.
     """
-    values = np.array(list(mccs.values()))
-    count, mean, deviation = len(values), float(values.mean()), float(values.std(ddof=1))
-    margin = float(stats.t.ppf(0.975, count - 1)) * deviation
-    one_more, of_the_mean = margin * (1 + 1 / count) ** 0.5, margin / count**0.5
-    prediction_interval = mean - one_more, mean + one_more
-    comparable = tutorial.comparable(source)
+    values = list(mccs.values())
+    count, mean, deviation = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
+    margin = float(stats.t.ppf(0.975, count - 1)) * deviation / count**0.5
+    comparable = references.comparable(source, held_against)
     return {
         "mcc": {str(seed): value for seed, value in mccs.items()},
         "mean": mean,
         "standard_deviation": deviation,
-        "confidence_interval": [mean - of_the_mean, mean + of_the_mean],
-        "prediction_interval": list(prediction_interval),
-        "comparable": comparable,
-        "verdict": _comparison(values, prediction_interval) if comparable else tutorial.verdict(source),
+        "confidence_interval": [mean - margin, mean + margin],
+        "prediction_interval": list(references.prediction_interval(values)),
+        "references": {reference.name: list(reference.mccs) for reference in comparable},
+        "verdict": verdict(values, source, comparable),
         "recipe": recipe(source, settings),
     }
 
 
-def _comparison(values: np.ndarray, prediction_interval: tuple[float, float]) -> str:
-    """Two sentences: whether the tutorial's MCC is one that these may have, and whether the means differ (Welch)."""
-    low, high = prediction_interval
-    public = np.array(tutorial.PUBLIC_RUNS)
-    difference = stats.ttest_ind(values, public, equal_var=False).confidence_interval()
-    lies = "lies" if low <= tutorial.TUTORIAL_MCC <= high else "does not lie"
-    agrees = "agrees with" if difference.low <= 0 <= difference.high else "differs from"
-    return (
-        f"The tutorial's {tutorial.TUTORIAL_MCC} {lies} within what one run may give, {low:.3f} to {high:.3f}. "
-        f"The mean {agrees} that of the {len(public)} public runs: {values.mean():.3f} and {public.mean():.3f}."
-    )
+def verdict(mccs: Sequence[float], source: Mapping[str, Any], comparable: Sequence[Reference]) -> str:
+    """A sentence for each reference that the seeds compare with, and why the tutorial is none of them, if it is not.
+
+    Of one run: whether its MCC is one that a further seed may have. Of several: whether the means differ (Welch).
+    """
+    low, high = references.prediction_interval(mccs)
+    sentences = []
+    for name, _, others in comparable:
+        if len(others) == 1:
+            lies = "lies within" if low <= others[0] <= high else "does not lie within"
+            sentences.append(f"{name}: {others[0]:.3f} {lies} what one more seed may give, {low:.3f} to {high:.3f}.")
+        else:
+            difference = stats.ttest_ind(mccs, others, equal_var=False).confidence_interval()
+            agrees = "agrees with" if difference.low <= 0 <= difference.high else "differs from"
+            sentences.append(f"{name}: the mean here {agrees} theirs, {np.mean(mccs):.3f} and {np.mean(others):.3f}.")
+    if differences := "; ".join(tutorial.differences(source)):
+        sentences.append(f"Not comparable with the tutorial: {differences}.")
+    return " ".join(sentences)
 
 
 def main() -> None:
@@ -66,17 +74,12 @@ def main() -> None:
         raise UserError("how many seeds? at least 2: make seeds N=10")
     names = {seed: f"seed-{seed}" for seed in range(1, int(sys.argv[1]) + 1)}
     settings = params.load(paths.PARAMS)  # now: the trainings take hours, in which it may be edited
-    if "DASK_SCHEDULER_ADDRESS" in os.environ:
-        from cola.experiments import cluster  # needs Dask, an optional extra, which takes a second to load
-
-        cluster.train({name: [f"seed={seed}"] for seed, name in names.items()})
-    else:
-        train(names)
+    train({name: [f"seed={seed}"] for seed, name in names.items()})
     source = json.loads(_read(paths.FINETUNED / "source.json", names[1]))
     mccs = {seed: json.loads(_read(paths.TEST_METRICS, name))["mcc"] for seed, name in names.items()}
     checksums = [_read(paths.FINETUNED / files.CHECKSUMS, name).splitlines() for name in names.values()]
     models = [line.split()[0] for lines in checksums for line in lines if line.endswith("  model.safetensors")]
-    seeds = summary(mccs, source, settings)
+    seeds = summary(mccs, source, settings, references.read())
     files.write_json(paths.SEEDS, seeds)
     with files.atomic_file(paths.SEEDS_PICTURE) as partial_file:
         figures.seeds(seeds).savefig(partial_file, format="png", dpi=100)
@@ -84,13 +87,22 @@ def main() -> None:
     mlflow_runs.record(partial(mlflow_runs.seeds, seeds, models))
 
 
-def train(names: Mapping[int, str]) -> None:
-    """Have DVC run an experiment for every seed; the output is DVC's. Raises UserError where one fails."""
+def train(experiments: Mapping[str, Sequence[str]]) -> None:
+    """Run experiments, names with settings as "seed=1", on the cluster if there is one, else here; the output is DVC's.
+
+    Earlier ones of these names go. Raises UserError where one fails.
+    """
+    if "DASK_SCHEDULER_ADDRESS" in os.environ:
+        from cola.experiments import cluster  # needs Dask, an optional extra, which takes a second to load
+
+        cluster.train(experiments)
+        return
     listed = subprocess.run(["dvc", "exp", "list", "--name-only"], capture_output=True, text=True, check=True).stdout  # noqa: S607
-    if earlier := sorted(set(listed.split()) & set(names.values())):
+    if earlier := sorted(set(listed.split()) & experiments.keys()):
         _dvc("exp", "remove", "--quiet", *earlier)
-    for seed, name in names.items():
-        _dvc("exp", "run", "--queue", "--name", name, "--set-param", f"seed={seed}")
+    for name, settings in experiments.items():
+        options = [option for setting in settings for option in ("--set-param", setting)]
+        _dvc("exp", "run", "--queue", "--name", name, *options)
     jobs.run_queued()
 
 

@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+import platform
+import re
 import resource
 import sys
 from pathlib import Path
@@ -136,5 +138,9 @@ def name(device: torch.device) -> str:
 
 
 def describe(device: torch.device) -> str:
-    """What people call the device, and what else of it determines a result: 'NVIDIA H200', or 'cpu, 2 threads'."""
-    return f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else name(device)
+    """The machine, as far as it determines a result: 'NVIDIA H200', or 'AMD EPYC, 2 threads'."""
+    if device.type != "cpu":
+        return name(device)
+    info = Path("/proc/cpuinfo")
+    found = re.search("model name\\s*: (.*)", info.read_text()) if info.exists() else None
+    return f"{found[1] if found else platform.processor() or 'cpu'}, {torch.get_num_threads()} threads"

@@ -16,7 +16,8 @@ from rich.text import Text
 from cola.core import paths
 from cola.core.errors import run
 from cola.data import tutorial
-from cola.report import revision
+from cola.report import references, revision
+from cola.report.references import Reference
 
 MISTAKES = 5  # rows that print_mistakes is given
 
@@ -33,8 +34,13 @@ def print_training(history: pd.DataFrame, source: Mapping[str, Any]) -> None:
     _print_table(f"Training: {tutorial.title(source)}", table)
 
 
-def print_test(scores: Mapping[str, Any], analysis: Mapping[str, Any], source: Mapping[str, Any]) -> None:
-    """The test MCC with its interval, the MCC of words alone, and the figures that it may be held against.
+def print_test(
+    scores: Mapping[str, Any],
+    analysis: Mapping[str, Any],
+    source: Mapping[str, Any],
+    held_against: Sequence[Reference],
+) -> None:
+    """The test MCC with its interval, the MCC of words alone, and what that may be held against.
 
     `scores` are those of metrics/test.json, `analysis` those of metrics/analysis.json.
     """
@@ -44,7 +50,7 @@ def print_test(scores: Mapping[str, Any], analysis: Mapping[str, Any], source: M
         f"{tutorial.title(source)}; {scores['sentences']} sentences",
         f"95% interval: {analysis['mcc_low']:.3f} to {analysis['mcc_high']:.3f}; "
         f"without an encoder (words alone): {analysis['bag_of_words_mcc']:.3f}",
-        tutorial.verdict(source),
+        references.verdict(source, scores["mcc"], held_against),
     ):
         _print_phrases(console, line, indent="  ")
 
@@ -139,7 +145,7 @@ def main() -> None:
     }
     source = json.loads(texts[paths.FINETUNED / "source.json"])
     print_training(pd.read_csv(io.StringIO(texts[paths.HISTORY])), source)
-    print_test(json.loads(texts[paths.TEST_METRICS]), json.loads(texts[paths.ANALYSIS]), source)
+    print_test(json.loads(texts[paths.TEST_METRICS]), json.loads(texts[paths.ANALYSIS]), source, references.read())
     print_samples(json.loads(texts[paths.SAMPLES]), source)
 
 

@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cola.data import tutorial
-
 BLUE, ORANGE = "#2a6fbb", "#d9782d"
 
 
@@ -80,15 +78,13 @@ def confusion_matrix(predictions: pd.DataFrame) -> Figure:
 
 
 def seeds(summary: Mapping[str, Any]) -> Figure:
-    """The MCC of every seed and the interval of their mean, of seeds.summary; the public runs where they compare."""
-    rows = {"these seeds": list(summary["mcc"].values())}
-    if summary["comparable"]:
-        rows[f"{len(tutorial.PUBLIC_RUNS)} public runs"] = list(tutorial.PUBLIC_RUNS)
+    """The MCC of every seed and the interval of their mean, of seeds.summary, and what they compare with."""
+    rows = {"these seeds": list(summary["mcc"].values())} | summary["references"]
     figure = Figure(figsize=(6, 1.6 + 0.5 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, values in enumerate(rows.values()):
         spread = np.linspace(-0.12, 0.12, len(values))  # dots of like value side by side
-        axes.plot(values, place + spread, "o", color=(BLUE, ORANGE)[place], alpha=0.6)
+        axes.plot(values, place + spread, "o", color=ORANGE if place else BLUE, alpha=0.6)
     mean, (low, high) = summary["mean"], summary["confidence_interval"]
     axes.errorbar(mean, -0.3, xerr=[[mean - low], [high - mean]], fmt="|k", capsize=3)
     axes.set(xlabel="test MCC", yticks=range(len(rows)), yticklabels=rows, ylim=(-0.5, len(rows) - 0.5))

@@ -16,8 +16,9 @@ from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import tutorial
 from cola.evaluate import analysis
-from cola.report import figures
+from cola.report import figures, references
 from cola.report.recipe import recipe
+from cola.report.references import Reference
 
 MISTAKES = 20  # that the page shows
 
@@ -38,6 +39,7 @@ class Result(NamedTuple):
     calibration: pd.DataFrame
     samples: Sequence[Mapping[str, Any]]
     seeds: Mapping[str, Any] | None  # None: `make seeds` has not run
+    references: Sequence[Reference]
 
 
 class Section(NamedTuple):
@@ -65,6 +67,7 @@ def read() -> Result:
         calibration=files.read_csv(paths.CALIBRATION),
         samples=files.read_json(paths.SAMPLES),
         seeds=files.read_json(paths.SEEDS) if paths.SEEDS.exists() else None,
+        references=references.read(),
     )
 
 
@@ -81,7 +84,7 @@ def render(result: Result, commit: str) -> str:
         title=tutorial.title(result.source),
         test=result.test,
         analysis=result.analysis,
-        verdict=tutorial.verdict(result.source),
+        verdict=references.verdict(result.source, result.test["mcc"], result.references),
         sections=sections(result, commit),
     )
 

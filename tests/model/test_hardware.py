@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_a_seed_repeats_what_is_drawn():
 def test_a_device_has_a_name_that_people_know(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
-    assert hardware.describe(torch.device("cpu")) == "cpu, 2 threads"
+    assert re.fullmatch(r"\S.*, 2 threads", hardware.describe(torch.device("cpu")))
     assert hardware.describe(torch.device("cuda")) == "NVIDIA H200"
     assert hardware.describe(torch.device("mps")) == "mps"
 

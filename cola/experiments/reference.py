@@ -1,0 +1,97 @@
+"""Measure references: `make reference` trains each encoder with five seeds, and writes metrics/reference/.
+
+Every training is a DVC experiment of params.yaml and the code as they are committed, but for encoder and seed. Of an
+encoder's first seed there are also source.json and the files that show a result, but for the corpus's sentences.
+"""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cola.core import files, paths
+from cola.core.errors import UserError, run
+from cola.experiments import seeds
+from cola.report import revision
+
+SEEDS = range(42, 47)
+SHOWN = (paths.HISTORY, paths.TEST_METRICS, paths.ANALYSIS, paths.MCC_PER_BATCH, paths.PREDICTIONS, paths.SAMPLES)
+
+
+def reference(runs: Mapping[int, Mapping[str, Any]], command: str, commit: str) -> dict[str, Any]:
+    """What a reference's file has of runs (of `result`) by seed: mean, standard deviation and count; then each run."""
+    mccs = [run["mcc"] for run in runs.values()]
+    return {
+        "mcc": float(np.mean(mccs)),
+        "standard_deviation": float(np.std(mccs, ddof=1)),
+        "count": len(mccs),
+        "about": [f"command: {command}", f"commit: {commit}"],
+        "runs": [{"seed": seed, **run} for seed, run in runs.items()],
+    }
+
+
+def result(test: Mapping[str, Any], history: pd.DataFrame, timings: Mapping[str, Any]) -> dict[str, Any]:
+    """A run as a reference has it: test MCC, machine, and the columns of history.csv."""
+    columns = {name: history[name].tolist() for name in history.columns.drop("epoch")}
+    machine = {name: timings[name] for name in ("device", "precision")}
+    return {"mcc": test["mcc"], **machine, **columns}
+
+
+def main() -> None:
+    if not (encoders := sys.argv[1:]):
+        raise UserError("which encoders? make reference ENCODERS=google-bert/bert-base-uncased")
+    commit = _commit()
+    names = {encoder: {seed: f"{_stem(encoder)}-{seed}" for seed in SEEDS} for encoder in encoders}
+    for encoder, experiments in names.items():
+        seeds.train({name: [f"fetch.encoder={encoder}", f"seed={seed}"] for seed, name in experiments.items()})
+        _write(encoder, experiments, commit)
+
+
+def _write(encoder: str, experiments: Mapping[int, str], commit: str) -> None:
+    stem, first = _stem(encoder), experiments[SEEDS[0]]
+    for path in (paths.FINETUNED / "source.json", *SHOWN):
+        files.write_text(paths.REFERENCE / stem / path.name, _read(path, first))
+    predictions = paths.REFERENCE / stem / paths.PREDICTIONS.name
+    files.write_csv(predictions, files.read_csv(predictions).drop(columns=["sentence_source", "sentence"]))
+    runs = {
+        seed: result(
+            json.loads(_read(paths.TEST_METRICS, name)),
+            pd.read_csv(io.StringIO(_read(paths.HISTORY, name))),
+            json.loads(_read(paths.TIMINGS, name)),
+        )
+        for seed, name in experiments.items()
+    }
+    command = f"make reference ENCODERS={encoder}"
+    path = paths.REFERENCE / f"{stem}.json"
+    files.write_json(path, reference(runs, command, commit))
+    print(f"{path} and {paths.REFERENCE / stem}: commit them, and name {path} in dvc.yaml's metrics")
+
+
+def _stem(encoder: str) -> str:
+    """'sentence-transformers/all-MiniLM-L6-v2' -> 'all-MiniLM-L6-v2', also of a folder."""
+    return Path(encoder).name
+
+
+def _read(path: Path, experiment: str) -> str:
+    return revision.read(path, experiment, f"`dvc queue logs {experiment}` says why")
+
+
+def _commit() -> str:
+    """The commit that the experiments are of. Raises UserError where what they run is not committed."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S607
+
+    if changed := git("status", "--porcelain", "--untracked-files=no"):
+        raise UserError(f"a reference names its commit: commit first what has changed ({' '.join(changed.split())})")
+    return git("rev-parse", "HEAD")
+
+
+if __name__ == "__main__":
+    run(main)
