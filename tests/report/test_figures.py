@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cola.data import tutorial
 from cola.report import figures
 
 HISTORY = pd.DataFrame({"epoch": [1, 2], "training_loss": [0.4996, 0.3172], "validation_loss": [0.4503, 0.4611]})
@@ -12,7 +11,6 @@ SEEDS = {
     "mcc": {"1": 0.1, "2": 0.2, "5": 0.3},
     "mean": 0.2,
     "confidence_interval": [-0.0484, 0.4484],
-    "comparable": True,
 }
 
 
@@ -54,12 +52,12 @@ def test_a_label_that_is_never_predicted_has_its_zeros():
     assert np.asarray(axes.images[0].get_array()).tolist() == [[1, 0], [1, 0]]
 
 
-@pytest.mark.parametrize("comparable", [True, False])
-def test_every_seed_is_drawn_and_the_public_runs_only_where_they_compare(comparable):
-    (axes,) = figures.seeds(SEEDS | {"comparable": comparable}).axes
+@pytest.mark.parametrize("references", [{}, {"the tutorial": [0.498], "2 public runs": [0.5, 0.6]}])
+def test_every_seed_is_drawn_and_what_the_seeds_compare_with(references):
+    (axes,) = figures.seeds(SEEDS | {"references": references}).axes
     dots = [line.get_xdata().tolist() for line in axes.lines if line.get_marker() == "o"]
-    assert dots == ([[0.1, 0.2, 0.3], list(tutorial.PUBLIC_RUNS)] if comparable else [[0.1, 0.2, 0.3]])
-    assert tick_labels(axes.yaxis) == ["these seeds", "26 public runs"][: len(dots)]
+    assert dots == [[0.1, 0.2, 0.3], *references.values()]
+    assert tick_labels(axes.yaxis) == ["these seeds", *references]
     assert axes.get_title() == "mean 0.200, 95% interval -0.048 to 0.448"
 
 
