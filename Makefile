@@ -113,4 +113,4 @@ lint: .venv ## check style, types and the workflow of GitHub
 	zizmor --offline --no-progress --quiet .github/workflows
 
 clean: ## remove the environment and what the stages wrote; DVC's cache and MLflow's records stay
-	rm -rf .venv {data,models,metrics}/{*,.*.partial} dvc_plots report.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv {data,models}/{*,.*.partial} metrics/{*.*,.*.partial} dvc_plots report.html .pytest_cache .mypy_cache .ruff_cache .hypothesis

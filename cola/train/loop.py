@@ -231,12 +231,26 @@ def optimizer_step(
         total_loss += loss.detach()
     gradients = [weight.grad for weight in optimizer.param_groups[0]["params"] if weight.grad is not None]
     distributed.all_reduce_sum([total_loss, *gradients])
-    norm = nn.utils.get_total_norm(gradients)
+    norm = total_norm(gradients)
     # Clipping divides every gradient by the same number; the fused optimizer does that as it reads them, which spares
     # a pass over the memory. The 1e-6 is that of torch's clip_grad_norm_.
     optimizer.grad_scale = ((norm + 1e-6) / max_grad_norm).clamp(min=1.0)  # type: ignore[attr-defined]
     optimizer.step()
     return total_loss.item(), norm.item()
+
+
+def total_norm(gradients: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The Euclidean norm of all of them together.
+
+    It is that of the norms of rows: a processor sums in float32, and of BERT's 110 million numbers in one row the norm
+    comes out 1% too low.
+    """
+    norms = []
+    for gradient in gradients:
+        whole = gradient.numel() // 4096 * 4096
+        rows, rest = gradient.flatten().split([whole, gradient.numel() - whole])
+        norms += [torch.linalg.vector_norm(rows.view(-1, 4096), dim=1), torch.linalg.vector_norm(rest, keepdim=True)]
+    return torch.linalg.vector_norm(torch.cat(norms))
 
 
 def _check_finite(step: int, loss: float, norm: float) -> None:
