@@ -90,7 +90,8 @@ def check_steps(cells):
     assert again == pytest.approx(recorded, rel=0.01)  # the tests have other threads than the run had
     for name in ("plain", "without-dropout"):
         pipeline, by_hand = steps(cells[name])
-        assert by_hand == pytest.approx(pipeline, rel=1e-4), name
+        assert by_hand[0] == pytest.approx(pipeline[0], rel=1e-5), name
+        assert by_hand[1] == pytest.approx(pipeline[1], rel=1e-3), name  # a sum over all weights, in float32
 
 
 def test_it_is_committed_with_the_outputs_of_the_demo():
