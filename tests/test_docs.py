@@ -1,6 +1,7 @@
 """The documents and the workflow name only what exists: links, files, make targets, modules, settings, stages."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -10,9 +11,14 @@ from project import ROOT
 
 from cola.core import params, paths
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "tutorial.ipynb",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
 FOLDERS = "cola|stages|benchmarks|tests|docs|corpora|data|models|metrics"
-FILE = rf"(?<![\w./-])((?:{FOLDERS}|\.github)/[\w./-]*|[\w.-]+\.(?:py|md|yaml|toml|lock))(?![\w/])"
+FILE = rf"(?<![\w./-])((?:{FOLDERS}|\.github)/[\w./-]*|[\w.-]+\.(?:py|md|ipynb|yaml|toml|lock))(?![\w/])"
 TARGET = r"(?:^|[\s;&|])make (?:PYTHON=\S+ )?([a-z.][a-z-]*)"
 MODULE = r"python -m ([\w.]+)"
 SETTING = r"(?<![\w./-])((?:fetch|tokenize|train|evaluate|sample_predict)\.(?!(?:py|csv|tsv|json|parquet)\b)\w+)"
@@ -20,7 +26,11 @@ OUTPUTS = {Path("dvc.lock"), *(value for value in vars(paths).values() if isinst
 
 
 def text_of(name):
-    return (ROOT / name).read_text(encoding="utf-8")
+    """Of a notebook, what is written between its cells of code."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    if not name.endswith(".ipynb"):
+        return text
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
 
 
 def code_of(name):
