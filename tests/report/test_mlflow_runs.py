@@ -18,14 +18,6 @@ from cola.core import files, paths
 from cola.report import mlflow_runs
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """A database with MLflow's tables and nothing in them, which take seconds to make."""
-    database = tmp_path_factory.mktemp("database") / "mlflow.db"
-    MlflowClient(f"sqlite:///{database}")
-    return database
-
-
 @pytest.fixture
 def bare_root(tmp_path, monkeypatch):
     """A project that DVC runs a stage of: in a copy elsewhere, with DVC_ROOT naming the main one."""
@@ -66,6 +58,7 @@ def test_a_training_is_one_run_at_the_main_projects_root(root, monkeypatch):
     assert (run.data.params["train.epochs"], run.data.params["seed"]) == ("4", "42")
     tags = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
     assert tags.pop("DVC_EXP_NAME") == "demo"
+    assert len(tags.pop("training.digest")) == 64
     assert tags == {
         "corpus": "cola",
         "encoder": "tiny/bert",
@@ -151,6 +144,14 @@ def test_two_first_uses_at_once_share_one_database(bare_root):
     assert [process.exitcode for process in both] == [0, 0]
     _, recorded = runs(bare_root)
     assert len({run.data.tags["model.sha256"] for run in recorded}) == 2
+
+
+def test_a_database_that_a_killed_process_has_half_made_is_made_anew(bare_root):
+    (bare_root / ".mlflow.db.partial").write_bytes(b"half")
+    write_results()
+    mlflow_runs.record(mlflow_runs.samples)
+    assert len(runs(bare_root)[1]) == 1
+    assert not (bare_root / ".mlflow.db.partial").exists()
 
 
 def test_seeds_are_a_parent_of_the_runs_that_trained_their_models(root):
