@@ -30,7 +30,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds
 
 from filelock import FileLock
-from mlflow.entities import Metric, Param, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.models.signature import ModelSignature
 from mlflow.pyfunc import save_model
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # else it tells of every table of a new database
 
 EXPERIMENT = "bert-cola"
+_SAMPLES_TABLE = "samples_table.json"
 _BATCH = 500  # metrics in one call; the server takes up to 1,000
 
 Record = Callable[[MlflowClient, str], None]  # records what a stage wrote, with a client and the experiment's id
@@ -111,6 +112,7 @@ class LiveRun:
         if self.run_id is None:
             self.run_id = self.create(client, experiment_id)
             _log_settings(client, self.run_id, self.settings)
+            _log_datasets(client, self.run_id, self.source, "train", "validation")
         self._points = [point for point in self._points if not self._is_recorded(point)]
         _log_points(client, self.run_id, self._points)
 
@@ -146,6 +148,7 @@ def training(client: MlflowClient, experiment_id: str, live: LiveRun | None = No
     run_id = run_id or live.run_id or live.unfinished(client, experiment_id)
     run_id = run_id or live.create(client, experiment_id, started)
     _log_settings(client, run_id, live.settings)
+    _log_datasets(client, run_id, live.source, "train", "validation")
     tables = (("step", steps), ("epoch", history))
     rows = [(index, row) for index, table in tables for row in table.to_dict("records")]
     points = [point for index, row in rows for point in _points(row, index, ended)]
@@ -156,7 +159,8 @@ def training(client: MlflowClient, experiment_id: str, live: LiveRun | None = No
         client.set_tag(run_id, name, value)
     client.set_terminated(run_id, end_time=ended)
     written = [paths.CORPUS_METRICS, paths.TRAIN_METRICS, paths.HISTORY, paths.STEPS, paths.TIMINGS]
-    _log_model(client, run_id)
+    _log_model(client, run_id, experiment_id)
+    _describe(client, run_id, "Training", f"{live.source['encoder']['name']} on {live.source['corpus']['name']}")
     _log_files(client, run_id, written, {"learning_curve.png": figures.learning_curve(history)})
 
 
@@ -164,7 +168,12 @@ def evaluation(client: MlflowClient, experiment_id: str) -> None:
     """The test's scores, predictions and figures, to the run of the model."""
     run_id, now = _run_of_the_model(client, experiment_id), int(time.time() * 1000)
     scores = files.read_json(paths.TEST_METRICS) | files.read_json(paths.ANALYSIS)
-    client.log_batch(run_id, metrics=[Metric(f"test_{name}", value, now, 0) for name, value in scores.items()])
+    model = _logged_model(client, run_id)  # whose metrics these are, too
+    points = [Metric(f"test_{name}", value, now, 0, model_id=model) for name, value in scores.items()]
+    client.log_batch(run_id, metrics=points)
+    _log_datasets(client, run_id, _source(), "test")
+    interval = f"95% interval {scores['mcc_low']:.3f} to {scores['mcc_high']:.3f}"
+    _describe(client, run_id, "Test", f"MCC **{scores['mcc']:.3f}**, {interval}, {scores['sentences']} sentences")
     drawn = {
         "mcc_per_batch.png": figures.mcc_per_batch(files.read_csv(paths.MCC_PER_BATCH)),
         "calibration.png": figures.calibration(files.read_csv(paths.CALIBRATION)),
@@ -176,8 +185,16 @@ def evaluation(client: MlflowClient, experiment_id: str) -> None:
 
 
 def samples(client: MlflowClient, experiment_id: str) -> None:
-    """The sampled test sentences and their predictions, to the run of the model."""
-    _log_files(client, _run_of_the_model(client, experiment_id), [paths.SAMPLES], {})
+    """The sampled test sentences and their predictions, to the run of the model: a file, a table, in words."""
+    run_id, found = _run_of_the_model(client, experiment_id), files.read_json(paths.SAMPLES)
+    columns = list(found[0])
+    rows = [[sample[column] for column in columns] for sample in found]
+    client.log_dict(run_id, {"columns": columns, "data": rows}, _SAMPLES_TABLE)
+    # as client.log_table, which would append to the table of an earlier record
+    client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": _SAMPLES_TABLE, "type": "table"}]))
+    lines = [columns, ["---"] * len(columns), *rows]
+    _describe(client, run_id, "Samples", "\n".join(f"| {' | '.join(map(_markdown, line))} |" for line in lines))
+    _log_files(client, run_id, [paths.SAMPLES], {})
 
 
 def seeds(summary: Mapping[str, Any], models: Iterable[str], client: MlflowClient, experiment_id: str) -> None:
@@ -327,8 +344,44 @@ def _log_files(client: MlflowClient, run_id: str, written: Iterable[Path], drawn
         client.log_figure(run_id, figure, name)
 
 
-def _log_model(client: MlflowClient, run_id: str) -> None:
+def _log_datasets(client: MlflowClient, run_id: str, source: Mapping[str, Any], *splits: str) -> None:
+    """What the run has read: the corpus by name, the tables of its splits by their sha256."""
+    checksums = (paths.TOKENIZED / files.CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    digests = {name: digest for digest, _, name in (line.partition("  ") for line in checksums)}
+    datasets = []
+    for split in splits:
+        table = paths.TOKENIZED / f"{split}.parquet"
+        digest = digests[table.name][:36]  # MLflow takes no more
+        dataset = Dataset(source["corpus"]["name"], digest, "local", json.dumps({"uri": table.as_posix()}))
+        datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", split)]))
+    client.log_inputs(run_id, datasets)
+
+
+def _describe(client: MlflowClient, run_id: str, heading: str, text: str) -> None:
+    """Put a section into the run's description, which may have others, or a user's words before them."""
+    name = "mlflow.note.content"
+    words, *sections = re.split("^### ", client.get_run(run_id).data.tags.get(name, ""), flags=re.MULTILINE)
+    kept = [f"### {section.strip()}\n\n" for section in sections if not section.startswith(f"{heading}\n")]
+    client.set_tag(run_id, name, "".join([words, *kept, f"### {heading}\n{text}\n"]))
+
+
+def _markdown(cell: Any) -> str:
+    """A cell of a table: what Markdown or HTML would read as a mark is written as a number."""
+    if isinstance(cell, float):
+        return f"{cell:.2f}"
+    return re.sub(r"[^\w\s.,'?!-]|_", lambda mark: f"&#{ord(mark[0])};", str(cell)) if cell != "---" else "---"
+
+
+def _logged_model(client: MlflowClient, run_id: str) -> str | None:
+    """The id of the run's model in MLflow, if it has one."""
+    outputs = client.get_run(run_id).outputs
+    return str(outputs.model_outputs[0].model_id) if outputs and outputs.model_outputs else None
+
+
+def _log_model(client: MlflowClient, run_id: str, experiment_id: str) -> None:
     """The model as `mlflow models serve` takes it: a reference to its files (pyfunc.py) and this library."""
+    if _logged_model(client, run_id):
+        return
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings(action="ignore"):  # it wants an example
         reference, folder = Path(temporary, "reference.json"), Path(temporary, "model")
         files.write_json(reference, pyfunc.reference())
@@ -344,7 +397,10 @@ def _log_model(client: MlflowClient, run_id: str) -> None:
             ),
             pip_requirements=[f"torch=={version('torch')}", f"transformers=={version('transformers')}"],
         )
-        client.log_artifacts(run_id, str(folder), "model")
+        model_id = client.create_logged_model(experiment_id, "model", run_id).model_id
+        client.log_model_artifacts(model_id, str(folder))
+        client.finalize_logged_model(model_id, "READY")
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
 
 
 if __name__ == "__main__":
