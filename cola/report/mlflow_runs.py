@@ -191,7 +191,7 @@ def evaluation(client: MlflowClient, experiment_id: str) -> None:
 def samples(client: MlflowClient, experiment_id: str) -> None:
     """The sampled test sentences and their predictions, to the run of the model: a file, a table, in words."""
     run_id, found = _run_of_the_model(client, experiment_id), files.read_json(paths.SAMPLES)
-    columns = list(found[0])
+    columns = sorted(found[0], key=["sentence", "predicted"].__contains__, reverse=True)  # MLflow compares the second
     rows = [[sample[column] for column in columns] for sample in found]
     client.log_dict(run_id, {"columns": columns, "data": rows}, _SAMPLES_TABLE)
     # as client.log_table, which would append to the table of an earlier record

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import cache, partial
 from typing import IO, Any, cast
 
-UPDATE_SECONDS = 2.0  # from one batch of points to the next
+UPDATE_SECONDS = 1.0  # from one batch of points to the next
 RETRY_SECONDS = 30.0  # after a fault of MLflow's: a server that hangs holds a call for 5 s
 LAST_SECONDS = 5  # what is left to the recorder when its stage has ended
 

@@ -5,11 +5,11 @@ addresses below lead to the runs, with the columns of a view that is saved as a 
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
 import webbrowser
-from contextlib import suppress
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -20,10 +20,10 @@ START_SECONDS = 120
 
 
 def addresses(server: str, experiment_id: str) -> dict[str, str]:
-    """Where MLflow shows the runs of an experiment, the best first: as a table, and as charts."""
+    """Where MLflow shows the runs of an experiment: as a table, as charts, and their samples side by side."""
     view = f"workflowType=machine_learning&viewStateShareKey={mlflow_runs.VIEW_NAME}"
     runs = f"{server}/#/experiments/{experiment_id}/runs?{view}"
-    return {"runs": runs, "charts": f"{runs}&compareRunsMode=CHART"}
+    return {"runs": runs, "charts": f"{runs}&compareRunsMode=CHART", "samples": f"{runs}&compareRunsMode=ARTIFACT"}
 
 
 def main() -> None:
@@ -34,6 +34,7 @@ def main() -> None:
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
     command += ["--backend-store-uri", "sqlite:///mlflow.db"]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # and `finally` ends the server
     with subprocess.Popen(command, env=environment) as process:
         try:
             wait(process, server)
@@ -41,8 +42,9 @@ def main() -> None:
             print("", *(f"{what}: {address}" for what, address in found.items()), "", sep="\n", flush=True)
             if sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
                 webbrowser.open(found["runs"])
-            with suppress(KeyboardInterrupt):  # Ctrl-C, which ends the server, too
-                process.wait()
+            process.wait()
+        except KeyboardInterrupt:
+            process.wait(timeout=10)  # Ctrl-C has reached the server, too
         finally:
             process.terminate()
     if process.returncode > 0:

@@ -30,9 +30,10 @@ def test_it_prints_where_the_runs_are_opens_them_on_a_desktop_and_ends_with_cont
         runs = f"http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}/runs"
         runs += "?workflowType=machine_learning&viewStateShareKey=results"
         assert opened.read_text() == f"{runs}\n"
-        assert re.findall("^(runs|charts): (.*)$", log.read_text(), re.MULTILINE) == [
+        assert re.findall("^(runs|charts|samples): (.*)$", log.read_text(), re.MULTILINE) == [
             ("runs", runs),
             ("charts", f"{runs}&compareRunsMode=CHART"),
+            ("samples", f"{runs}&compareRunsMode=ARTIFACT"),
         ]
         view = json.loads(experiment.tags["mlflow.sharedViewState.results"])
         columns = ["metrics.`test_mcc`", "tags.`encoder`", "tags.`corpus`", "params.`seed`"]
