@@ -69,14 +69,16 @@ def fit(
     seed: int,
     checkpoint_path: Path | None = None,
     on_epoch_end: Callable[[Epoch], None] = lambda _: None,
+    on_step_end: Callable[[Step], None] = lambda _: None,
 ) -> list[Epoch]:
     """Train `model` in place, on its device, and return the record of every epoch.
 
-    on_epoch_end is called with each record as soon as there is one; until fit returns, the model is no one else's. The
-    seed fixes the order of the sentences; dropout draws from PyTorch's random state. recipe.max_steps ends the training
-    early, on the schedule of the whole one; so does recipe.early_stopping, which leaves the best epoch's weights. From
-    a checkpoint the training goes on as if it had never stopped. Of several processes, all must call this: each
-    computes its share of every batch and returns the same. Raises UserError where a loss is not finite.
+    on_epoch_end is called with each record as soon as there is one, those of a checkpoint at once; on_step_end with
+    each step that is taken. Until fit returns, the model is no one else's. The seed fixes the order of the sentences;
+    dropout draws from PyTorch's random state. recipe.max_steps ends the training early, on the schedule of the whole
+    one; so does recipe.early_stopping, which leaves the best epoch's weights. From a checkpoint the training goes on as
+    if it had never stopped. Of several processes, all must call this: each computes its share of every batch and
+    returns the same. Raises UserError where a loss is not finite.
     """
     if distributed.rank():  # dropout differs by process; rank 0 goes on with the random state that it has
         hardware.fix_seed(int(np.random.SeedSequence([seed, distributed.rank()]).generate_state(1)[0]))
@@ -113,17 +115,17 @@ def fit(
             seed=seed,
             checkpoint_path=checkpoint_path,
         )
-        return _fit(training, on_epoch_end)
+        return _fit(training, on_epoch_end, on_step_end)
 
 
-def _fit(training: Training, on_epoch_end: Callable[[Epoch], None]) -> list[Epoch]:
+def _fit(training: Training, on_epoch_end: Callable[[Epoch], None], on_step_end: Callable[[Step], None]) -> list[Epoch]:
     state, best_weights = Progress(), list[Tensor]()
     if training.checkpoint_path:
         state, best_weights = checkpoint.load(training.checkpoint_path, training.optimizer)
     for epoch in state.epochs:
         on_epoch_end(epoch)
     while True:
-        train_epoch(training, state, best_weights)
+        train_epoch(training, state, best_weights, on_step_end)
         state.end_epoch(validate(training, state))
         on_epoch_end(state.epochs[-1])
         if training.recipe.early_stopping and best_epoch(state.epochs) is state.epochs[-1]:
@@ -137,7 +139,9 @@ def _fit(training: Training, on_epoch_end: Callable[[Epoch], None]) -> list[Epoc
     return state.epochs
 
 
-def train_epoch(training: Training, state: Progress, best_weights: Sequence[Tensor]) -> None:
+def train_epoch(
+    training: Training, state: Progress, best_weights: Sequence[Tensor], on_step_end: Callable[[Step], None]
+) -> None:
     """Take the steps of the current epoch that `state` does not have yet, and add them to it."""
     recipe, number = training.recipe, len(state.epochs) + 1
     batches = epoch_batches(training, number)
@@ -162,6 +166,7 @@ def train_epoch(training: Training, state: Progress, best_weights: Sequence[Tens
             )
             _check_finite(step, loss, norm)
             state.steps.append(Step(step, loss, learning_rate, norm))
+            on_step_end(state.steps[-1])
             state.seconds = seconds_before + time.perf_counter() - started
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             bar.update(len(rows))
