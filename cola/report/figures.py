@@ -27,6 +27,11 @@ def _axes(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _short(name: str) -> str:
+    """A name that leaves room for the figure beside it."""
+    return name if len(name) <= 24 else f"{name[:23]}…"
+
+
 def comparison(
     mcc: float, analysis: Mapping[str, Any], comparable: Sequence[Reference], others: Sequence[Reference]
 ) -> Figure:
@@ -36,7 +41,7 @@ def comparison(
     behind them where one more would lie. `others`, of other encoders, are drawn in grey, under a heading of their own.
     """
     low, high = analysis["mcc_low"], analysis["mcc_high"]
-    figure, axes = _axes(1 + 0.5 * (2.5 + len(comparable) + len(others)))
+    figure, axes = _axes(3)
     axes.axvspan(low, high, color=BLUE, alpha=0.12, linewidth=0)
     axes.plot([low, high], [0, 0], color=BLUE, alpha=0.6, linewidth=3)
     _row(axes, 0, "this run and its 95% interval", [mcc], BLUE, high, fontweight="bold")
@@ -54,11 +59,12 @@ def comparison(
         name = reference.name if encoder in reference.name else f"{reference.name}, {encoder}"
         _row(axes, place, name, reference.mccs, GREY)
     if any(len(reference.mccs) > 1 for reference in (*comparable, *others)):
-        axes.set_xlabel("a dot: a run; a stroke: their mean;\na bar: where one more run may lie")
+        axes.set_xlabel("a dot: a run; a stroke: their mean;\na bar: where one more run may lie", loc="left")
     left, right = axes.get_xlim()
     left = min(left, -0.03)
     axes.set(title="Test MCC", xlim=(left, right + 0.12 * (right - left)), ylim=(place + 0.4, -0.7), yticks=[])
     axes.spines["left"].set_visible(False)
+    figure.set_figheight(1.3 + 0.48 * place)
     return figure
 
 
@@ -90,7 +96,7 @@ def learning_curve(history: pd.DataFrame) -> Figure:
     figure, axes = _axes(3.6)
     axes.plot(history["epoch"], history["training_loss"], "o-", color=BLUE, label="training")
     axes.plot(history["epoch"], history["validation_loss"], "o-", color=ORANGE, label="validation")
-    axes.set(title="Learning curve", xlabel="epoch", ylabel="loss", xticks=history["epoch"])
+    axes.set(title="Learning curve", xlabel="epoch", ylabel="loss", xticks=history["epoch"][:: 1 + len(history) // 10])
     axes.legend(frameon=False)
     return figure
 
@@ -119,12 +125,13 @@ def calibration(calibration: pd.DataFrame) -> Figure:
 def mcc_per_source(per_source: pd.DataFrame) -> Figure:
     """The MCC of each source of sentences (columns source, publication, sentences, mcc)."""
     figure, axes = _axes(1 + 0.28 * len(per_source))
-    names = [f"{name} ({count})" for name, count in zip(source_names(per_source), per_source["sentences"], strict=True)]
+    counts = zip(source_names(per_source), per_source["sentences"], strict=True)
+    names = [f"{_short(name)} ({count})" for name, count in counts]
     places = range(len(names))[::-1]  # the first row on top
     axes.barh(places, per_source["mcc"], color=BLUE)
     axes.set_yticks(places, names, parse_math=False)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set(title="MCC of each source", xlabel="MCC", xlim=(-1, 1))
+    axes.set(title="MCC of each source", xlabel="MCC", xlim=(-1, 1), xticks=[-1, 0, 1])
     return figure
 
 
@@ -143,8 +150,9 @@ def confusion_matrix(predictions: pd.DataFrame) -> Figure:
     axes.imshow(counts, cmap=LinearSegmentedColormap.from_list("", [f"{BLUE}1a", BLUE]))  # see-through to blue
     axes.spines[:].set_visible(False)
     axes.set(title="Confusion matrix", xlabel="predicted", ylabel="label")
-    axes.set_xticks(range(len(names)), names, parse_math=False)
-    axes.set_yticks(range(len(names)), names, parse_math=False)
+    short = [_short(name) for name in names]
+    axes.set_xticks(range(len(names)), short, parse_math=False, rotation=90 if sum(map(len, short)) > 28 else 0)
+    axes.set_yticks(range(len(names)), short, parse_math=False)
     for (row, column), count in np.ndenumerate(counts.to_numpy()):
         axes.text(column, row, f"{count}", ha="center", va="center")
     return figure

@@ -119,12 +119,7 @@ def sections(result: Result, commit: str) -> list[Section]:
             "model would be right as often as it is sure; the numbers there count sentences.",
             [figures.confusion_matrix(predictions), figures.calibration(result.calibration)],
         ),
-        Section(
-            "Sources",
-            "In brackets: sentences.",
-            [figures.mcc_per_source(result.per_source)],
-            [sources],
-        ),
+        Section("Sources", "In brackets: sentences.", [figures.mcc_per_source(result.per_source)], [sources]),
         Section("Batches", "As the tutorial draws them.", [figures.mcc_per_batch(result.mcc_per_batch)]),
         Section("The surest mistakes", tables=[mistakes]),
         *_seeds(result),
@@ -132,7 +127,7 @@ def sections(result: Result, commit: str) -> list[Section]:
         Section(
             "What was run",
             tables=[
-                _values("run", {**facts, **result.corpus, **result.timings}),
+                _values("this run", {**facts, **result.corpus, **result.timings}),
                 _values("setting", params.flatten(result.settings)),
             ],
         ),

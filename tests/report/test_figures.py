@@ -87,6 +87,12 @@ def test_the_learning_curve_draws_both_losses_by_epoch():
     assert axes.get_xticks().tolist() == [1, 2]
 
 
+def test_of_many_epochs_every_few_are_named():
+    history = pd.DataFrame({"epoch": range(1, 33), "training_loss": 0.5, "validation_loss": 0.5})
+    (axes,) = figures.learning_curve(history).axes
+    assert axes.get_xticks().tolist() == [1, 5, 9, 13, 17, 21, 25, 29]
+
+
 def test_the_bars_are_the_mcc_of_each_batch():
     (axes,) = figures.mcc_per_batch(pd.DataFrame({"batch": [0, 1, 2], "mcc": [0.5, -0.25, 0.0]})).axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("batch", "MCC")
@@ -110,6 +116,19 @@ def test_a_label_that_is_never_predicted_has_its_zeros():
     predictions = pd.DataFrame({"label": ["acceptable", "unacceptable"], "predicted": ["acceptable"] * 2})
     (axes,) = figures.confusion_matrix(predictions).axes
     assert np.asarray(axes.images[0].get_array()).tolist() == [[1, 0], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("names", "drawn", "rotation"),
+    [
+        (["acceptable", "unacceptable"], ["acceptable", "unacceptable"], 0),
+        (["a" * 24, "b" * 25], ["a" * 24, "b" * 23 + "…"], 90),
+    ],
+)
+def test_long_labels_leave_room_for_the_matrix(names, drawn, rotation):
+    (axes,) = figures.confusion_matrix(pd.DataFrame({"label": names, "predicted": names})).axes
+    assert tick_labels(axes.xaxis) == tick_labels(axes.yaxis) == drawn
+    assert {tick.get_rotation() for tick in axes.get_xticklabels()} == {rotation}
 
 
 @pytest.mark.parametrize("comparable", [True, False])
