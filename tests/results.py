@@ -57,4 +57,4 @@ def write_results(weights=b"one", steps=STEPS, mcc=0.5):
     files.write_csv(paths.PER_SOURCE, pd.DataFrame(sources))
     calibration = pd.DataFrame({"sentences": [1], "confidence": [0.75], "accuracy": [1.0]})
     files.write_csv(paths.CALIBRATION, calibration)
-    files.write_json(paths.SAMPLES, PREDICTIONS[["sentence", "label"]].to_dict("records"))
+    files.write_json(paths.SAMPLES, PREDICTIONS.drop(columns="sentence_source").to_dict("records"))

@@ -114,6 +114,21 @@ def test_names_of_files_are_words_and_values_have_units(project):
     assert not re.search("True|False|None", text)
 
 
+def test_figures_are_drawn_for_a_wide_window_and_for_a_phone_in_the_colour_of_the_text(project):
+    text = page.render(page.read(), "none")
+    widths = re.findall(r'<svg class="(\w+)" [^>]*width="([\d.]+)pt"', text)
+    half, whole, phone = ("wide", "360"), ("wide", "720"), ("phone", "266.4")  # inches have 72 points
+    assert widths == [whole, phone, half, phone, half, phone, half, phone, half, phone, whole, phone]
+    assert "currentColor" in text
+    assert "#000000" not in text
+
+
+def test_a_source_is_called_as_in_its_figure(project):
+    (section,) = [section for section in page.sections(page.read(), "none") if section.heading == "Sources"]
+    (table,) = section.tables
+    assert table.to_dict("records") == [{"source": "Williams 1980", "sentences": 1, "accuracy": 1.0, "mcc": 0.4321}]
+
+
 def test_device_and_precision_are_those_of_the_run_beside_those_of_the_settings(project):
     run, settings = page.sections(page.read(), "none")[-1].tables
     assert dict(run.itertuples(index=False))["precision"] == "float32"
