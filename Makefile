@@ -50,9 +50,8 @@ demo: .venv .git ## the whole pipeline in minutes, with nothing but a package in
 repro: .venv .git ## run what is out of date of the pipeline, with params.yaml: the tutorial's fine-tuning
 	dvc repro
 
-ui: .venv ## open MLflow on http://127.0.0.1:5000 (make ui PORT=...)
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true mlflow ui \
-	  --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri sqlite:///mlflow.db
+ui: .venv ## show the runs in MLflow, on http://127.0.0.1:5000 (make ui PORT=...)
+	@python -m cola.report.ui $(PORT)
 
 track: .venv .git ## record in MLflow what it missed of the result here: after its server was away, say
 	python -m cola.report.mlflow_runs
@@ -113,4 +112,4 @@ lint: .venv ## check style, types and the workflow of GitHub
 	zizmor --offline --no-progress --quiet .github/workflows
 
 clean: ## remove the environment and what the stages wrote; DVC's cache and MLflow's records stay
-	rm -rf .venv {data,models,metrics}/{*,.*.partial} dvc_plots report.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv {data,models}/{*,.*.partial} metrics/{*.*,.*.partial} dvc_plots report.html .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """Reads data/tokenized/{train,validation}.parquet and models/pretrained/. Writes models/finetuned/ and metrics/."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,16 @@ def main() -> None:
             "corpus": tables.read_source(paths.TOKENIZED / "train.parquet"),
             "encoder": files.read_json(files.verified(paths.PRETRAINED) / "source.json"),
         }
-        model, epochs = train(settings, device, source["corpus"]["labels"], checkpoint_path)
-        peak = distributed.all_reduce_max(hardware.peak_memory(device), device)
-        if distributed.rank() == 0:
-            size = {"processes": distributed.world_size(), "peak_memory_gib": peak}
-            write_model(model, source, settings, epochs)
-            write_metrics(settings, epochs, size | machine)
-            console.print_training(pd.DataFrame(epochs), source)
-            recorder.record("training")
-            checkpoint.remove(checkpoint_path)
+        with interruptible(checkpoint_path), live_run(settings, source, machine, checkpoint_path) as send:
+            model, epochs = train(settings, device, source["corpus"]["labels"], checkpoint_path, send)
+            peak = distributed.all_reduce_max(hardware.peak_memory(device), device)
+            if distributed.rank() == 0:
+                size = {"processes": distributed.world_size(), "peak_memory_gib": peak}
+                write_model(model, source, settings, epochs)
+                write_metrics(settings, epochs, size | machine)
+                console.print_training(pd.DataFrame(epochs), source)
+                recorder.record("training")
+                checkpoint.remove(checkpoint_path)
 
 
 def precision_of(settings: params.Params, device: torch.device) -> str:
@@ -64,26 +66,53 @@ def checkpoint_of(settings: params.Params, device: torch.device) -> Path:
     return checkpoint.path_for(digest, torch.get_num_threads())
 
 
-def train(
-    settings: params.Params, device: torch.device, labels: Sequence[str], checkpoint_path: Path
-) -> tuple[Any, list[history.Epoch]]:
-    """The trained model, and the record of each epoch, which is printed as it ends."""
-    hardware.fix_seed(settings.seed)
-    model = classifier.load(paths.PRETRAINED, device, labels)
+@contextmanager
+def interruptible(checkpoint_path: Path) -> Iterator[None]:
+    """Make Ctrl-C an error that says where the training goes on."""
     try:
-        epochs = loop.fit(
-            model,
-            ragged.read_sentences(paths.TOKENIZED / "train.parquet"),
-            ragged.read_sentences(paths.TOKENIZED / "validation.parquet"),
-            settings.train,
-            hardware.choose_precision(settings.precision, device),
-            settings.seed,
-            checkpoint_path,
-            lambda epoch: print(epoch, flush=True),
-        )
+        yield
     except KeyboardInterrupt:
         steps = checkpoint.read_progress(checkpoint_path).steps_done
         raise UserError(f"interrupted; `dvc repro` goes on after step {steps}") from None
+
+
+def live_run(
+    settings: params.Params, source: Mapping[str, Any], machine: Mapping[str, str], checkpoint_path: Path
+) -> AbstractContextManager[Callable[..., None]]:
+    """The training's run in MLflow, to which rank 0 alone sends steps and epochs as they end."""
+    if distributed.rank():
+        return nullcontext(lambda **_: None)
+    return recorder.live_run(
+        settings=params.flatten(settings), source=source, machine=machine, resumed=checkpoint_path.exists()
+    )
+
+
+def train(
+    settings: params.Params,
+    device: torch.device,
+    labels: Sequence[str],
+    checkpoint_path: Path,
+    send: Callable[..., None],
+) -> tuple[Any, list[history.Epoch]]:
+    """The trained model, and the record of each epoch, which is printed as it ends."""
+
+    def on_epoch_end(epoch: history.Epoch) -> None:
+        print(epoch, flush=True)
+        send(epoch=history.epoch_table([epoch]).to_dict("records")[0])
+
+    hardware.fix_seed(settings.seed)
+    model = classifier.load(paths.PRETRAINED, device, labels)
+    epochs = loop.fit(
+        model,
+        ragged.read_sentences(paths.TOKENIZED / "train.parquet"),
+        ragged.read_sentences(paths.TOKENIZED / "validation.parquet"),
+        settings.train,
+        hardware.choose_precision(settings.precision, device),
+        settings.seed,
+        checkpoint_path,
+        on_epoch_end,
+        lambda step: send(step=step._asdict()),
+    )
     return model, epochs
 
 

@@ -53,6 +53,14 @@ def encoder_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def empty_database(once):
+    """A database with MLflow's tables and nothing in them, which take seconds to make."""
+    from mlflow.tracking import MlflowClient  # takes seconds, too: only here
+
+    return once("database", lambda folder: MlflowClient(f"sqlite:///{folder}/mlflow.db")) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
 def environment(tmp_path_factory):
     """Of the tests' own virtual environment, with a home that knows no git identity and no cache of anything."""
     home = tmp_path_factory.mktemp("home")

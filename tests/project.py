@@ -40,7 +40,7 @@ def copy_of_the_project(folder, **settings):
         check=True,
     )
     for name in listed.stdout.split("\n"):
-        result = name == "dvc.lock" or (name.startswith("metrics/") and not name.endswith(".gitignore"))
+        result = name == "dvc.lock" or re.fullmatch(r"metrics/[^/]+(?<!\.gitignore)", name)
         if name and (ROOT / name).exists() and not result:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)

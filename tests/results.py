@@ -6,6 +6,7 @@ import pandas as pd
 from project import ROOT
 
 from cola.core import files, paths
+from cola.report.references import Reference
 
 PINNED = "86b5e0934494bd15c9632b12f734a8a67f723594"
 TUTORIAL = {
@@ -23,6 +24,11 @@ SOURCE = {
     "corpus": {"name": "cola", "revision": "1.1"},
     "encoder": {"name": "tiny/bert", "revision": "a" * 40, "files": {"model.safetensors": "b" * 64}},
 }
+REFERENCES = [  # one run, several of its recipe, and several of another
+    Reference("the tutorial", TUTORIAL, [0.498]),
+    Reference("3 public runs of its recipe", TUTORIAL, [0.52, 0.54, 0.56]),
+    Reference("tiny here, 2 seeds", SOURCE, [0.2, 0.3]),
+]
 STEPS = pd.DataFrame({"step": [1, 2], "loss": [0.1 + 0.2, 0.6], "learning_rate": [1e-4, 5e-5]})
 HISTORY = pd.DataFrame({"epoch": [1], "training_loss": [0.65], "validation_loss": [0.7], "validation_mcc": [0.25]})
 TIMINGS = {"training_seconds": 3.0, "validation_seconds": 1.0, "device": "cpu, 2 threads", "precision": "float32"}
@@ -43,6 +49,9 @@ def write_results(weights=b"one", steps=STEPS, mcc=0.5):
     shutil.copy(ROOT / "params.yaml", ".")
     files.write_json(paths.FINETUNED / "source.json", SOURCE)
     (paths.FINETUNED / "model.safetensors").write_bytes(weights)
+    splits = {"train": "1" * 64, "validation": "2" * 64, "test": "3" * 64}
+    sums = "".join(f"{digest}  {split}.parquet\n" for split, digest in splits.items())
+    files.write_text(paths.TOKENIZED / files.CHECKSUMS, sums)
     files.write_json(paths.CORPUS_METRICS, {"longest_sentence": 47})
     files.write_json(paths.TRAIN_METRICS, {})
     files.write_csv(paths.HISTORY, HISTORY)
@@ -57,4 +66,4 @@ def write_results(weights=b"one", steps=STEPS, mcc=0.5):
     files.write_csv(paths.PER_SOURCE, pd.DataFrame(sources))
     calibration = pd.DataFrame({"sentences": [1], "confidence": [0.75], "accuracy": [1.0]})
     files.write_csv(paths.CALIBRATION, calibration)
-    files.write_json(paths.SAMPLES, PREDICTIONS.drop(columns="sentence_source").to_dict("records"))
+    files.write_json(paths.SAMPLES, PREDICTIONS[["sentence", "label"]].to_dict("records"))

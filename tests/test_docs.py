@@ -1,18 +1,28 @@
 """The documents and the workflow name only what exists: links, files, make targets, modules, settings, stages."""
 
 import importlib.util
+import io
+import json
 import re
+from contextlib import redirect_stdout
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from project import ROOT
 
 from cola.core import params, paths
+from cola.report import console, references
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "tutorial.ipynb",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
 FOLDERS = "cola|stages|benchmarks|tests|docs|corpora|data|models|metrics"
-FILE = rf"(?<![\w./-])((?:{FOLDERS}|\.github)/[\w./-]*|[\w.-]+\.(?:py|md|yaml|toml|lock))(?![\w/])"
+FILE = rf"(?<![\w./-])((?:{FOLDERS}|\.github)/[\w./-]*|[\w.-]+\.(?:py|md|ipynb|yaml|toml|lock))(?![\w/])"
 TARGET = r"(?:^|[\s;&|])make (?:PYTHON=\S+ )?([a-z.][a-z-]*)"
 MODULE = r"python -m ([\w.]+)"
 SETTING = r"(?<![\w./-])((?:fetch|tokenize|train|evaluate|sample_predict)\.(?!(?:py|csv|tsv|json|parquet)\b)\w+)"
@@ -20,7 +30,11 @@ OUTPUTS = {Path("dvc.lock"), *(value for value in vars(paths).values() if isinst
 
 
 def text_of(name):
-    return (ROOT / name).read_text(encoding="utf-8")
+    """Of a notebook, what is written between its cells of code."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    if not name.endswith(".ipynb"):
+        return text
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
 
 
 def code_of(name):
@@ -122,3 +136,68 @@ def test_the_picture_is_the_pipeline():
     }
     assert len(found) == 8
     assert drawn == found
+
+
+def reference_text(stem):
+    """What the terminal shows of seed 42 of a measured reference."""
+    history, test, analysis, samples, source = (
+        (ROOT / paths.REFERENCE / stem / name).read_text(encoding="utf-8")
+        for name in ("history.csv", "test.json", "analysis.json", "samples.json", "source.json")
+    )
+    test, analysis, samples, source = map(json.loads, (test, analysis, samples, source))
+    with redirect_stdout(io.StringIO()) as printed:
+        console.print_training(pd.read_csv(io.StringIO(history)), source)
+        console.print_test(test, analysis, source, references.read())
+        console.print_samples(samples, source)
+    return "".join(f"{line.rstrip()}\n" for line in printed.getvalue().strip("\n").splitlines())
+
+
+def reference_table():
+    """README's table: a row for each file of metrics/reference/, the published ones first."""
+    rows = {
+        "tutorial": ("the tutorial's page", "bert-base-uncased"),
+        "public_runs": ("people who published their run", "bert-base-uncased"),
+        "all-mpnet-base-v2": ("this pipeline", "all-mpnet-base-v2"),
+        "all-MiniLM-L6-v2": ("this pipeline", "all-MiniLM-L6-v2"),
+    }
+    table = (
+        "| trained by | encoder | runs | test MCC | standard deviation | each of them |\n|---|---|---|---|---|---|\n"
+    )
+    for stem, (trained_by, encoder) in rows.items():
+        reference = json.loads((ROOT / paths.REFERENCE / f"{stem}.json").read_text(encoding="utf-8"))
+        mccs = [run["mcc"] for run in reference["runs"]]
+        several = len(mccs) > 1
+        deviation = f"{reference['standard_deviation']:.3f}" if several else ""
+        each = f"{min(mccs):.3f} to {max(mccs):.3f}" if several else ""
+        file = f"[{trained_by}](metrics/reference/{stem}.json)"
+        table += f"| {file} | {encoder} | {len(mccs)} | {reference['mcc']:.3f} | {deviation} | {each} |\n"
+    return table
+
+
+@pytest.mark.parametrize(
+    ("document", "label", "stem"),
+    [
+        ("README.md", "dvc exp run, all-mpnet-base-v2", "all-mpnet-base-v2"),
+        ("docs/guide.md", "make repro with MiniLM on CoLA", "all-MiniLM-L6-v2"),
+    ],
+)
+def test_the_results_shown_are_those_of_the_references(document, label, stem, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "80")
+    block = re.search(rf"<!-- output: {label} -->\n```\n(.*?)```", text_of(document), re.DOTALL)[1]
+    assert block == reference_text(stem)
+
+
+def test_the_figures_of_the_references_are_those_of_the_files():
+    assert reference_table() in text_of("README.md")
+    public, mpnet = (
+        json.loads((ROOT / paths.REFERENCE / f"{stem}.json").read_text(encoding="utf-8"))
+        for stem in ("public_runs", "all-mpnet-base-v2")
+    )
+    text = " ".join(text_of("docs/reproduction.md").split())
+    for reference, words in (
+        (public, "a mean test MCC of {mcc:.3f} with a standard deviation of {standard_deviation:.3f}"),
+        (mpnet, "five seeds of this pipeline give {mcc:.3f} with a standard deviation of {standard_deviation:.3f}"),
+    ):
+        assert words.format(**reference) in text
+    assert f"is {public['count']} public runs" in text

@@ -10,7 +10,8 @@ from cola.core import params, paths
 from cola.core.errors import UserError, run
 from cola.report import console
 
-METRICS = ("mcc", "validation_mcc")
+# Column of the table: its name in dvc.api.exp_show, which puts the file before a name that several files have.
+METRICS = {"mcc": f"{paths.TEST_METRICS}:mcc", "validation_mcc": "validation_mcc"}
 
 
 def rows(experiments: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> list[dict[str, str]]:
@@ -20,12 +21,15 @@ def rows(experiments: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> l
     """
     named = [experiment for experiment in experiments if experiment["Experiment"]]
     named.sort(
-        key=lambda experiment: experiment["mcc"] if isinstance(experiment.get("mcc"), float) else -2.0, reverse=True
+        key=lambda experiment: mcc if isinstance(mcc := experiment.get(METRICS["mcc"]), float) else -2.0, reverse=True
     )
     differing = [name for name in settings if len({experiment[name] for experiment in named}) > 1]
     return [
         {"Experiment": experiment["Experiment"]}
-        | {name: f"{experiment[name]:.3f}" if isinstance(experiment.get(name), float) else "-" for name in METRICS}
+        | {
+            name: f"{experiment[metric]:.3f}" if isinstance(experiment.get(metric), float) else "-"
+            for name, metric in METRICS.items()
+        }
         | {
             name: f"{experiment[name]:g}" if isinstance(experiment[name], float) else str(experiment[name])
             for name in differing

@@ -69,14 +69,16 @@ def fit(
     seed: int,
     checkpoint_path: Path | None = None,
     on_epoch_end: Callable[[Epoch], None] = lambda _: None,
+    on_step_end: Callable[[Step], None] = lambda _: None,
 ) -> list[Epoch]:
     """Train `model` in place, on its device, and return the record of every epoch.
 
-    on_epoch_end is called with each record as soon as there is one; until fit returns, the model is no one else's. The
-    seed fixes the order of the sentences; dropout draws from PyTorch's random state. recipe.max_steps ends the training
-    early, on the schedule of the whole one; so does recipe.early_stopping, which leaves the best epoch's weights. From
-    a checkpoint the training goes on as if it had never stopped. Of several processes, all must call this: each
-    computes its share of every batch and returns the same. Raises UserError where a loss is not finite.
+    on_epoch_end is called with each record as soon as there is one, those of a checkpoint at once; on_step_end with
+    each step that is taken. Until fit returns, the model is no one else's. The seed fixes the order of the sentences;
+    dropout draws from PyTorch's random state. recipe.max_steps ends the training early, on the schedule of the whole
+    one; so does recipe.early_stopping, which leaves the best epoch's weights. From a checkpoint the training goes on as
+    if it had never stopped. Of several processes, all must call this: each computes its share of every batch and
+    returns the same. Raises UserError where a loss is not finite.
     """
     if distributed.rank():  # dropout differs by process; rank 0 goes on with the random state that it has
         hardware.fix_seed(int(np.random.SeedSequence([seed, distributed.rank()]).generate_state(1)[0]))
@@ -113,17 +115,17 @@ def fit(
             seed=seed,
             checkpoint_path=checkpoint_path,
         )
-        return _fit(training, on_epoch_end)
+        return _fit(training, on_epoch_end, on_step_end)
 
 
-def _fit(training: Training, on_epoch_end: Callable[[Epoch], None]) -> list[Epoch]:
+def _fit(training: Training, on_epoch_end: Callable[[Epoch], None], on_step_end: Callable[[Step], None]) -> list[Epoch]:
     state, best_weights = Progress(), list[Tensor]()
     if training.checkpoint_path:
         state, best_weights = checkpoint.load(training.checkpoint_path, training.optimizer)
     for epoch in state.epochs:
         on_epoch_end(epoch)
     while True:
-        train_epoch(training, state, best_weights)
+        train_epoch(training, state, best_weights, on_step_end)
         state.end_epoch(validate(training, state))
         on_epoch_end(state.epochs[-1])
         if training.recipe.early_stopping and best_epoch(state.epochs) is state.epochs[-1]:
@@ -137,7 +139,9 @@ def _fit(training: Training, on_epoch_end: Callable[[Epoch], None]) -> list[Epoc
     return state.epochs
 
 
-def train_epoch(training: Training, state: Progress, best_weights: Sequence[Tensor]) -> None:
+def train_epoch(
+    training: Training, state: Progress, best_weights: Sequence[Tensor], on_step_end: Callable[[Step], None]
+) -> None:
     """Take the steps of the current epoch that `state` does not have yet, and add them to it."""
     recipe, number = training.recipe, len(state.epochs) + 1
     batches = epoch_batches(training, number)
@@ -162,6 +166,7 @@ def train_epoch(training: Training, state: Progress, best_weights: Sequence[Tens
             )
             _check_finite(step, loss, norm)
             state.steps.append(Step(step, loss, learning_rate, norm))
+            on_step_end(state.steps[-1])
             state.seconds = seconds_before + time.perf_counter() - started
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             bar.update(len(rows))
@@ -231,12 +236,26 @@ def optimizer_step(
         total_loss += loss.detach()
     gradients = [weight.grad for weight in optimizer.param_groups[0]["params"] if weight.grad is not None]
     distributed.all_reduce_sum([total_loss, *gradients])
-    norm = nn.utils.get_total_norm(gradients)
+    norm = total_norm(gradients)
     # Clipping divides every gradient by the same number; the fused optimizer does that as it reads them, which spares
     # a pass over the memory. The 1e-6 is that of torch's clip_grad_norm_.
     optimizer.grad_scale = ((norm + 1e-6) / max_grad_norm).clamp(min=1.0)  # type: ignore[attr-defined]
     optimizer.step()
     return total_loss.item(), norm.item()
+
+
+def total_norm(gradients: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The Euclidean norm of all of them together.
+
+    It is that of the norms of rows: a processor sums in float32, and of BERT's 110 million numbers in one row the norm
+    comes out 1% too low.
+    """
+    norms = []
+    for gradient in gradients:
+        whole = gradient.numel() // 4096 * 4096
+        rows, rest = gradient.flatten().split([whole, gradient.numel() - whole])
+        norms += [torch.linalg.vector_norm(rows.view(-1, 4096), dim=1), torch.linalg.vector_norm(rest, keepdim=True)]
+    return torch.linalg.vector_norm(torch.cat(norms))
 
 
 def _check_finite(step: int, loss: float, norm: float) -> None:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from results import DEMO, TUTORIAL
+from results import DEMO, REFERENCES, SOURCE, TUTORIAL
 from scipy import stats
 
 from cola.core import files, params, paths
 from cola.core.errors import UserError
-from cola.data import tutorial
 from cola.experiments import seeds
 from cola.report import mlflow_runs
 
@@ -19,7 +18,7 @@ SETTINGS = params.load(Path(__file__).parents[2] / "params.yaml")
 
 
 def test_the_summary_of_three_seeds_by_hand():
-    summary = seeds.summary({1: 0.50, 2: 0.54, 3: 0.58}, TUTORIAL, SETTINGS)
+    summary = seeds.summary({1: 0.50, 2: 0.54, 3: 0.58}, TUTORIAL, SETTINGS, REFERENCES)
     assert summary["mcc"] == {"1": 0.50, "2": 0.54, "3": 0.58}
     assert summary["mean"] == pytest.approx(0.54)
     assert summary["standard_deviation"] == pytest.approx(0.04)
@@ -29,38 +28,46 @@ def test_the_summary_of_three_seeds_by_hand():
     assert summary["prediction_interval"] == pytest.approx(
         [0.54 - margin * (4 / 3) ** 0.5, 0.54 + margin * (4 / 3) ** 0.5], abs=1e-6
     )
-    assert summary["comparable"]
+    assert summary["references"] == {"the tutorial": [0.498], "3 public runs of its recipe": [0.52, 0.54, 0.56]}
     assert summary["verdict"] == (
-        "The tutorial's 0.498 lies within what one run may give, 0.341 to 0.739. "
-        "The mean agrees with that of the 26 public runs: 0.540 and 0.540."
+        "the tutorial: 0.498 lies within what one more seed may give, 0.341 to 0.739. "
+        "3 public runs of its recipe: the mean here agrees with theirs, 0.540 and 0.540."
     )
 
 
 @pytest.mark.parametrize(
-    ("mean", "spread", "lies", "agrees"), [(0.54, 3, True, True), (0.6, 0.5, False, False), (0.525, 2, True, False)]
+    ("mean", "spread", "lies", "agrees"), [(0.54, 3, True, True), (0.6, 0.5, False, False), (0.47, 2, True, False)]
 )
 def test_the_verdict_follows_the_figures(mean, spread, lies, agrees):
     values = mean + np.array([-0.01, 0.0, 0.01] * 4) * spread
-    verdict = seeds.summary(dict(enumerate(values.tolist())), TUTORIAL, SETTINGS)["verdict"]
+    verdict = seeds.summary(dict(enumerate(values.tolist())), TUTORIAL, SETTINGS, REFERENCES)["verdict"]
     assert ("0.498 lies within" in verdict, "0.498 does not lie within" in verdict) == (lies, not lies)
-    assert ("mean agrees with" in verdict, "mean differs from" in verdict) == (agrees, not agrees)
-    assert agrees == (stats.ttest_ind(values, tutorial.PUBLIC_RUNS, equal_var=False).pvalue > 0.05)
+    assert ("here agrees with" in verdict, "here differs from" in verdict) == (agrees, not agrees)
+    assert agrees == (stats.ttest_ind(values, REFERENCES[1].mccs, equal_var=False).pvalue > 0.05)
 
 
 def test_another_corpus_is_not_compared():
-    summary = seeds.summary({1: 0.1, 2: 0.2}, DEMO, SETTINGS)
-    assert not summary["comparable"]
+    summary = seeds.summary({1: 0.1, 2: 0.2}, DEMO, SETTINGS, REFERENCES)
+    assert summary["references"] == {}
     assert summary["verdict"] == (
-        "not comparable: the tutorial's corpus is cola 1.1; the tutorial's encoder is google-bert/bert-base-uncased"
+        "Not comparable with the tutorial: its corpus is cola 1.1; its encoder is google-bert/bert-base-uncased."
+    )
+
+
+def test_another_encoder_is_compared_with_what_was_measured_of_it():
+    verdict = seeds.summary({1: 0.2, 2: 0.3}, SOURCE, SETTINGS, REFERENCES)["verdict"]
+    assert verdict == (
+        "tiny here, 2 seeds: the mean here agrees with theirs, 0.250 and 0.250. "
+        "Not comparable with the tutorial: its encoder is google-bert/bert-base-uncased."
     )
 
 
 def test_a_summary_tells_corpus_encoder_and_settings_but_not_the_seed():
-    recipe = seeds.summary({1: 0.1, 2: 0.2}, DEMO, SETTINGS)["recipe"]
+    recipe = seeds.summary({1: 0.1, 2: 0.2}, DEMO, SETTINGS, REFERENCES)["recipe"]
     assert recipe["source"] == DEMO
     assert (recipe["params"]["train.epochs"], recipe["params"]["sample_predict.seed"]) == (4, 7)
     assert "seed" not in recipe["params"]
-    other = seeds.summary({1: 0.1, 2: 0.2}, DEMO, SETTINGS.model_copy(update={"seed": 43}))["recipe"]
+    other = seeds.summary({1: 0.1, 2: 0.2}, DEMO, SETTINGS.model_copy(update={"seed": 43}), [])["recipe"]
     assert recipe == other
 
 
@@ -95,6 +102,7 @@ def trained(tmp_path, monkeypatch):
     monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
     monkeypatch.setattr(seeds, "train", lambda names: None)
     monkeypatch.setattr(seeds.revision, "read", read)
+    monkeypatch.setattr(seeds.references, "read", lambda: REFERENCES)
     return experiments
 
 
@@ -103,12 +111,12 @@ def test_two_trained_seeds_are_summed_up_in_files_and_on_the_terminal(trained, m
     monkeypatch.setattr(mlflow_runs, "record", lambda record: recorded.append(record.args))
     seeds.main()
     summary = json.loads(paths.SEEDS.read_text())
-    assert summary == seeds.summary({1: 0.5, 2: 0.54}, TUTORIAL, SETTINGS)
+    assert summary == seeds.summary({1: 0.5, 2: 0.54}, TUTORIAL, SETTINGS, REFERENCES)
     assert paths.SEEDS_PICTURE.read_bytes().startswith(b"\x89PNG")
     assert recorded == [(summary, ["1" * 64, "2" * 64])]
     printed = capsys.readouterr().out
     assert "mean 0.520, standard deviation 0.028" in printed
-    assert "The mean agrees with that of the 26 public runs" in printed
+    assert "3 public runs of its recipe: the mean here agrees with theirs, 0.520 and 0.540." in printed
 
 
 def test_a_seed_that_failed_is_named_with_its_log(trained):

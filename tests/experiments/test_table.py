@@ -4,7 +4,13 @@ from cola.experiments import table
 
 
 def experiment(name, mcc, seed=42.0):
-    return {"Experiment": name, "mcc": mcc, "validation_mcc": mcc, "seed": seed, "train.learning_rate": 2e-5}
+    return {
+        "Experiment": name,
+        "metrics/test.json:mcc": mcc,
+        "validation_mcc": mcc,
+        "seed": seed,
+        "train.learning_rate": 2e-5,
+    }
 
 
 def test_what_has_no_result_comes_last():

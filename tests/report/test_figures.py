@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cola.data import tutorial
 from cola.report import figures
 from cola.report.references import Reference
 
@@ -13,7 +12,6 @@ SEEDS = {
     "mcc": {"1": 0.1, "2": 0.2, "5": 0.3},
     "mean": 0.2,
     "confidence_interval": [-0.0484, 0.4484],
-    "comparable": True,
 }
 
 
@@ -131,12 +129,12 @@ def test_long_labels_leave_room_for_the_matrix(names, drawn, rotation):
     assert {tick.get_rotation() for tick in axes.get_xticklabels()} == {rotation}
 
 
-@pytest.mark.parametrize("comparable", [True, False])
-def test_every_seed_is_drawn_and_the_public_runs_only_where_they_compare(comparable):
-    (axes,) = figures.seeds(SEEDS | {"comparable": comparable}).axes
+@pytest.mark.parametrize("references", [{}, {"the tutorial": [0.498], "2 public runs": [0.5, 0.6]}])
+def test_every_seed_is_drawn_and_what_the_seeds_compare_with(references):
+    (axes,) = figures.seeds(SEEDS | {"references": references}).axes
     dots = [line.get_xdata().tolist() for line in axes.lines if line.get_marker() == "o"]
-    assert dots == ([[0.1, 0.2, 0.3], list(tutorial.PUBLIC_RUNS)] if comparable else [[0.1, 0.2, 0.3]])
-    assert tick_labels(axes.yaxis) == ["these seeds", "26 public runs"][: len(dots)]
+    assert dots == [[0.1, 0.2, 0.3], *references.values()]
+    assert tick_labels(axes.yaxis) == ["these seeds", *references]
     assert axes.get_title() == "mean 0.200, 95% interval -0.048 to 0.448"
 
 

@@ -1,5 +1,6 @@
 """Records in a real MLflow on SQLite, and what happens where there is none."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -16,14 +17,6 @@ from results import write_results
 
 from cola.core import files, paths
 from cola.report import mlflow_runs
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """A database with MLflow's tables and nothing in them, which take seconds to make."""
-    database = tmp_path_factory.mktemp("database") / "mlflow.db"
-    MlflowClient(f"sqlite:///{database}")
-    return database
 
 
 @pytest.fixture
@@ -66,6 +59,7 @@ def test_a_training_is_one_run_at_the_main_projects_root(root, monkeypatch):
     assert (run.data.params["train.epochs"], run.data.params["seed"]) == ("4", "42")
     tags = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
     assert tags.pop("DVC_EXP_NAME") == "demo"
+    assert len(tags.pop("training.digest")) == 64
     assert tags == {
         "corpus": "cola",
         "encoder": "tiny/bert",
@@ -80,8 +74,14 @@ def test_a_training_is_one_run_at_the_main_projects_root(root, monkeypatch):
     assert run.data.metrics["validation_mcc"] == 0.25
     assert run.data.metrics["training_seconds"] == 3.0
     assert artifact_names(client, run) == {
-        "corpus.json", "train.json", "history.csv", "steps.csv", "timings.json", "learning_curve.png", "model"
+        "corpus.json", "train.json", "history.csv", "steps.csv", "timings.json", "learning_curve.png"
     }  # fmt: skip
+    (output,) = run.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert (model.name, model.source_run_id, str(model.status)) == ("model", run.info.run_id, "READY")
+    datasets = [(found.dataset.name, found.dataset.digest, found.tags[0].value) for found in run.inputs.dataset_inputs]
+    assert sorted(datasets) == [("cola", "1" * 36, "train"), ("cola", "2" * 36, "validation")]
+    assert run.data.tags["mlflow.note.content"] == "### Training\ntiny/bert on cola\n"
     assert (root / "mlruns").is_dir()
     assert not Path("mlruns").exists(), "the copy has got files of MLflow's"
 
@@ -122,6 +122,29 @@ def test_results_of_a_model_without_a_run_make_one(root):
     assert run.info.status == "FINISHED"
 
 
+def test_a_run_is_described_in_words_and_its_samples_are_a_table_once_each(root):
+    write_results(mcc=0.25)
+    mlflow_runs.record(mlflow_runs.training)
+    client, (run,) = runs(root)
+    client.set_tag(run.info.run_id, "mlflow.note.content", f"My words.\n\n{run.data.tags['mlflow.note.content']}")
+    mlflow_runs.record(mlflow_runs.samples)
+    for mcc in (0.25, 0.5):
+        write_results(mcc=mcc)
+        mlflow_runs.record(mlflow_runs.evaluation)
+    _, (run,) = runs(root)
+    assert run.data.tags["mlflow.note.content"] == (
+        "My words.\n\n### Training\ntiny/bert on cola\n\n"
+        "### Samples\n| sentence | label |\n| --- | --- |\n"
+        "| &#60;script&#62;alert&#40;1&#41;&#60;&#47;script&#62; | acceptable |\n| He left. | unacceptable |\n\n"
+        "### Test\nMCC **0.500**, 95% interval 0.123 to 0.700, 2 sentences\n"
+    )
+    assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [{"path": "samples_table.json", "type": "table"}]
+    assert "samples_table.json" in artifact_names(client, run)
+    assert {found.tags[0].value for found in run.inputs.dataset_inputs} == {"train", "validation", "test"}
+    (model,) = client.search_logged_models([run.info.experiment_id])
+    assert {metric.key: metric.value for metric in model.metrics}["test_mcc"] == 0.5
+
+
 def test_many_steps_are_all_recorded(root):
     count = 1_234
     write_results(steps=pd.DataFrame({"step": range(1, count + 1), "loss": 0.5}))
@@ -152,6 +175,14 @@ def test_two_first_uses_at_once_share_one_database(bare_root):
     assert [process.exitcode for process in both] == [0, 0]
     _, recorded = runs(bare_root)
     assert len({run.data.tags["model.sha256"] for run in recorded}) == 2
+
+
+def test_a_database_that_a_killed_process_has_half_made_is_made_anew(bare_root):
+    (bare_root / ".mlflow.db.partial").write_bytes(b"half")
+    write_results()
+    mlflow_runs.record(mlflow_runs.samples)
+    assert len(runs(bare_root)[1]) == 1
+    assert not (bare_root / ".mlflow.db.partial").exists()
 
 
 def test_seeds_are_a_parent_of_the_runs_that_trained_their_models(root):

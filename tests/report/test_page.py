@@ -19,6 +19,7 @@ def project(tmp_path, monkeypatch):
     """A folder with the results of a run, of which the test MCC is 0.4321."""
     monkeypatch.chdir(tmp_path)
     write_results(mcc=0.4321)
+    files.write_json(paths.SAMPLES, PREDICTIONS.drop(columns="sentence_source").to_dict("records"))
 
 
 class Outline(HTMLParser):

@@ -70,7 +70,7 @@ def test_mlflow_serves_it_and_has_no_copy_of_the_weights(project):
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     experiment = client.create_experiment("any", (project / "mlruns").as_uri())
     run = client.create_run(experiment)
-    mlflow_runs._log_model(client, run.info.run_id)
+    mlflow_runs._log_model(client, run.info.run_id, run.info.experiment_id)
     assert not list((project / "mlruns").rglob("*.safetensors"))
     logged = [path for path in (project / "mlruns").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in logged) < 500_000

@@ -1,17 +1,21 @@
 """The process that records a stage: it reports what goes wrong, and is gone when the stage is."""
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 from processes import finished, wait_for
 from project import ROOT
-from results import write_results
+from results import SOURCE, write_results
 
 from cola.report import recorder
 
@@ -59,13 +63,11 @@ def test_where_nothing_is_to_be_recorded_nothing_is(root, capfd):
     recorder.start.cache_clear()
     process.communicate()
     assert process.returncode == 0
-    client = MlflowClient(f"sqlite:///{root}/mlflow.db")
-    assert client.get_experiment_by_name("bert-cola") is None
+    assert not (root / "mlflow.db").exists()
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-def test_a_recorder_ends_when_its_stage_is_killed():
+def test_a_recorder_to_which_nothing_was_sent_ends_when_its_stage_is_killed():
     stage = textwrap.dedent("""
         import os, time
         from cola.report import recorder
@@ -77,11 +79,135 @@ def test_a_recorder_ends_when_its_stage_is_killed():
     wait_for(lambda: not process.exists() or (process / "stat").read_text().split()[2] == "Z", 1)
 
 
-def test_a_recorder_whose_stage_has_ended_already_ends_at_once():
-    command = [sys.executable, "-X", "importtime", "-m", "cola.report.recorder", str(os.getppid())]  # not its parent
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "cola.core.processes" in ended.stderr
-    assert "mlflow" not in ended.stderr
+def test_a_recorder_whose_stage_has_ended_already_does_not_load_mlflow():
+    command = [sys.executable, "-X", "importtime", "-m", "cola.report.recorder"]
+    ended = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    assert "threading" in ended.stderr
+    assert "mlflow.tracking" not in ended.stderr
+
+
+START = {"settings": {"seed": 42}, "source": SOURCE, "machine": {"device": "cpu", "precision": "float32"}}
+ROWS = [{"step": step, "loss": step / 8} for step in range(1, 4)]
+
+
+def runs(root):
+    """The runs, the newest first; for each its steps' losses as {step: [loss]}."""
+    client = MlflowClient(f"sqlite:///{root}/mlflow.db")
+    experiment = client.get_experiment_by_name("bert-cola")
+    found = []
+    for run in client.search_runs([experiment.experiment_id]) if experiment else ():
+        losses = {}
+        for point in client.get_metric_history(run.info.run_id, "loss"):
+            losses.setdefault(point.step, []).append(point.value)
+        found.append((run, losses))
+    return found
+
+
+@pytest.fixture
+def project(root, empty_database):
+    """Such a project in which MLflow has its tables."""
+    shutil.copy(empty_database, root)
+    return root
+
+
+def only_run(root, status, steps=0):
+    """The one run there is, once it has this status and so many steps."""
+
+    def found():
+        return [run for run, losses in runs(root) if run.info.status == status and len(losses) >= steps]
+
+    wait_for(found, 30, lambda: str(runs(root)))
+    ((run, losses),) = runs(root)
+    return run, losses
+
+
+def test_a_training_is_watched_from_its_first_step_and_ends_as_if_it_had_been_recorded_afterwards(project, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "demo")
+    write_results()
+    with recorder.live_run(**START, resumed=False) as send:
+        run, losses = only_run(project, "RUNNING")
+        assert run.info.run_name == "demo"
+        assert (run.data.tags["corpus"], run.data.tags["device"]) == ("cola", "cpu")
+        assert run.data.params == {"seed": "42"}
+        assert losses == {}
+        send(step={"step": 1, "loss": 0.1 + 0.2})
+        assert only_run(project, "RUNNING", 1)[1] == {1: [0.1 + 0.2]}
+        send(epoch={"epoch": 1, "validation_mcc": 0.25})
+        recorder.record("training")
+    run, losses = only_run(project, "FINISHED")
+    assert losses == {1: [0.1 + 0.2], 2: [0.6]}, "the files have the second, too"
+    assert run.data.metrics["validation_mcc"] == 0.25
+    assert run.data.tags["device"] == "cpu, 2 threads"
+    assert len(run.data.tags["model.sha256"]) == 64
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_a_training_that_does_not_end_well_says_so(project, error, status):
+    def stage():
+        with recorder.live_run(**START, resumed=False) as send:
+            send(step=ROWS[0])
+            raise error
+
+    with pytest.raises(error):
+        stage()
+    recorder.start().stdin.close()  # as when the stage's process ends
+    recorder.start.cache_clear()
+    assert only_run(project, status)[1] == {1: [0.125]}
+
+
+def killed(resumed, rows):
+    """A stage that is killed, as soon as it has sent these rows."""
+    stage = textwrap.dedent(f"""
+        import os
+        from cola.report import recorder
+        with recorder.live_run(**{START}, resumed={resumed}) as send:
+            for row in {rows}:
+                send(step=row)
+            os.kill(os.getpid(), 9)
+    """)
+    subprocess.run([sys.executable, "-c", stage], check=False)
+
+
+def test_a_training_that_is_killed_goes_on_in_its_run_and_no_step_is_there_twice(project):
+    killed(False, ROWS[:2])
+    first, losses = only_run(project, "KILLED")
+    assert losses == {1: [0.125], 2: [0.25]}
+    killed(True, ROWS[1:])
+    wait_for(lambda: len(runs(project)[0][1]) == 3, 30)
+    again, losses = only_run(project, "KILLED", 3)
+    assert losses == {1: [0.125], 2: [0.25], 3: [0.375]}
+    assert again.info.run_id == first.info.run_id
+    killed(False, ROWS[:1])
+    wait_for(lambda: [run.info.status for run, _ in runs(project)] == ["KILLED"] * 2, 30)
+    assert [len(losses) for _, losses in runs(project)] == [1, 3], "from its start, it is another run"
+
+
+def test_a_training_waits_for_no_recorder(project):
+    """It is stopped, so that it reads nothing: the pipe is full after some 1,000 lines."""
+    count = 20_000
+    write_results(steps=pd.DataFrame({"step": range(1, count + 1), "loss": 0.5}))
+    with recorder.live_run(**START, resumed=False) as send:
+        recorder.start().send_signal(signal.SIGSTOP)
+        started = time.monotonic()
+        for step in range(1, count + 1):
+            send(step={"step": step, "loss": 0.5})
+        assert time.monotonic() - started < 2
+        recorder.start().send_signal(signal.SIGCONT)
+        recorder.record("training")
+    assert only_run(project, "FINISHED")[1] == {step: [0.5] for step in range(1, count + 1)}
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_while_a_training_goes_on_costs_no_more_than_one_that_hangs_at_its_end(root, capfd):
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with recorder.live_run(**START, resumed=False) as send:
+            silent.accept()  # it is asked, and never answers
+            send(step=ROWS[0])
+            started = time.monotonic()
+            recorder.record("training")
+    assert time.monotonic() - started < 6
+    assert capfd.readouterr().err.count("warning: not recorded in MLflow") == 1
 
 
 @pytest.mark.parametrize(("stage", "starts"), [("fetch", False), ("tokenize", False), ("train", True)])

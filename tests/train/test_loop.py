@@ -32,6 +32,11 @@ def test_the_learning_rate_falls_to_zero_in_a_line():
     assert loop.linear_decay(963, 964) == pytest.approx(1 / 964)
 
 
+def test_the_norm_of_many_numbers_is_exact():
+    gradients = [torch.full((2**25,), 3e-4), torch.full((2**13, 2**12), 4e-4)]  # each half of the numbers
+    assert loop.total_norm(gradients).item() == pytest.approx(5e-4 * 2**12.5, rel=1e-5)
+
+
 @pytest.mark.parametrize("fast", [True, False])
 def test_training_is_the_tutorials_loop(fast):
     """Against the loop spelled out with PyTorch's parts: AdamW, clip_grad_norm_, padded sentences."""

@@ -1,0 +1,97 @@
+"""How references are measured, and that what is committed has the form that this writes."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from project import ROOT
+from results import HISTORY, PREDICTIONS, SOURCE
+
+from cola.core import paths
+from cola.core.errors import UserError
+from cola.experiments import reference
+
+TIMINGS = {"device": "cpu, 2 threads", "precision": "bfloat16", "training_seconds": 3.5}
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A repository in which five seeds of tiny/bert have run: seed 42's MCC is 0.42, and so on."""
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x", "--allow-empty"],
+    ):
+        subprocess.run(["git", *command], check=True)
+    started = []
+
+    def read(path, experiment, remedy):
+        texts = {
+            paths.FINETUNED / "source.json": json.dumps(SOURCE),
+            paths.TEST_METRICS: json.dumps({"mcc": int(experiment.removeprefix("bert-")) / 100}),
+            paths.TIMINGS: json.dumps(TIMINGS),
+            paths.HISTORY: HISTORY.to_csv(index=False),
+            paths.PREDICTIONS: PREDICTIONS.to_csv(index=False),
+        }
+        return texts.get(path, f"{path.name} of {experiment}")
+
+    monkeypatch.setattr(reference.seeds, "train", started.append)
+    monkeypatch.setattr(reference.revision, "read", read)
+    return started
+
+
+def test_five_seeds_are_trained_and_written(trained, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["reference", "tiny/bert"])
+    reference.main()
+    assert trained == [{f"bert-{seed}": ["fetch.encoder=tiny/bert", f"seed={seed}"] for seed in (42, 43, 44, 45, 46)}]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    written = json.loads((paths.REFERENCE / "bert.json").read_text())
+    assert (written["mcc"], written["count"]) == (pytest.approx(0.44), 5)
+    assert written["standard_deviation"] == pytest.approx(0.0158114)  # of 0.42, 0.43 ... 0.46: the root of 0.00025
+    assert written["about"] == ["command: make reference ENCODERS=tiny/bert", f"commit: {commit}"]
+    assert written["runs"][0] == {
+        "seed": 42,
+        "mcc": 0.42,
+        "device": "cpu, 2 threads",
+        "precision": "bfloat16",
+        "training_loss": [0.65],
+        "validation_loss": [0.7],
+        "validation_mcc": [0.25],
+    }
+    assert (paths.REFERENCE / "bert" / "samples.json").read_text() == "samples.json of bert-42"
+    predictions = pd.read_csv(paths.REFERENCE / "bert" / "predictions.csv")
+    assert list(predictions) == ["label", "predicted", "probability", "correct"]
+    assert len(predictions) == 2
+
+
+def test_what_is_not_committed_has_no_commit_to_name(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["reference", "tiny/bert"])
+    (tmp_path / "params.yaml").write_text("seed: 1")
+    subprocess.run(["git", "add", "params.yaml"], check=True)
+    with pytest.raises(UserError, match=r"commit first what has changed \(A params.yaml\)"):
+        reference.main()
+    assert trained == []
+
+
+def test_an_encoder_must_be_named(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["reference"])
+    with pytest.raises(UserError, match="which encoders"):
+        reference.main()
+
+
+@pytest.mark.parametrize("stem", ["all-mpnet-base-v2", "all-MiniLM-L6-v2"])
+def test_what_is_committed_has_the_form_that_is_written(stem):
+    folder = ROOT / paths.REFERENCE / stem
+    assert {path.name for path in folder.iterdir()} == {"source.json", *(path.name for path in reference.SHOWN)}
+    committed = json.loads(folder.with_name(f"{stem}.json").read_text())
+    history = pd.read_csv(folder / paths.HISTORY.name)
+    first = committed["runs"][0]
+    test = json.loads((folder / paths.TEST_METRICS.name).read_text())
+    assert first == {"seed": 42, **reference.result(test, history, first)}
+    runs = {run.pop("seed"): run for run in committed["runs"]}
+    command, commit = (line.partition(": ")[2] for line in committed["about"])
+    assert committed == reference.reference(runs, command, commit) | {"runs": committed["runs"]}
+    assert list(runs) == list(reference.SEEDS)
+    assert "sentence" not in pd.read_csv(folder / paths.PREDICTIONS.name)

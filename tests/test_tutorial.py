@@ -1,0 +1,140 @@
+"""tutorial.ipynb runs on a result, the demo's among them, and is committed with the outputs of such a run."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+import run_notebook
+from nbclient.exceptions import CellExecutionError
+from project import MINILM, ROOT, copy_of_the_project
+
+COMMITTED = nbformat.read(ROOT / run_notebook.NAME, as_version=4)
+OF_THE_CORPUS = ["splits", "examples"]  # cells, by id, whose outputs every run on the generated corpus has
+OF_THE_ENCODER = ["pieces", "ids", "pad", "places", "load", "new-weights", "batch"]  # on the demo's encoder, too
+# Runs in each Python that starts with it on its path, before anything else.
+NO_NETWORK = """
+import sys
+
+def hook(event, arguments):
+    if event == "socket.getaddrinfo" or (event == "socket.connect" and isinstance(arguments[1], tuple)):
+        host = arguments[0] if event == "socket.getaddrinfo" else arguments[1][0]
+        if host not in ("127.0.0.1", "localhost"):
+            raise OSError(f"the network was asked for {host}")
+
+sys.addaudithook(hook)
+"""
+
+
+def code_cells(notebook):
+    return {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
+
+
+def shown(cell):
+    """What a cell prints and shows, without pictures."""
+    parts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
+    return "\n".join(parts)
+
+
+def steps(cell):
+    """The rows of a table of steps: (loss, gradient norm) of each."""
+    (output,) = cell.outputs
+    rows = output.data["text/html"].split("<tr>")[1:]
+    return [[float(value) for value in re.findall(r"<td>(.*?)</td>", row)[:2]] for row in rows]
+
+
+@pytest.fixture
+def run_offline(tmp_path):
+    """Run the notebook on the result in a folder, without a network, in under two minutes; returns its code cells."""
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook/sitecustomize.py").write_text(NO_NETWORK)
+
+    def run_offline(folder, environment):
+        offline = environment | {"PYTHONPATH": str(tmp_path / "hook")}
+        canary = "import urllib.request; urllib.request.urlopen('http://example.org')"
+        answer = subprocess.run(
+            [sys.executable, "-c", canary], env=offline, capture_output=True, text=True, check=False
+        )
+        assert "the network was asked for example.org" in answer.stderr
+        started = time.monotonic()
+        cells = code_cells(run_notebook.run(folder, env=offline))
+        assert time.monotonic() - started < 120
+        assert [cell.source for cell in cells.values()] == [cell.source for cell in code_cells(COMMITTED).values()]
+        check_outputs(cells)
+        return cells
+
+    return run_offline
+
+
+def check_outputs(cells):
+    """Every cell was run, in order, and shows something, and nothing that went wrong or is of the machine alone."""
+    assert [cell.execution_count for cell in cells.values()] == list(range(1, len(cells) + 1))
+    for name, cell in cells.items():
+        assert cell.outputs, f"{name} shows nothing"
+        assert {output.output_type for output in cell.outputs} <= {"stream", "execute_result", "display_data"}, name
+        assert {output.get("name") for output in cell.outputs} <= {None, "stdout"}, f"{name} warns: {shown(cell)}"
+        assert "execution" not in cell.metadata, f"{name} has times: use python tests/run_notebook.py"
+        assert re.search(r"/(home|root|tmp|Users|work|opt|usr)/", json.dumps(cell.outputs)) is None, name
+    shown_data = [output.get("data", {}) for cell in cells.values() for output in cell.outputs]
+    pictures = [data["image/png"] for data in shown_data if "image/png" in data]
+    assert len(pictures) == 4
+    assert sum(map(len, pictures)) < 300_000
+
+
+def check_steps(cells):
+    """What the notebook says of its steps: the pipeline repeats itself, and takes the step that is taken by hand."""
+    recorded, again, _ = steps(cells["pipeline-step"])
+    assert again == pytest.approx(recorded, rel=0.01)  # the tests have other threads than the run had
+    for name in ("plain", "without-dropout"):
+        pipeline, by_hand = steps(cells[name])
+        assert by_hand[0] == pytest.approx(pipeline[0], rel=1e-5), name
+        assert by_hand[1] == pytest.approx(pipeline[1], rel=1e-3), name  # a sum over all weights, in float32
+
+
+def test_it_is_committed_with_the_outputs_of_the_demo():
+    cells = code_cells(COMMITTED)
+    assert len(cells) > 20
+    check_outputs(cells)
+    check_steps(cells)
+    assert f"corpus:  minimal_pairs\nencoder: {MINILM}\n" in shown(cells["result"])
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    test_mcc = re.search(r"output: make demo -->.*?\nTest MCC: (\S+)\n", readme, re.DOTALL)[1]
+    assert re.search(r"^test MCC: +(\S+)$", shown(cells["interval"]), re.MULTILINE)[1] == test_mcc
+    assert COMMITTED.metadata == {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+
+
+def test_it_runs_on_any_result(whole_run, environment, run_offline):
+    cells = run_offline(whole_run, environment)
+    assert "tiny-bert" in shown(cells["result"])
+    check_steps(cells)
+    for name in OF_THE_CORPUS:
+        assert shown(cells[name]) == shown(code_cells(COMMITTED)[name]), (
+            f"{name}: run the notebook anew, as CONTRIBUTING.md says"
+        )
+
+
+def test_without_a_result_it_says_in_a_line_how_to_get_one(demo, environment):
+    with pytest.raises(CellExecutionError) as ended:
+        run_notebook.run(demo[0], env=environment)
+    way = "no result is here yet: run `make demo`, then `dvc exp apply demo`, and start again from the top"
+    assert ended.value.evalue == way
+    assert "Traceback" not in ended.value.traceback
+
+
+@pytest.mark.slow
+def test_it_runs_on_the_demos_result(tmp_path, run_offline, environment, run):
+    project = copy_of_the_project(tmp_path / "project", train__max_steps=20)
+    run(project, "make", "demo")
+    run(project, "dvc", "exp", "apply", "demo")
+    cells = run_offline(project, environment)
+    check_steps(cells)
+    for name in OF_THE_CORPUS + OF_THE_ENCODER:
+        assert shown(cells[name]) == shown(code_cells(COMMITTED)[name]), (
+            f"{name}: run the notebook anew, as CONTRIBUTING.md says"
+        )
