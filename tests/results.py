@@ -60,7 +60,8 @@ def write_results(weights=b"one", steps=STEPS, mcc=0.5):
     files.write_json(paths.TEST_METRICS, {"mcc": mcc, "sentences": 2})
     files.write_csv(paths.MCC_PER_BATCH, pd.DataFrame({"batch": [0], "mcc": [mcc]}))
     files.write_csv(paths.PREDICTIONS, PREDICTIONS)
-    files.write_json(paths.ANALYSIS, {"mcc_low": 0.1234, "mcc_high": 0.7, "calibration_error": 0.125})
+    analysis = {"mcc_low": 0.1234, "mcc_high": 0.7, "calibration_error": 0.125, "bag_of_words_mcc": 0.1}
+    files.write_json(paths.ANALYSIS, analysis)
     sources = {"source": ["w_80"], "publication": ["Williams 1980"], "sentences": [1], "accuracy": [1.0], "mcc": [mcc]}
     files.write_csv(paths.PER_SOURCE, pd.DataFrame(sources))
     calibration = pd.DataFrame({"sentences": [1], "confidence": [0.75], "accuracy": [1.0]})

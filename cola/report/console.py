@@ -18,6 +18,7 @@ from cola.core.errors import run
 from cola.data import tutorial
 from cola.report import references, revision
 from cola.report.references import Reference
+from cola.report.words import clock
 
 MISTAKES = 5  # rows that print_mistakes is given
 
@@ -29,7 +30,7 @@ def print_training(history: pd.DataFrame, source: Mapping[str, Any]) -> None:
     table = empty_table(numbers=[*headings, *(("training\ntime", "validation\ntime") if timed else ())])
     for row in history.itertuples():
         losses = f"{row.training_loss:.3f}", f"{row.validation_loss:.3f}"
-        times = (_clock(row.training_seconds), _clock(row.validation_seconds)) if timed else ()
+        times = (clock(row.training_seconds), clock(row.validation_seconds)) if timed else ()
         table.add_row(f"{row.epoch}", *losses, f"{row.validation_accuracy:.3f}", f"{row.validation_mcc:.3f}", *times)
     _print_table(f"Training: {tutorial.title(source)}", table)
 
@@ -125,14 +126,6 @@ def _print_phrases(console: Console, text: str, indent: str = "") -> None:
             line = indent
         line += phrase if line == indent else f" {phrase}"
     console.print(line)
-
-
-def _clock(seconds: float) -> str:
-    """75.2 -> '1:15', as the tutorial shows times; below ten seconds with a decimal."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02}"
 
 
 def main() -> None:

@@ -3,41 +3,117 @@
 Names that come from a corpus are drawn with parse_math=False: Matplotlib takes what is between two $ for a formula.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-BLUE, ORANGE = "#2a6fbb", "#d9782d"
+from cola.report.references import Reference, prediction_interval
+
+BLUE, ORANGE, GREY = "#3b7fcb", "#d9782d", "#7a7a7a"  # each stands out from white and from black
+
+
+def _axes(height: float) -> tuple[Figure, Axes]:
+    """A figure of 6 by `height` inches, and its axes."""
+    figure = Figure(figsize=(6, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for the figure beside it."""
+    return name if len(name) <= 24 else f"{name[:23]}…"
+
+
+def comparison(
+    mcc: float, analysis: Mapping[str, Any], comparable: Sequence[Reference], others: Sequence[Reference]
+) -> Figure:
+    """A test MCC with its interval, and what it compares with, a row each on one axis.
+
+    `analysis` has mcc_low, mcc_high and bag_of_words_mcc. A dot is a run, a stroke the mean of several, and the bar
+    behind them where one more would lie. `others`, of other encoders, are drawn in grey, under a heading of their own.
+    """
+    low, high = analysis["mcc_low"], analysis["mcc_high"]
+    figure, axes = _axes(3)
+    axes.axvspan(low, high, color=BLUE, alpha=0.12, linewidth=0)
+    axes.plot([low, high], [0, 0], color=BLUE, alpha=0.6, linewidth=3)
+    _row(axes, 0, "this run and its 95% interval", [mcc], BLUE, high, fontweight="bold")
+    _row(axes, 1, "words alone, without an encoder", [analysis["bag_of_words_mcc"]], "black")
+    place = 1.0
+    for reference in comparable:
+        place += 1
+        _row(axes, place, reference.name, reference.mccs, "black")
+    if others:
+        place += 0.5
+        _label(axes, place + 0.25, "with another encoder, not comparable:", fontstyle="italic")
+    for reference in others:
+        place += 1
+        encoder = Path(reference.source["encoder"]["name"]).name
+        name = reference.name if encoder in reference.name else f"{reference.name}, {encoder}"
+        _row(axes, place, name, reference.mccs, GREY)
+    if any(len(reference.mccs) > 1 for reference in (*comparable, *others)):
+        axes.set_xlabel("a dot: a run; a stroke: their mean;\na bar: where one more run may lie", loc="left")
+    left, right = axes.get_xlim()
+    left = min(left, -0.03)
+    axes.set(title="Test MCC", xlim=(left, right + 0.12 * (right - left)), ylim=(place + 0.4, -0.7), yticks=[])
+    axes.spines["left"].set_visible(False)
+    figure.set_figheight(1.3 + 0.48 * place)
+    return figure
+
+
+def _row(
+    axes: Axes, place: float, name: str, mccs: Sequence[float], color: str, end: float | None = None, **font: Any
+) -> None:
+    """Draw runs in a row of a comparison: their name above them, and behind them, or behind `end`, their mean."""
+    _label(axes, place - 0.25, name, **font)
+    mean, end = float(np.mean(mccs)), max(mccs) if end is None else end
+    if len(mccs) > 1:
+        low, high = prediction_interval(mccs)
+        axes.plot([low, high], [place, place], color=color, alpha=0.2, linewidth=12, solid_capstyle="butt")
+        axes.plot([mean, mean], [place - 0.2, place + 0.2], color=color, linewidth=2)
+        end = max(end, high)
+    spread = np.linspace(-0.12, 0.12, len(mccs)) * (len(mccs) > 1)  # dots of like value side by side
+    axes.plot(mccs, place + spread, "o", color=color, alpha=0.7 if len(mccs) > 1 else 1)
+    axes.annotate(f"{mean:.3f}", (end, place), (7, 0), textcoords="offset points", va="center", **font)
+
+
+def _label(axes: Axes, bottom: float, text: str, **font: Any) -> None:
+    """Write at the left of a comparison, under a line from side to side."""
+    axes.axhline(bottom - 0.43, color=GREY, alpha=0.4, linewidth=0.6)
+    label = axes.text(0, bottom, text, transform=axes.get_yaxis_transform(), va="bottom", parse_math=False, **font)
+    label.set_in_layout(False)  # else a long name would take the width of the axes
 
 
 def learning_curve(history: pd.DataFrame) -> Figure:
     """Training and validation loss by epoch (columns epoch, training_loss, validation_loss)."""
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _axes(3.6)
     axes.plot(history["epoch"], history["training_loss"], "o-", color=BLUE, label="training")
     axes.plot(history["epoch"], history["validation_loss"], "o-", color=ORANGE, label="validation")
-    axes.set(title="Learning curve", xlabel="epoch", ylabel="loss", xticks=history["epoch"])
+    axes.set(title="Learning curve", xlabel="epoch", ylabel="loss", xticks=history["epoch"][:: 1 + len(history) // 10])
     axes.legend(frameon=False)
     return figure
 
 
 def mcc_per_batch(per_batch: pd.DataFrame) -> Figure:
     """The MCC of each batch of test sentences (columns batch, mcc)."""
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
-    axes.bar([str(batch) for batch in per_batch["batch"]], per_batch["mcc"], color=BLUE)
+    figure, axes = _axes(3.6)
+    axes.bar(per_batch["batch"], per_batch["mcc"], color=BLUE)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set(title="MCC of each batch of test sentences", xlabel="batch", ylabel="MCC", ylim=(-1, 1))
+    axes.set(title="MCC of each batch", xlabel="batch", ylabel="MCC", ylim=(-1, 1))
     return figure
 
 
 def calibration(calibration: pd.DataFrame) -> Figure:
     """How often the model is right, by how sure it is (columns sentences, confidence, accuracy)."""
-    figure = Figure(figsize=(4.2, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _axes(3.6)
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
     axes.plot(calibration["confidence"], calibration["accuracy"], "o-", color=BLUE)
     for row in calibration.itertuples():
@@ -48,15 +124,20 @@ def calibration(calibration: pd.DataFrame) -> Figure:
 
 def mcc_per_source(per_source: pd.DataFrame) -> Figure:
     """The MCC of each source of sentences (columns source, publication, sentences, mcc)."""
-    figure = Figure(figsize=(6, 1 + 0.28 * len(per_source)), layout="constrained")
-    axes = figure.subplots()
-    names = [f"{row.publication or row.source} ({row.sentences})" for row in per_source.itertuples()]
+    figure, axes = _axes(1 + 0.28 * len(per_source))
+    counts = zip(source_names(per_source), per_source["sentences"], strict=True)
+    names = [f"{_short(name)} ({count})" for name, count in counts]
     places = range(len(names))[::-1]  # the first row on top
     axes.barh(places, per_source["mcc"], color=BLUE)
     axes.set_yticks(places, names, parse_math=False)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set(title="MCC of each source (sentences)", xlabel="MCC", xlim=(-1, 1))
+    axes.set(title="MCC of each source", xlabel="MCC", xlim=(-1, 1), xticks=[-1, 0, 1])
     return figure
+
+
+def source_names(per_source: pd.DataFrame) -> pd.Series:
+    """The publication of each source, or the source where there is none ("")."""
+    return per_source["publication"].where(per_source["publication"] != "", per_source["source"])
 
 
 def confusion_matrix(predictions: pd.DataFrame) -> Figure:
@@ -65,23 +146,22 @@ def confusion_matrix(predictions: pd.DataFrame) -> Figure:
     counts = pd.crosstab(predictions["label"], predictions["predicted"]).reindex(
         index=names, columns=names, fill_value=0
     )
-    figure = Figure(figsize=(4.2, 3.6), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(counts, cmap="Blues")
+    figure, axes = _axes(3.6)
+    axes.imshow(counts, cmap=LinearSegmentedColormap.from_list("", [f"{BLUE}1a", BLUE]))  # see-through to blue
+    axes.spines[:].set_visible(False)
     axes.set(title="Confusion matrix", xlabel="predicted", ylabel="label")
-    axes.set_xticks(range(len(names)), names, parse_math=False)
-    axes.set_yticks(range(len(names)), names, parse_math=False)
+    short = [_short(name) for name in names]
+    axes.set_xticks(range(len(names)), short, parse_math=False, rotation=90 if sum(map(len, short)) > 28 else 0)
+    axes.set_yticks(range(len(names)), short, parse_math=False)
     for (row, column), count in np.ndenumerate(counts.to_numpy()):
-        dark = count > counts.to_numpy().max() / 2
-        axes.text(column, row, f"{count}", ha="center", va="center", color="#fff" if dark else "#111")
+        axes.text(column, row, f"{count}", ha="center", va="center")
     return figure
 
 
 def seeds(summary: Mapping[str, Any]) -> Figure:
     """The MCC of every seed and the interval of their mean, of seeds.summary, and what they compare with."""
     rows = {"these seeds": list(summary["mcc"].values())} | summary["references"]
-    figure = Figure(figsize=(6, 1.6 + 0.5 * len(rows)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _axes(1.6 + 0.5 * len(rows))
     for place, values in enumerate(rows.values()):
         spread = np.linspace(-0.12, 0.12, len(values))  # dots of like value side by side
         axes.plot(values, place + spread, "o", color=ORANGE if place else BLUE, alpha=0.6)

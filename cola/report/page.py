@@ -16,11 +16,12 @@ from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import tutorial
 from cola.evaluate import analysis
-from cola.report import figures, references
+from cola.report import figures, references, words
 from cola.report.recipe import recipe
 from cola.report.references import Reference
 
 MISTAKES = 20  # that the page shows
+PHONE = 3.7  # inches: 355 of the 390 pixels that a phone has across
 
 
 class Result(NamedTuple):
@@ -43,12 +44,12 @@ class Result(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A heading of the page, and what stands under it, in this order."""
+    """A heading of the page, and under it a text; then figures and tables, side by side if there is room."""
 
     heading: str
     text: str = ""
     figures: Sequence[Figure] = ()
-    table: pd.DataFrame | None = None
+    tables: Sequence[pd.DataFrame] = ()
 
 
 def read() -> Result:
@@ -79,50 +80,88 @@ def render(result: Result, commit: str) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["svg"] = svg
+    environment.filters |= {"svg": svg, "words": words.words}
     return environment.get_template("report.html").render(
         title=tutorial.title(result.source),
         test=result.test,
         analysis=result.analysis,
+        comparison=_comparison(result),
         verdict=references.verdict(result.source, result.test["mcc"], result.references),
         sections=sections(result, commit),
+        value=words.value,
     )
 
 
 def sections(result: Result, commit: str) -> list[Section]:
     """What the page shows of a result, in its order."""
-    predictions = result.predictions
+    predictions, timings = result.predictions, result.timings
+    trained, validated = (words.clock(timings[name]) for name in ("training_seconds", "validation_seconds"))
     mistakes = analysis.mistakes(predictions, MISTAKES)[["sentence", "label", "predicted", "probability"]]
+    sources = result.per_source.assign(source=figures.source_names(result.per_source)).drop(columns="publication")
+    facts = {
+        "corpus": result.source["corpus"]["name"],
+        "encoder": result.source["encoder"]["name"],
+        "encoder's revision": result.source["encoder"]["revision"],
+        "commit": commit,
+    }
     return [
-        Section("Scores", table=_scores(result.test | result.analysis)),
-        Section("Training", figures=[figures.learning_curve(result.history)], table=result.history),
-        Section("Five sentences", table=pd.DataFrame(result.samples)),
         Section(
-            "What is confused with what, and how sure the model is",
-            f"Of its {len(predictions)} predictions {int(predictions['correct'].sum())} are right.",
+            "Training log",
+            f"Training took {trained} and validation {validated} (minutes:seconds); {timings['device']}, "
+            f"{timings['precision']}.",
+            [figures.learning_curve(result.history)],
+            [result.history],
+        ),
+        Section("Five sentences", tables=[pd.DataFrame(result.samples)]),
+        Section(
+            "Confusion and calibration",
+            f"Of {len(predictions)} predictions {int(predictions['correct'].sum())} are right. On the dotted line the "
+            "model would be right as often as it is sure; the numbers there count sentences.",
             [figures.confusion_matrix(predictions), figures.calibration(result.calibration)],
         ),
-        Section("Sources", figures=[figures.mcc_per_source(result.per_source)], table=result.per_source),
+        Section("Sources", "In brackets: sentences.", [figures.mcc_per_source(result.per_source)], [sources]),
         Section("Batches", "As the tutorial draws them.", [figures.mcc_per_batch(result.mcc_per_batch)]),
-        Section("The surest mistakes", table=mistakes),
+        Section("The surest mistakes", tables=[mistakes]),
         *_seeds(result),
-        Section("What was run", table=_facts(result, commit)),
+        Section("Scores", tables=[_values("test", result.test), _values("how far to trust it", result.analysis)]),
+        Section(
+            "What was run",
+            tables=[
+                _values("this run", {**facts, **result.corpus, **result.timings}),
+                _values("setting", params.flatten(result.settings)),
+            ],
+        ),
     ]
 
 
-def svg(figure: Figure) -> Markup:
-    """A figure as an element of a page, which draws it in the page's own colour of text."""
+def svg(figure: Figure, width: float) -> Markup:
+    """A figure as elements of a page, in the page's own colour of text: `width` inches wide, and for a phone."""
+    return _svg(figure, width, "wide") + _svg(figure, PHONE, "phone")
+
+
+def _svg(figure: Figure, width: float, name: str) -> Markup:
+    title = figure.axes[0].get_title()
+    figure.set_figwidth(width)
+    figure.draw_without_rendering()  # ticks and layout for this width, before it is drawn
     for axes in figure.axes:
         axes.patch.set_alpha(0)
-    with io.StringIO() as file, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": figure.axes[0].get_title()}):
+    with io.StringIO() as file, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{title}, {name}"}):
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
         text = file.getvalue()
-    return Markup(text[text.index("<svg") :].replace("#000000", "currentColor"))  # noqa: S704 - Matplotlib escapes it
+    text = text[text.index("<svg") :].replace("#000000", "currentColor")
+    return Markup(text.replace("<svg", f'<svg class="{name}" role="img" aria-label="{title}"', 1))  # noqa: S704 - Matplotlib escapes it
 
 
-def _scores(scores: Mapping[str, Any]) -> pd.DataFrame:
-    rows = [(name, f"{value:.3f}" if isinstance(value, float) else str(value)) for name, value in scores.items()]
-    return pd.DataFrame(rows, columns=["score", "value"])
+def _comparison(result: Result) -> Figure:
+    """The test MCC beside the references of its corpus: another corpus is another task."""
+    held_against = [
+        reference
+        for reference in result.references
+        if tutorial.same({**reference.source, "corpus": result.source["corpus"]}, reference.source)
+    ]
+    comparable = references.comparable(result.source, held_against)
+    others = [reference for reference in held_against if reference not in comparable]
+    return figures.comparison(result.test["mcc"], result.analysis, comparable, others)
 
 
 def _seeds(result: Result) -> list[Section]:
@@ -138,17 +177,10 @@ def _seeds(result: Result) -> list[Section]:
     return [Section("Seeds", result.seeds["verdict"], [figures.seeds(result.seeds)])]
 
 
-def _facts(result: Result, commit: str) -> pd.DataFrame:
-    facts = {
-        "corpus": result.source["corpus"]["name"],
-        "encoder": result.source["encoder"]["name"],
-        "encoder's revision": result.source["encoder"]["revision"],
-        "commit": commit,
-        **result.corpus,
-        **result.timings,
-        **params.flatten(result.settings),
-    }
-    return pd.DataFrame(facts.items(), columns=["what", "value"]).astype(str)
+def _values(heading: str, values: Mapping[str, Any]) -> pd.DataFrame:
+    """A row for each: its name in words, and what it is."""
+    rows = [(words.words(name), words.value(name, value)) for name, value in values.items()]
+    return pd.DataFrame(rows, columns=[heading, "value"])
 
 
 def _commit() -> str:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from cola.report import figures
+from cola.report.references import Reference
 
 HISTORY = pd.DataFrame({"epoch": [1, 2], "training_loss": [0.4996, 0.3172], "validation_loss": [0.4503, 0.4611]})
 SEEDS = {
@@ -18,6 +19,63 @@ def tick_labels(axis):
     return [tick.get_text() for tick in axis.get_ticklabels()]
 
 
+def comparison(comparable, others):
+    """The axes of a run of 0.5, within 0.4 to 0.6, beside these."""
+    analysis = {"mcc_low": 0.4, "mcc_high": 0.6, "bag_of_words_mcc": 0.1}
+    (axes,) = figures.comparison(0.5, analysis, comparable, others).axes
+    return axes
+
+
+def dots(axes):
+    """MCCs and colour of each row's runs, the top row first."""
+    rows = [line for line in axes.lines if line.get_marker() == "o"]
+    return [
+        (list(line.get_xdata()), line.get_color()) for line in sorted(rows, key=lambda line: np.mean(line.get_ydata()))
+    ]
+
+
+def test_a_run_stands_above_what_it_compares_with_and_what_it_does_not():
+    bert, tiny = {"encoder": {"name": "google-bert/bert-base-uncased"}}, {"encoder": {"name": "tiny/electra"}}
+    comparable = [Reference("the tutorial", bert, [0.498]), Reference("2 public runs", bert, [0.52, 0.56])]
+    axes = comparison(comparable, [Reference("electra here, 2 seeds", tiny, [0.2, 0.3])])
+    black, grey = "black", figures.GREY
+    assert dots(axes) == [
+        ([0.5], figures.BLUE),
+        ([0.1], black),
+        ([0.498], black),
+        ([0.52, 0.56], black),
+        ([0.2, 0.3], grey),
+    ]
+    written = [text.get_text() for text in axes.texts]
+    assert written == [
+        *("this run and its 95% interval", "0.500", "words alone, without an encoder", "0.100"),
+        *("the tutorial", "0.498", "2 public runs", "0.540"),
+        *("with another encoder, not comparable:", "electra here, 2 seeds", "0.250"),
+    ]
+    assert axes.yaxis_inverted(), "the first row on top"
+
+
+def test_who_does_not_compare_is_named_by_encoder():
+    bert = {"encoder": {"name": "google-bert/bert-base-uncased"}}
+    axes = comparison([], [Reference("the tutorial", bert, [0.498])])
+    assert "the tutorial, bert-base-uncased" in [text.get_text() for text in axes.texts]
+
+
+def test_the_interval_of_the_run_and_of_one_more_are_drawn():
+    """Two runs of 0.52 and 0.56: 0.54 -+ 12.7062 * 0.0282843 * sqrt(1.5) (t of one degree of freedom)."""
+    axes = comparison([Reference("2 public runs", {}, [0.52, 0.56])], [])
+    lines = [line.get_xdata() for line in axes.lines if line.get_marker() == "None"]
+    assert [0.4, 0.6] in [list(line) for line in lines]
+    assert any(line == pytest.approx([0.0998, 0.9802], abs=1e-4) for line in lines)
+    assert [0.54, 0.54] in [pytest.approx(line) for line in lines], "the mean"
+
+
+def test_a_run_alone_has_no_legend_of_runs():
+    axes = comparison([], [])
+    assert dots(axes) == [([0.5], figures.BLUE), ([0.1], "black")]
+    assert axes.get_xlabel() == ""
+
+
 def test_the_learning_curve_draws_both_losses_by_epoch():
     (axes,) = figures.learning_curve(HISTORY).axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "loss")
@@ -25,6 +83,12 @@ def test_the_learning_curve_draws_both_losses_by_epoch():
     assert drawn == {"training": [[1, 0.4996], [2, 0.3172]], "validation": [[1, 0.4503], [2, 0.4611]]}
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training", "validation"]
     assert axes.get_xticks().tolist() == [1, 2]
+
+
+def test_of_many_epochs_every_few_are_named():
+    history = pd.DataFrame({"epoch": range(1, 33), "training_loss": 0.5, "validation_loss": 0.5})
+    (axes,) = figures.learning_curve(history).axes
+    assert axes.get_xticks().tolist() == [1, 5, 9, 13, 17, 21, 25, 29]
 
 
 def test_the_bars_are_the_mcc_of_each_batch():
@@ -50,6 +114,19 @@ def test_a_label_that_is_never_predicted_has_its_zeros():
     predictions = pd.DataFrame({"label": ["acceptable", "unacceptable"], "predicted": ["acceptable"] * 2})
     (axes,) = figures.confusion_matrix(predictions).axes
     assert np.asarray(axes.images[0].get_array()).tolist() == [[1, 0], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("names", "drawn", "rotation"),
+    [
+        (["acceptable", "unacceptable"], ["acceptable", "unacceptable"], 0),
+        (["a" * 24, "b" * 25], ["a" * 24, "b" * 23 + "…"], 90),
+    ],
+)
+def test_long_labels_leave_room_for_the_matrix(names, drawn, rotation):
+    (axes,) = figures.confusion_matrix(pd.DataFrame({"label": names, "predicted": names})).axes
+    assert tick_labels(axes.xaxis) == tick_labels(axes.yaxis) == drawn
+    assert {tick.get_rotation() for tick in axes.get_xticklabels()} == {rotation}
 
 
 @pytest.mark.parametrize("references", [{}, {"the tutorial": [0.498], "2 public runs": [0.5, 0.6]}])

@@ -116,6 +116,7 @@ def test_results_of_a_model_without_a_run_make_one(root):
         "test_mcc_high": 0.7,
         "test_sentences": 2,
         "test_calibration_error": 0.125,
+        "test_bag_of_words_mcc": 0.1,
     }
     assert run.data.tags["encoder"] == "tiny/bert"
     assert run.info.status == "FINISHED"

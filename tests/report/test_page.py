@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from results import PREDICTIONS, write_results
+from results import PREDICTIONS, SOURCE, TUTORIAL, write_results
 
 from cola.core import files, params, paths
 from cola.core.errors import UserError
 from cola.experiments import seeds
-from cola.report import page
+from cola.report import page, references
 
 
 @pytest.fixture
@@ -19,6 +19,7 @@ def project(tmp_path, monkeypatch):
     """A folder with the results of a run, of which the test MCC is 0.4321."""
     monkeypatch.chdir(tmp_path)
     write_results(mcc=0.4321)
+    files.write_json(paths.SAMPLES, PREDICTIONS.drop(columns="sentence_source").to_dict("records"))
 
 
 class Outline(HTMLParser):
@@ -40,7 +41,15 @@ class Outline(HTMLParser):
 def write_seeds():
     """Write metrics/seeds.json of two seeds of the recipe in the working directory."""
     source = files.read_json(paths.FINETUNED / "source.json")
-    files.write_json(paths.SEEDS, seeds.summary({1: 0.5, 2: 0.6}, source, params.load(paths.PARAMS)))
+    summary = seeds.summary({1: 0.5, 2: 0.6}, source, params.load(paths.PARAMS), references.read())
+    files.write_json(paths.SEEDS, summary)
+
+
+def write_reference(stem, mccs, source=None):
+    """Write metrics/reference/STEM.json, and of a measured one its source.json, in the working directory."""
+    files.write_json(paths.REFERENCE / f"{stem}.json", {"runs": [{"mcc": mcc} for mcc in mccs]})
+    if source:
+        files.write_json(paths.REFERENCE / stem / "source.json", source)
 
 
 def seeds_section():
@@ -52,9 +61,9 @@ def test_the_page_has_all_and_asks_nobody(project):
     page.main()
     text = paths.REPORT.read_text()
     outline = Outline(text)
-    for words in ("0.432", "0.123 to 0.700", "not comparable", "Williams 1980", "47", "train.learning_rate", "2e-05"):
+    for words in ("0.432", "0.123 to 0.700", "not comparable", "Williams 1980", "47", "learning rate", "2e-05"):
         assert words in outline.text, words
-    assert outline.tags.count("svg") == 5
+    assert outline.tags.count("svg") == 2 * 6, "each for a wide window and for a phone"
     assert "script" not in outline.tags, "a sentence became code"
     assert "<script>alert(1)</script>" in outline.text
     assert all(address.startswith(("#", "data:image/png;base64,")) for address in outline.addresses)
@@ -63,13 +72,77 @@ def test_the_page_has_all_and_asks_nobody(project):
     assert "Seeds" not in outline.text
 
 
+def test_the_page_begins_with_the_result_and_ends_with_what_was_run(project):
+    write_seeds()
+    text = Outline(page.render(page.read(), "none")).text
+    top = ["cola, tiny/bert", "0.432", "0.123 to 0.700", "its encoder is", "Test MCC", "Training log"]
+    places = [text.index(words) for words in top]
+    assert places == sorted(places)
+    assert [section.heading for section in page.sections(page.read(), "none")] == [
+        *("Training log", "Five sentences", "Confusion and calibration", "Sources", "Batches", "The surest mistakes"),
+        *("Seeds", "Scores", "What was run"),
+    ]
+
+
+def test_a_run_is_drawn_beside_the_references_of_its_corpus(project):
+    write_reference("tutorial", [0.498])
+    write_reference("public_runs", [0.52, 0.56])
+    write_reference("bert", [0.25, 0.75], SOURCE)
+    write_reference("MiniLM", [0.3, 0.4], {**SOURCE, "corpus": {"name": "minimal_pairs", "revision": None}})
+    text = Outline(page.render(page.read(), "none")).text
+    comparable, others = text[: text.index("Training log")].split("with another encoder, not comparable:")[:2]
+    assert "bert here, 2 seeds: mean 0.500" in comparable, "the verdict"
+    assert comparable.count("bert here, 2 seeds") == 2, "the verdict, and the row"
+    assert "the tutorial, bert-base-uncased" in others
+    assert "2 public runs of its recipe, bert-base-uncased" in others
+    assert "MiniLM" not in text, "another corpus"
+
+
+def test_the_tutorials_encoder_is_held_against_the_tutorial(project):
+    write_reference("tutorial", [0.498])
+    files.write_json(paths.FINETUNED / "source.json", TUTORIAL)
+    text = Outline(page.render(page.read(), "none")).text
+    assert "the tutorial: 0.498" in text
+    assert "another encoder" not in text
+
+
+def test_names_of_files_are_words_and_values_have_units(project):
+    files.write_json(paths.TIMINGS, {**files.read_json(paths.TIMINGS), "training_seconds": 363.8449})
+    text = Outline(page.render(page.read(), "none")).text
+    assert "6:04" in text
+    assert "363" not in text
+    assert not re.search(r"[a-z]_[a-z]", text.replace("w_80", ""))
+    assert not re.search("True|False|None", text)
+
+
+def test_figures_are_drawn_for_a_wide_window_and_for_a_phone_in_the_colour_of_the_text(project):
+    text = page.render(page.read(), "none")
+    widths = re.findall(r'<svg class="(\w+)" [^>]*width="([\d.]+)pt"', text)
+    half, whole, phone = ("wide", "360"), ("wide", "720"), ("phone", "266.4")  # inches have 72 points
+    assert widths == [whole, phone, half, phone, half, phone, half, phone, half, phone, whole, phone]
+    assert "currentColor" in text
+    assert "#000000" not in text
+
+
+def test_a_source_is_called_as_in_its_figure(project):
+    (section,) = [section for section in page.sections(page.read(), "none") if section.heading == "Sources"]
+    (table,) = section.tables
+    assert table.to_dict("records") == [{"source": "Williams 1980", "sentences": 1, "accuracy": 1.0, "mcc": 0.4321}]
+
+
+def test_device_and_precision_are_those_of_the_run_beside_those_of_the_settings(project):
+    run, settings = page.sections(page.read(), "none")[-1].tables
+    assert dict(run.itertuples(index=False))["precision"] == "float32"
+    assert dict(settings.itertuples(index=False))["precision"] == "auto"
+
+
 def test_seeds_of_the_result_shown_are_on_the_page(project):
     write_seeds()
     outline = Outline(page.render(page.read(), "none"))
     assert "Seeds" in outline.text
-    assert "not comparable: the tutorial's encoder is google-bert/bert-base-uncased" in outline.text
+    assert "Not comparable with the tutorial: its encoder is google-bert/bert-base-uncased." in outline.text
     assert "mean 0.550, 95% interval" in outline.text
-    assert outline.tags.count("svg") == 6
+    assert outline.tags.count("svg") == 2 * 7
 
 
 @pytest.mark.parametrize(
