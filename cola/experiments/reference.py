@@ -1,7 +1,8 @@
 """Measure references: `make reference` trains each encoder with five seeds, and writes metrics/reference/.
 
 Every training is a DVC experiment of params.yaml and the code as they are committed, but for encoder and seed. Of an
-encoder's first seed there are also source.json and the files that show a result, but for the corpus's sentences.
+encoder's first seed there are also source.json, the files that show a result, without the corpus's sentences, and
+pictures of them.
 """
 
 import io
@@ -18,7 +19,7 @@ import pandas as pd
 from cola.core import files, paths
 from cola.core.errors import UserError, run
 from cola.experiments import seeds
-from cola.report import revision
+from cola.report import figures, references, revision
 
 SEEDS = range(42, 47)
 SHOWN = (paths.HISTORY, paths.TEST_METRICS, paths.ANALYSIS, paths.MCC_PER_BATCH, paths.PREDICTIONS, paths.SAMPLES)
@@ -51,6 +52,8 @@ def main() -> None:
     for encoder, experiments in names.items():
         seeds.train({name: [f"fetch.encoder={encoder}", f"seed={seed}"] for seed, name in experiments.items()})
         _write(encoder, experiments, commit)
+    for encoder in encoders:
+        draw(_stem(encoder))
 
 
 def _write(encoder: str, experiments: Mapping[int, str], commit: str) -> None:
@@ -71,6 +74,21 @@ def _write(encoder: str, experiments: Mapping[int, str], commit: str) -> None:
     path = paths.REFERENCE / f"{stem}.json"
     files.write_json(path, reference(runs, command, commit))
     print(f"{path} and {paths.REFERENCE / stem}: commit them, and name {path} in dvc.yaml's metrics")
+
+
+def draw(stem: str) -> None:
+    """Draw the MCC of each batch of a reference's first seed, and what its test MCC compares with."""
+    folder = paths.REFERENCE / stem
+    source, test, analysis = (
+        files.read_json(folder / name) for name in ("source.json", paths.TEST_METRICS.name, paths.ANALYSIS.name)
+    )
+    compared = references.of_the_corpus(source, references.read())
+    for name, figure in {
+        "comparison.png": figures.comparison(test["mcc"], analysis, *compared),
+        "mcc_per_batch.png": figures.mcc_per_batch(files.read_csv(folder / paths.MCC_PER_BATCH.name)),
+    }.items():
+        with files.atomic_file(folder / name) as partial_file:
+            figure.savefig(partial_file, format="png", dpi=100)
 
 
 def _stem(encoder: str) -> str:

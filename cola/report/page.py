@@ -85,7 +85,9 @@ def render(result: Result, commit: str) -> str:
         title=tutorial.title(result.source),
         test=result.test,
         analysis=result.analysis,
-        comparison=_comparison(result),
+        comparison=figures.comparison(
+            result.test["mcc"], result.analysis, *references.of_the_corpus(result.source, result.references)
+        ),
         verdict=references.verdict(result.source, result.test["mcc"], result.references),
         sections=sections(result, commit),
         value=words.value,
@@ -150,18 +152,6 @@ def _svg(figure: Figure, width: float, name: str) -> Markup:
         text = file.getvalue()
     text = text[text.index("<svg") :].replace("#000000", "currentColor")
     return Markup(text.replace("<svg", f'<svg class="{name}" role="img" aria-label="{title}"', 1))  # noqa: S704 - Matplotlib escapes it
-
-
-def _comparison(result: Result) -> Figure:
-    """The test MCC beside the references of its corpus: another corpus is another task."""
-    held_against = [
-        reference
-        for reference in result.references
-        if tutorial.same({**reference.source, "corpus": result.source["corpus"]}, reference.source)
-    ]
-    comparable = references.comparable(result.source, held_against)
-    others = [reference for reference in held_against if reference not in comparable]
-    return figures.comparison(result.test["mcc"], result.analysis, comparable, others)
 
 
 def _seeds(result: Result) -> list[Section]:

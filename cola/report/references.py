@@ -42,6 +42,19 @@ def comparable(source: Mapping[str, Any], references: Sequence[Reference]) -> li
     return [reference for reference in references if tutorial.same(source, reference.source)]
 
 
+def of_the_corpus(
+    source: Mapping[str, Any], references: Sequence[Reference]
+) -> tuple[list[Reference], list[Reference]]:
+    """(those that compare, those of another encoder) of the same corpus: another corpus is another task."""
+    compare = comparable(source, references)
+    same_corpus = [
+        reference
+        for reference in references
+        if tutorial.same({**reference.source, "corpus": source["corpus"]}, reference.source)
+    ]
+    return compare, [reference for reference in same_corpus if reference not in compare]
+
+
 def verdict(source: Mapping[str, Any], mcc: float, references: Sequence[Reference]) -> str:
     """What a test MCC may be held against, and what it may not: phrases, with a semicolon between."""
     phrases = [phrase for reference in comparable(source, references) for phrase in _comparison(reference, mcc)]

@@ -34,6 +34,8 @@ def trained(tmp_path, monkeypatch):
             paths.TIMINGS: json.dumps(TIMINGS),
             paths.HISTORY: HISTORY.to_csv(index=False),
             paths.PREDICTIONS: PREDICTIONS.to_csv(index=False),
+            paths.ANALYSIS: json.dumps({"mcc_low": 0.3, "mcc_high": 0.5, "bag_of_words_mcc": 0.1}),
+            paths.MCC_PER_BATCH: "batch,mcc\n0,0.5\n",
         }
         return texts.get(path, f"{path.name} of {experiment}")
 
@@ -61,6 +63,8 @@ def test_five_seeds_are_trained_and_written(trained, monkeypatch):
         "validation_mcc": [0.25],
     }
     assert (paths.REFERENCE / "bert" / "samples.json").read_text() == "samples.json of bert-42"
+    for picture in ("comparison.png", "mcc_per_batch.png"):
+        assert (paths.REFERENCE / "bert" / picture).read_bytes().startswith(b"\x89PNG")
     predictions = pd.read_csv(paths.REFERENCE / "bert" / "predictions.csv")
     assert list(predictions) == ["label", "predicted", "probability", "correct"]
     assert len(predictions) == 2
@@ -84,7 +88,8 @@ def test_an_encoder_must_be_named(monkeypatch):
 @pytest.mark.parametrize("stem", ["all-mpnet-base-v2", "all-MiniLM-L6-v2"])
 def test_what_is_committed_has_the_form_that_is_written(stem):
     folder = ROOT / paths.REFERENCE / stem
-    assert {path.name for path in folder.iterdir()} == {"source.json", *(path.name for path in reference.SHOWN)}
+    written = {"source.json", "comparison.png", "mcc_per_batch.png", *(path.name for path in reference.SHOWN)}
+    assert {path.name for path in folder.iterdir()} == written
     committed = json.loads(folder.with_name(f"{stem}.json").read_text())
     history = pd.read_csv(folder / paths.HISTORY.name)
     first = committed["runs"][0]

@@ -84,6 +84,13 @@ def test_a_run_is_held_against_those_of_its_corpus_and_encoder(source, mcc, said
     assert references.verdict(source, mcc, REFERENCES) == said
 
 
+def test_references_of_the_corpus_are_those_of_the_encoder_and_those_of_others():
+    tutorial, public, tiny = REFERENCES
+    assert references.of_the_corpus(SOURCE, REFERENCES) == ([tiny], [tutorial, public])
+    assert references.of_the_corpus(TUTORIAL, REFERENCES) == ([tutorial, public], [tiny])
+    assert references.of_the_corpus(DEMO, REFERENCES) == ([], [])
+
+
 def test_one_more_run_lies_where_students_t_puts_it():
     """Mean 0.54, standard deviation 0.02, Student's t of two degrees of freedom 4.302653 (from a printed table)."""
     margin = 4.302653 * 0.02 * (4 / 3) ** 0.5
