@@ -30,8 +30,8 @@ def main() -> None:
 
 def digests() -> dict[Path, str]:
     """The sha256 of each file that must repeat."""
-    outputs = sorted(path for folder in FOLDERS for path in folder.iterdir() if path.name != ".gitignore")
-    return {path: files.sha256(path) for path in outputs if path != paths.TIMINGS}
+    outputs = sorted(path for folder in FOLDERS for path in folder.iterdir() if path.is_file())
+    return {path: files.sha256(path) for path in outputs if path.name not in (".gitignore", paths.TIMINGS.name)}
 
 
 if __name__ == "__main__":

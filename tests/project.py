@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from cola.core import errors
+from cola.core import errors, paths
 from cola.data import minimal_pairs
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ def outputs(project):
     return {
         path.relative_to(project).as_posix(): path.read_bytes()
         for path in files
-        if path.name not in ("timings.json", ".gitignore")
+        if path.name not in ("timings.json", ".gitignore") and project / paths.REFERENCE not in path.parents
     }
 
 
