@@ -143,4 +143,5 @@ def describe(device: torch.device) -> str:
         return name(device)
     info = Path("/proc/cpuinfo")
     found = re.search("model name\\s*: (.*)", info.read_text()) if info.exists() else None
-    return f"{found[1] if found else platform.processor() or 'cpu'}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{found[1] if found else platform.processor() or 'cpu'}, {threads} thread{'s' * (threads > 1)}"

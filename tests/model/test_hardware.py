@@ -77,6 +77,8 @@ def test_a_device_has_a_name_that_people_know(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
     assert re.fullmatch(r"\S.*, 2 threads", hardware.describe(torch.device("cpu")))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert hardware.describe(torch.device("cpu")).endswith(", 1 thread")
     assert hardware.describe(torch.device("cuda")) == "NVIDIA H200"
     assert hardware.describe(torch.device("mps")) == "mps"
 
