@@ -205,3 +205,13 @@ def test_the_figures_of_the_references_are_those_of_the_files():
     ):
         assert words.format(**reference) in text
     assert f"is {public['count']} public runs" in text
+
+
+def test_the_readme_has_the_figures_of_the_benchmarks():
+    readme = " ".join(text_of("README.md").split())
+    speed = json.loads((ROOT / "benchmarks/results/amd-epyc-2-threads.json").read_text(encoding="utf-8"))
+    ratio = speed["training"]["bert-base-uncased"]["the tutorial's loop"]["ratio"]
+    assert f"a step of the tutorial's loop takes {ratio:.1f} times as long" in readme
+    outcome = pd.read_csv(ROOT / "benchmarks/results/outcome.csv").groupby("method")["test_mcc"].mean()
+    means = f"{outcome['tutorial']:.3f} and {outcome['bert-cola']:.3f}"
+    assert f"give a mean test MCC of {means}" in readme

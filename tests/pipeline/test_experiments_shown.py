@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from project import copy_of_the_project
 
 WIDTH = 120
 SETTINGS = {  # of three experiments
@@ -46,6 +47,16 @@ def test_dvcs_own_table_fits(tried, run):
     assert max(map(len, table.splitlines())) <= WIDTH
     for name in SETTINGS:
         assert f"[{name}]" in table
+
+
+def test_a_fresh_clone_shows_the_references_in_a_table_that_fits(tmp_path, run):
+    table = run(copy_of_the_project(tmp_path), "dvc", "metrics", "show", COLUMNS="100").splitlines()
+    assert max(map(len, table)) <= 100
+    rows = {line.split()[0]: line.split()[1:] for line in table if line.strip()}
+    assert rows["Path"] == ["count", "mcc", "standard_deviation"]
+    assert rows["metrics/reference/tutorial.json"] == ["-", "0.498", "-"]
+    assert rows["metrics/reference/public_runs.json"] == ["16", "0.5437", "0.0165"]
+    assert {"metrics/reference/all-mpnet-base-v2.json", "metrics/reference/all-MiniLM-L6-v2.json"} < rows.keys()
 
 
 def test_pictures_and_the_page_are_drawn_without_a_network(applied, run):
