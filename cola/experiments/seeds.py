@@ -63,7 +63,7 @@ def verdict(mccs: Sequence[float], source: Mapping[str, Any], comparable: Sequen
         else:
             difference = stats.ttest_ind(mccs, others, equal_var=False).confidence_interval()
             agrees = "agrees with" if difference.low <= 0 <= difference.high else "differs from"
-            sentences.append(f"{name}: the mean here {agrees} theirs, {np.mean(mccs):.3f} and {np.mean(others):.3f}.")
+            sentences.append(f"{name}: their mean of {np.mean(others):.3f} {agrees} {np.mean(mccs):.3f}.")
     if differences := "; ".join(tutorial.differences(source)):
         sentences.append(f"Not comparable with the tutorial: {differences}.")
     return " ".join(sentences)

@@ -31,7 +31,7 @@ def test_the_summary_of_three_seeds_by_hand():
     assert summary["references"] == {"the tutorial": [0.498], "3 public runs of its recipe": [0.52, 0.54, 0.56]}
     assert summary["verdict"] == (
         "the tutorial: 0.498 lies within what one more seed may give, 0.341 to 0.739. "
-        "3 public runs of its recipe: the mean here agrees with theirs, 0.540 and 0.540."
+        "3 public runs of its recipe: their mean of 0.540 agrees with 0.540."
     )
 
 
@@ -42,7 +42,7 @@ def test_the_verdict_follows_the_figures(mean, spread, lies, agrees):
     values = mean + np.array([-0.01, 0.0, 0.01] * 4) * spread
     verdict = seeds.summary(dict(enumerate(values.tolist())), TUTORIAL, SETTINGS, REFERENCES)["verdict"]
     assert ("0.498 lies within" in verdict, "0.498 does not lie within" in verdict) == (lies, not lies)
-    assert ("here agrees with" in verdict, "here differs from" in verdict) == (agrees, not agrees)
+    assert ("agrees with" in verdict, "differs from" in verdict) == (agrees, not agrees)
     assert agrees == (stats.ttest_ind(values, REFERENCES[1].mccs, equal_var=False).pvalue > 0.05)
 
 
@@ -57,7 +57,7 @@ def test_another_corpus_is_not_compared():
 def test_another_encoder_is_compared_with_what_was_measured_of_it():
     verdict = seeds.summary({1: 0.2, 2: 0.3}, SOURCE, SETTINGS, REFERENCES)["verdict"]
     assert verdict == (
-        "tiny here, 2 seeds: the mean here agrees with theirs, 0.250 and 0.250. "
+        "tiny here, 2 seeds: their mean of 0.250 agrees with 0.250. "
         "Not comparable with the tutorial: its encoder is google-bert/bert-base-uncased."
     )
 
@@ -116,7 +116,7 @@ def test_two_trained_seeds_are_summed_up_in_files_and_on_the_terminal(trained, m
     assert recorded == [(summary, ["1" * 64, "2" * 64])]
     printed = capsys.readouterr().out
     assert "mean 0.520, standard deviation 0.028" in printed
-    assert "3 public runs of its recipe: the mean here agrees with theirs, 0.520 and 0.540." in printed
+    assert "3 public runs of its recipe: their mean of 0.540 agrees with 0.520." in printed
 
 
 def test_a_seed_that_failed_is_named_with_its_log(trained):
