@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -55,8 +56,6 @@ _SAMPLES_TABLE = "samples_table.json"
 _BATCH = 500  # metrics in one call; the server takes up to 1,000
 
 Record = Callable[[MlflowClient, str], None]  # records what a stage wrote, with a client and the experiment's id
-
-
 Row = tuple[str, Mapping[str, float], int]  # step or epoch, its row in the files, milliseconds since 1970
 
 
@@ -101,8 +100,9 @@ class LiveRun:
         A training that is resumed goes on in the run of an earlier one of the same, if that has not ended well.
         """
         self.settings, self.source, self.machine, self.resumed = settings, source, machine, resumed
-        parts = json.dumps([settings, source, machine], sort_keys=True)
-        self.digest = hashlib.sha256(parts.encode()).hexdigest()  # of what is trained, to find the run again
+        # Of what is trained and where, to find the run again: others may train the same, and record on the same server.
+        parts = json.dumps([settings, source, machine, platform.node(), str(_root())], sort_keys=True)
+        self.digest = hashlib.sha256(parts.encode()).hexdigest()
         self.run_id: str | None = None
         self._points: list[Metric] = []  # that MLflow does not have yet
         self._is_recorded: Callable[[Metric], bool] = lambda _: False
@@ -148,8 +148,8 @@ def training(client: MlflowClient, experiment_id: str, live: LiveRun | None = No
     machine = {name: timings.pop(name) for name in ("device", "precision")}
     ended = int(time.time() * 1000)
     started = ended - int(1000 * (timings["training_seconds"] + timings["validation_seconds"]))
-    live = live or LiveRun(params.flatten(params.load(paths.PARAMS)), _source(), machine, resumed=False)
-    run_id = run_id or live.run_id or live.unfinished(client, experiment_id)
+    live = live or LiveRun(params.flatten(params.load(paths.PARAMS)), _source(), machine, resumed=True)
+    run_id = run_id or live.run_id or (live.unfinished(client, experiment_id) if live.resumed else None)
     run_id = run_id or live.create(client, experiment_id, started)
     _log_settings(client, run_id, live.settings)
     _log_datasets(client, run_id, live.source, "train", "validation")

@@ -10,12 +10,10 @@ import subprocess
 import sys
 import time
 import webbrowser
-from functools import partial
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from cola.core.errors import UserError, run
-from cola.core.processes import end_with_parent
 from cola.report import mlflow_runs
 
 START_SECONDS = 120
@@ -37,9 +35,7 @@ def main() -> None:
     command += ["--backend-store-uri", "sqlite:///mlflow.db"]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # and `finally` ends the server
-    ends_with_this = partial(end_with_parent, os.getpid())
-    # In a group of its own the server gets no Ctrl-C, on which it would print tracebacks: it is told to end below.
-    with subprocess.Popen(command, env=environment, process_group=0, preexec_fn=ends_with_this) as process:
+    with subprocess.Popen(command, env=environment) as process:
         try:
             wait(process, server)
             found = addresses(server, experiment_id)
@@ -48,7 +44,7 @@ def main() -> None:
                 webbrowser.open(found["runs"])
             process.wait()
         except KeyboardInterrupt:
-            print()
+            process.wait(timeout=10)  # Ctrl-C has reached the server, too
         finally:
             process.terminate()
     if process.returncode > 0:
