@@ -19,7 +19,7 @@ import pandas as pd
 from cola.core import files, paths
 from cola.core.errors import UserError, run
 from cola.experiments import seeds
-from cola.report import figures, references, revision
+from cola.report import figures, references
 
 SEEDS = range(42, 47)
 SHOWN = (paths.HISTORY, paths.TEST_METRICS, paths.ANALYSIS, paths.MCC_PER_BATCH, paths.PREDICTIONS, paths.SAMPLES)
@@ -59,14 +59,14 @@ def main() -> None:
 def _write(encoder: str, experiments: Mapping[int, str], commit: str) -> None:
     stem, first = _stem(encoder), experiments[SEEDS[0]]
     for path in (paths.FINETUNED / "source.json", *SHOWN):
-        files.write_text(paths.REFERENCE / stem / path.name, _read(path, first))
+        files.write_text(paths.REFERENCE / stem / path.name, seeds.read(path, first))
     predictions = paths.REFERENCE / stem / paths.PREDICTIONS.name
     files.write_csv(predictions, files.read_csv(predictions).drop(columns=["sentence_source", "sentence"]))
     runs = {
         seed: result(
-            json.loads(_read(paths.TEST_METRICS, name)),
-            pd.read_csv(io.StringIO(_read(paths.HISTORY, name))),
-            json.loads(_read(paths.TIMINGS, name)),
+            json.loads(seeds.read(paths.TEST_METRICS, name)),
+            pd.read_csv(io.StringIO(seeds.read(paths.HISTORY, name))),
+            json.loads(seeds.read(paths.TIMINGS, name)),
         )
         for seed, name in experiments.items()
     }
@@ -83,21 +83,14 @@ def draw(stem: str) -> None:
         files.read_json(folder / name) for name in ("source.json", paths.TEST_METRICS.name, paths.ANALYSIS.name)
     )
     compared = references.of_the_corpus(source, references.read())
-    for name, figure in {
-        "comparison.png": figures.comparison(test["mcc"], analysis, *compared),
-        "mcc_per_batch.png": figures.mcc_per_batch(files.read_csv(folder / paths.MCC_PER_BATCH.name)),
-    }.items():
-        with files.atomic_file(folder / name) as partial_file:
-            figure.savefig(partial_file, format="png", dpi=100)
+    figures.save(figures.comparison(test["mcc"], analysis, *compared), folder / "comparison.png")
+    per_batch = files.read_csv(folder / paths.MCC_PER_BATCH.name)
+    figures.save(figures.mcc_per_batch(per_batch), folder / "mcc_per_batch.png")
 
 
 def _stem(encoder: str) -> str:
     """'sentence-transformers/all-MiniLM-L6-v2' -> 'all-MiniLM-L6-v2', also of a folder."""
     return Path(encoder).name
-
-
-def _read(path: Path, experiment: str) -> str:
-    return revision.read(path, experiment, f"`dvc queue logs {experiment}` says why")
 
 
 def _commit() -> str:

@@ -75,14 +75,13 @@ def main() -> None:
     names = {seed: f"seed-{seed}" for seed in range(1, int(sys.argv[1]) + 1)}
     settings = params.load(paths.PARAMS)  # now: the trainings take hours, in which it may be edited
     train({name: [f"seed={seed}"] for seed, name in names.items()})
-    source = json.loads(_read(paths.FINETUNED / "source.json", names[1]))
-    mccs = {seed: json.loads(_read(paths.TEST_METRICS, name))["mcc"] for seed, name in names.items()}
-    checksums = [_read(paths.FINETUNED / files.CHECKSUMS, name).splitlines() for name in names.values()]
+    source = json.loads(read(paths.FINETUNED / "source.json", names[1]))
+    mccs = {seed: json.loads(read(paths.TEST_METRICS, name))["mcc"] for seed, name in names.items()}
+    checksums = [read(paths.FINETUNED / files.CHECKSUMS, name).splitlines() for name in names.values()]
     models = [line.split()[0] for lines in checksums for line in lines if line.endswith("  model.safetensors")]
     seeds = summary(mccs, source, settings, references.read())
     files.write_json(paths.SEEDS, seeds)
-    with files.atomic_file(paths.SEEDS_PICTURE) as partial_file:
-        figures.seeds(seeds).savefig(partial_file, format="png", dpi=100)
+    figures.save(figures.seeds(seeds), paths.SEEDS_PICTURE)
     console.print_seeds(seeds, source)
     mlflow_runs.record(partial(mlflow_runs.seeds, seeds, models))
 
@@ -106,7 +105,7 @@ def train(experiments: Mapping[str, Sequence[str]]) -> None:
     jobs.run_queued()
 
 
-def _read(path: Path, experiment: str) -> str:
+def read(path: Path, experiment: str) -> str:
     """A file of an experiment. Raises UserError where the experiment has failed."""
     return revision.read(path, experiment, f"`dvc queue logs {experiment}` says why")
 

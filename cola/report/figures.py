@@ -14,6 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cola.core import files
 from cola.report.references import Reference, prediction_interval
 
 BLUE, ORANGE, GREY = "#3b7fcb", "#d9782d", "#7a7a7a"  # each stands out from white and from black
@@ -89,6 +90,12 @@ def _label(axes: Axes, bottom: float, text: str, **font: Any) -> None:
     axes.axhline(bottom - 0.43, color=GREY, alpha=0.4, linewidth=0.6)
     label = axes.text(0, bottom, text, transform=axes.get_yaxis_transform(), va="bottom", parse_math=False, **font)
     label.set_in_layout(False)  # else a long name would take the width of the axes
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG of 100 dots an inch."""
+    with files.atomic_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=100)
 
 
 def learning_curve(history: pd.DataFrame) -> Figure:

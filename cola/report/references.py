@@ -5,6 +5,7 @@ standard_deviation and count. What is in lists, as the runs are, DVC leaves out.
 its name: source.json, which names corpus and encoder, and the files of one of its runs.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from cola.core import files, paths
+from cola.core.errors import UserError
 from cola.data import tutorial
 
 
@@ -30,7 +32,13 @@ def read() -> list[Reference]:
 
 
 def _reference(stem: str) -> Reference:
-    mccs = [run["mcc"] for run in files.read_json(paths.REFERENCE / f"{stem}.json")["runs"]]
+    path = paths.REFERENCE / f"{stem}.json"
+    try:
+        mccs = [float(run["mcc"]) for run in json.loads(path.read_text(encoding="utf-8"))["runs"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is no reference ({error!r}): `git checkout {path}` takes the committed one back"
+        ) from None
     published = {"tutorial": "the tutorial", "public_runs": f"{len(mccs)} public runs of its recipe"}
     if stem in published:
         return Reference(published[stem], tutorial.SOURCE, mccs)

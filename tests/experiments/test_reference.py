@@ -40,7 +40,7 @@ def trained(tmp_path, monkeypatch):
         return texts.get(path, f"{path.name} of {experiment}")
 
     monkeypatch.setattr(reference.seeds, "train", started.append)
-    monkeypatch.setattr(reference.revision, "read", read)
+    monkeypatch.setattr(reference.seeds.revision, "read", read)
     return started
 
 

@@ -58,6 +58,16 @@ def test_a_measured_reference_is_of_the_encoder_that_its_source_names(tmp_path, 
     assert references.read() == [references.Reference("tiny here, 2 seeds", SOURCE, [0.2, 0.3])]
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"mcc": 0.5}', '{"runs": [{"seed": 1}]}', '{"runs": [{"mcc": "high"}]}'])
+def test_what_is_no_reference_is_named_with_the_remedy(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files.write_text(paths.REFERENCE / "mine.json", text)
+    with pytest.raises(
+        UserError, match=r"^metrics/reference/mine.json is no reference .*: `git checkout metrics/.*json`"
+    ):
+        references.read()
+
+
 @pytest.mark.parametrize(
     ("source", "mcc", "said"),
     [
