@@ -28,7 +28,8 @@ LAST_SECONDS = 5  # what is left to the recorder when its stage has ended
 def start() -> subprocess.Popen[bytes]:
     """The process that is to record: it is started once. In a group of its own, it does not get the stage's Ctrl-C."""
     command = [sys.executable, "-m", "cola.report.recorder"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, process_group=0)
+    environment = {name: value for name, value in os.environ.items() if name != "RANK"}  # it is no process of training
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, process_group=0, env=environment)
     os.set_blocking(_pipe(process), False)
     return process
 
