@@ -367,7 +367,12 @@ def _log_datasets(client: MlflowClient, run_id: str, source: Mapping[str, Any], 
         digest = digests[table.name][:36]  # MLflow takes no more
         dataset = Dataset(source["corpus"]["name"], digest, "local", json.dumps({"uri": table.as_posix()}))
         datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", split)]))
-    client.log_inputs(run_id, datasets)
+    try:
+        client.log_inputs(run_id, datasets)
+    except MlflowException as error:
+        if not re.search("unique|duplicate", str(error), re.IGNORECASE):
+            raise
+        client.log_inputs(run_id, datasets)  # another run has just recorded the same datasets, which are there now
 
 
 def _describe(client: MlflowClient, run_id: str, heading: str, text: str) -> None:

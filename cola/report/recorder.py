@@ -85,9 +85,7 @@ class Stage:
     def __init__(self) -> None:
         self.start: dict[str, Any] | None = None
         # (step or epoch, its row in the files, milliseconds since 1970) of each
-        self.rows: deque[tuple[str, dict[str, float], int]] = (
-            deque()
-        )  # (step or epoch, its row, milliseconds since 1970)
+        self.rows: deque[tuple[str, dict[str, float], int]] = deque()
         self.record: str | None = None  # what is to be recorded of its files
         self.status = "KILLED"  # of its run, where there is no such record
         self.ended = threading.Event()

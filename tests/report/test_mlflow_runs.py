@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from loopback import Answer, file_server
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from results import write_results
 
@@ -219,6 +220,24 @@ def test_an_experiment_that_another_machine_creates_at_that_moment_is_taken(root
     assert capfd.readouterr().err == ""
     assert len(asked) == 2
     assert len(runs(root)[1]) == 2
+
+
+def test_datasets_that_another_run_records_at_that_moment_are_taken(root, monkeypatch, capfd):
+    write_results()
+    mlflow_runs.record(mlflow_runs.training)  # the other's
+    log_inputs, asked = MlflowClient.log_inputs, []
+
+    def recorded_at_the_second_time(client, run_id, datasets):
+        asked.append(run_id)
+        if len(asked) == 1:  # as PostgreSQL says it
+            raise MlflowException('duplicate key value violates unique constraint "dataset_pk"')
+        log_inputs(client, run_id, datasets)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", recorded_at_the_second_time)
+    mlflow_runs.record(mlflow_runs.training)
+    assert capfd.readouterr().err == ""
+    assert len(asked) == 2
+    assert [len(run.inputs.dataset_inputs) for run in runs(root)[1]] == [2, 2]
 
 
 @pytest.mark.parametrize("server", ["closed", "broken", pytest.param("hanging", marks=pytest.mark.slow)])
