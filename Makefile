@@ -8,11 +8,12 @@ N ?= 10
 SHAPE ?= bert-base-uncased
 ENCODERS ?= sentence-transformers/all-mpnet-base-v2 sentence-transformers/all-MiniLM-L6-v2
 ENCODER ?= sentence-transformers/all-MiniLM-L6-v2
+SETTINGS ?= fetch.corpus=minimal_pairs fetch.encoder=$(ENCODER) train.learning_rate=5.0e-5
 SWEEP ?= train.batch_size=16,32 train.learning_rate=5.0e-5,3.0e-5,2.0e-5 train.epochs=2,3,4
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TEXT
 
-.PHONY: help .venv lock demo repro ui track predict report seeds reference worker sweep table test test-all verify torture audit bench profile lint clean
+.PHONY: help .venv lock demo repro ui track predict report seeds data-curve reference worker sweep table test test-all verify torture audit bench profile lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z.-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -64,6 +65,9 @@ report: .venv ## write the result here as one page, report.html, which opens wit
 
 seeds: .venv .git ## train with N seeds (make seeds N=10), and say what they have in common
 	python -m cola.experiments.seeds $(N)
+
+data-curve: .venv .git ## what pretraining is worth with 100 to all training sentences (make data-curve SETTINGS="seed...")
+	python -m cola.experiments.data_curve $(SETTINGS)
 
 reference: .venv .git ## measure metrics/reference/ anew: five seeds of each encoder (make reference ENCODERS=...)
 	python -m cola.experiments.reference $(ENCODERS)

@@ -14,7 +14,7 @@ def main() -> None:
     encoding.check_max_length(max_length, tokenizer)
 
     with tokenize.scratch_folder(settings.tokenize, settings.seed) as scratch:
-        splits = tokenize.store_splits(scratch, raw, settings.tokenize.validation_fraction, settings.seed)
+        splits = tokenize.store_splits(scratch, raw, settings.tokenize, settings.seed)
         shards = tokenize.tokenize_splits(scratch, splits, tokenizer, max_length)
         with files.atomic_folder(paths.TOKENIZED) as folder:
             tokenize.write_tables(folder, shards, source)

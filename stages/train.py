@@ -29,6 +29,8 @@ def main() -> None:
             "corpus": tables.read_source(paths.TOKENIZED / "train.parquet"),
             "encoder": files.read_json(files.verified(paths.PRETRAINED) / "source.json"),
         }
+        if not settings.train.pretrained:
+            source["encoder"]["name"] += " with random weights"
         with interruptible(checkpoint_path), live_run(settings, source, machine, checkpoint_path) as send:
             model, epochs = train(settings, device, source["corpus"]["labels"], checkpoint_path, send)
             peak = distributed.all_reduce_max(hardware.peak_memory(device), device)
@@ -101,7 +103,7 @@ def train(
         send(epoch=history.epoch_table([epoch]).to_dict("records")[0])
 
     hardware.fix_seed(settings.seed)
-    model = classifier.load(paths.PRETRAINED, device, labels)
+    model = classifier.load(paths.PRETRAINED, device, labels, settings.train.pretrained)
     epochs = loop.fit(
         model,
         ragged.read_sentences(paths.TOKENIZED / "train.parquet"),

@@ -29,6 +29,7 @@ class Fetch(_Section):
 class Tokenize(_Section):
     max_length: Annotated[int, Field(ge=3, le=100_000)]  # [CLS], one token, [SEP]
     validation_fraction: Fraction
+    training_sentences: Annotated[int, Field(ge=1)] | None
 
 
 class Train(_Section):
@@ -38,6 +39,9 @@ class Train(_Section):
     adam_epsilon: Positive
     weight_decay: NotNegative
     max_grad_norm: Positive
+    pretrained: bool
+    frozen_layers: Annotated[int, Field(ge=0, le=1000)]
+    class_weights: Literal["balanced"] | None
     max_steps: Count | None
     early_stopping: Count | None
     micro_batch_tokens: Count | None
@@ -84,12 +88,21 @@ _StrictLoader.add_implicit_resolver(
 def load(path: Path) -> Params:
     """Read and check the whole file, also the sections of other stages: a wrong key must stop the first stage.
 
+    Raises UserError as `parse`.
+    """
+    try:
+        return parse(path.read_bytes(), path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); run this from the project's root") from None
+
+
+def parse(content: bytes, path: Path) -> Params:
+    """The settings of a file's content; `path` is its name in errors.
+
     Raises UserError, in one line, with every key that is wrong and what is allowed for it.
     """
     try:
-        return Params.model_validate(yaml.load(path.read_text(encoding="utf-8"), _StrictLoader))  # noqa: S506 - a SafeLoader
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); run this from the project's root") from None
+        return Params.model_validate(yaml.load(content.decode("utf-8"), _StrictLoader))  # noqa: S506 - a SafeLoader
     except ValidationError as error:
         fault = "; ".join(_describe(problem) for problem in error.errors())
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML raises the latter two for some values

@@ -38,6 +38,10 @@ SAMPLES = Path("metrics/samples.json")
 SEEDS = Path("metrics/seeds.json")
 SEEDS_PICTURE = Path("metrics/seeds.png")
 
+# make data-curve
+DATA_CURVE = Path("metrics/data_curve.json")
+DATA_CURVE_PICTURE = Path("metrics/data_curve.png")
+
 # make reference; and what is published
 REFERENCE = Path("metrics/reference")
 

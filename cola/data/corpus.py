@@ -128,16 +128,22 @@ def label_names(path: Path) -> list[str]:
     return names
 
 
-def split(count: int, validation_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split(
+    count: int, validation_fraction: float, seed: int, training_sentences: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Split `count` sentences at random: the indices, int64, of the (training, validation) sentences.
 
-    The number of training sentences is rounded down, as in the tutorial. Raises UserError where either would be empty.
+    The number of training sentences is rounded down, as in the tutorial. With `training_sentences` there are only so
+    many of them: of a smaller number all are among those of a larger one. Raises UserError where either would be empty,
+    or there are fewer.
     """
     training = int(round((1 - validation_fraction) * count, 9))  # (1 - 0.8) * 10 is 1.9999999999999996
     if not 0 < training < count:
         raise UserError(f"{count} sentences cannot be split with tokenize.validation_fraction={validation_fraction}")
+    if training_sentences and training_sentences > training:
+        raise UserError(f"tokenize.training_sentences={training_sentences}: there are {training}")
     order = np.random.default_rng(seed).permutation(count)
-    return order[:training], order[training:]
+    return order[: training_sentences or training], order[training:]
 
 
 def _tsv_fault(fields: list[str]) -> str | None:

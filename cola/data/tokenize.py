@@ -56,14 +56,16 @@ def scratch_folder(settings: Tokenize, seed: int) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def store_splits(scratch: Path, raw: corpus.Corpus, validation_fraction: float, seed: int) -> dict[str, Split]:
+def store_splits(scratch: Path, raw: corpus.Corpus, settings: Tokenize, seed: int) -> dict[str, Split]:
     """Store the rows of a corpus in the scratch folder, and split them: tables.SPLITS -> Split.
 
-    The test sentences stay in their order. Raises UserError where the training or validation split would be empty.
+    The test sentences stay in their order. Raises UserError as corpus.split.
     """
     training_rows = _store_rows(scratch / "training.arrow", raw.training_rows)
     test_rows = _store_rows(scratch / "test.arrow", raw.test_rows)
-    training, validation = corpus.split(_count(training_rows), validation_fraction, seed)
+    training, validation = corpus.split(
+        _count(training_rows), settings.validation_fraction, seed, settings.training_sentences
+    )
     return {
         "train": Split(training_rows, training),
         "validation": Split(training_rows, validation),

@@ -16,19 +16,24 @@ from cola.model import metrics
 WORD_OR_PUNCTUATION = r"\w+|[^\w\s]"
 
 
-def baselines(training: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
-    """Test scores without an encoder: of the most frequent training label, and of logistic regression on bags of words.
+def bag_of_words(training: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
+    """The labels (sentences,) that a logistic regression on bags of words predicts for the test.
 
     The words of a sentence and its pairs of adjacent words are weighed by tf-idf. Where the training sentences have one
     label alone, there is nothing to regress on: it is predicted everywhere.
     """
-    labels = test["label"].to_numpy()
+    if training["label"].nunique() == 1:
+        return np.full_like(test["label"].to_numpy(), training["label"].iloc[0])
+    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=WORD_OR_PUNCTUATION)
+    classifier = make_pipeline(words, LogisticRegression(C=10, max_iter=1000))
+    predicted: np.ndarray = classifier.fit(training["sentence"], training["label"]).predict(test["sentence"])
+    return predicted
+
+
+def baselines(training: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
+    """Test scores without an encoder: of the most frequent training label, and of `bag_of_words`."""
+    labels, predicted = test["label"].to_numpy(), bag_of_words(training, test)
     most_frequent = training["label"].mode()[0]
-    predicted = np.full_like(labels, most_frequent)
-    if training["label"].nunique() > 1:
-        bag_of_words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=WORD_OR_PUNCTUATION)
-        classifier = make_pipeline(bag_of_words, LogisticRegression(C=10, max_iter=1000))
-        predicted = classifier.fit(training["sentence"], training["label"]).predict(test["sentence"])
     return {
         "majority_accuracy": float((labels == most_frequent).mean()),
         "bag_of_words_accuracy": float((labels == predicted).mean()),

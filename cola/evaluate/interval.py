@@ -1,4 +1,4 @@
-"""The bootstrap interval of an MCC."""
+"""The bootstrap interval of an MCC, and of differences between MCCs."""
 
 import numpy as np
 
@@ -23,6 +23,23 @@ def mcc_interval(labels: np.ndarray, predicted: np.ndarray, classes: int) -> tup
         scores.append(mcc_of_confusion_matrix(drawn.reshape(-1, classes, classes)))
     low, high = np.percentile(np.concatenate(scores), [2.5, 97.5])
     return float(low), float(high)
+
+
+def resampled_mccs(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """The MCCs (RESAMPLES, models) of several models on the same RESAMPLES tests, which makes their differences paired.
+
+    The tests have the sentences drawn with replacement. `labels` are (sentences,), `predicted` (models, sentences),
+    from 0.
+    """
+    cells = np.eye(classes**2)[labels * classes + predicted]  # (models, sentences, cells of the confusion matrix)
+    rng, sentences = np.random.default_rng(0), len(labels)
+    block = max(BLOCK_VALUES // sentences, 1)  # resamples
+    scores = []
+    for start in range(0, RESAMPLES, block):
+        drawn = rng.multinomial(sentences, np.full(sentences, 1 / sentences), min(block, RESAMPLES - start))
+        matrices = np.moveaxis(drawn @ cells, 0, 1)  # (resamples, models, cells)
+        scores.append(mcc_of_confusion_matrix(matrices.reshape(*matrices.shape[:2], classes, classes)))
+    return np.concatenate(scores)
 
 
 def mcc_of_confusion_matrix(confusion_matrix: np.ndarray) -> np.ndarray:

@@ -77,13 +77,11 @@ def main() -> None:
     train({name: [f"seed={seed}"] for seed, name in names.items()})
     source = json.loads(read(paths.FINETUNED / "source.json", names[1]))
     mccs = {seed: json.loads(read(paths.TEST_METRICS, name))["mcc"] for seed, name in names.items()}
-    checksums = [read(paths.FINETUNED / files.CHECKSUMS, name).splitlines() for name in names.values()]
-    models = [line.split()[0] for lines in checksums for line in lines if line.endswith("  model.safetensors")]
     seeds = summary(mccs, source, settings, references.read())
     files.write_json(paths.SEEDS, seeds)
     figures.save(figures.seeds(seeds), paths.SEEDS_PICTURE)
     console.print_seeds(seeds, source)
-    mlflow_runs.record(partial(mlflow_runs.seeds, seeds, models))
+    mlflow_runs.record(partial(mlflow_runs.seeds, seeds, list(map(model_digest, names.values()))))
 
 
 def train(experiments: Mapping[str, Sequence[str]]) -> None:
@@ -107,7 +105,18 @@ def train(experiments: Mapping[str, Sequence[str]]) -> None:
 
 def read(path: Path, experiment: str) -> str:
     """A file of an experiment. Raises UserError where the experiment has failed."""
-    return revision.read(path, experiment, f"`dvc queue logs {experiment}` says why")
+    return read_bytes(path, experiment).decode("utf-8")
+
+
+def read_bytes(path: Path, experiment: str) -> bytes:
+    """As `read`, of any file."""
+    return revision.read_bytes(path, experiment, f"`dvc queue logs {experiment}` says why")
+
+
+def model_digest(experiment: str) -> str:
+    """The sha256 of the model that an experiment has trained."""
+    lines = read(paths.FINETUNED / files.CHECKSUMS, experiment).splitlines()
+    return next(line.split()[0] for line in lines if line.endswith("  model.safetensors"))
 
 
 def _dvc(*arguments: str) -> None:

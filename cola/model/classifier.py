@@ -14,14 +14,16 @@ from cola.core.errors import UserError
 from cola.model import batching, families, hardware
 
 
-def load(folder: Path, device: torch.device, names: Sequence[str] | None = None) -> PreTrainedModel:
+def load(
+    folder: Path, device: torch.device, names: Sequence[str] | None = None, pretrained: bool = True
+) -> PreTrainedModel:
     """The model in `folder`, in float32, on `device`, in evaluation mode.
 
     With the `names` of the labels the folder holds a bare encoder, whose head is drawn from PyTorch's random state: for
     BERT, dropout on the pooled [CLS] and one linear layer, as in the tutorial. Pre-training heads in the file are left
     out. Without, it holds a classifier that was saved. Raises UserError where the folder holds no such model, where a
     weight is not a finite number, or where one is missing or has another shape: transformers would only warn, and draw
-    it at random.
+    it at random. Not `pretrained`, every weight is drawn, as transformers draws those of a new model.
     """
     logging.set_verbosity_error()  # its table of missing and unused weights; what matters in it is checked below
     logging.disable_progress_bar()
@@ -48,6 +50,8 @@ def load(folder: Path, device: torch.device, names: Sequence[str] | None = None)
     for name, weights in model.named_parameters():
         if not weights.isfinite().all():
             raise UserError(f"{folder}/model.safetensors: {name} is not finite everywhere: take another encoder")
+    if not pretrained:
+        model = AutoModelForSequenceClassification.from_config(model.config)
     return model.to(device).eval()
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from cola.core.errors import UserError
 from cola.model import attention, batching
 
 _BERT_LAYERS: Final = ("bert", "camembert", "electra", "roberta", "xlm-roberta")  # their layers have BERT's parts
@@ -25,6 +26,25 @@ def use_short_attention(model: PreTrainedModel) -> None:
     """Have the model attend with attention.attend. MPNet cannot: it adds a bias by distance, in code of its own."""
     if model.config.model_type != "mpnet":
         model.set_attn_implementation(attention.NAME)
+
+
+def freeze(model: PreTrainedModel, layers: int) -> None:
+    """Have the embeddings and the first `layers` layers keep their weights; nothing for 0.
+
+    Raises UserError where the model has fewer layers, or none of its own: ALBERT's share their weights.
+    """
+    if not layers:
+        return
+    encoder, count = model.base_model, model.config.num_hidden_layers
+    stacks = [part for part in encoder.modules() if isinstance(part, nn.ModuleList) and len(part) == count]
+    stack = stacks[0] if stacks else nn.ModuleList()
+    if layers > len(stack):
+        raise UserError(f"train.frozen_layers={layers}: {model.config.model_type} has {len(stack)} layers to freeze")
+    for layer in stack[:layers]:
+        layer.requires_grad_(False)
+    for name, weights in encoder.named_parameters():
+        if name.startswith("embeddings"):  # also ELECTRA's embeddings_project
+            weights.requires_grad_(False)
 
 
 def linears(model: PreTrainedModel) -> list[nn.Linear]:

@@ -18,7 +18,7 @@ from cola.core.errors import run
 from cola.data import tutorial
 from cola.report import references, revision
 from cola.report.references import Reference
-from cola.report.words import clock
+from cola.report.words import clock, words
 
 MISTAKES = 5  # rows that print_mistakes is given
 
@@ -77,6 +77,33 @@ def print_seeds(summary: Mapping[str, Any], source: Mapping[str, Any]) -> None:
     console.print(f"mean {summary['mean']:.3f}, standard deviation {summary['standard_deviation']:.3f}")
     console.print(f"95% interval of the mean: {low:.3f} to {high:.3f}")
     _print_phrases(console, summary["verdict"])
+
+
+def print_data_curve(summary: Mapping[str, Any]) -> None:
+    """The test MCCs of data_curve.json with their intervals, and when a training is better than words alone."""
+    ways = [name for name in summary["curve"][0] if name not in ("sentences", "differences")]
+    table = empty_table(numbers=["training\nsentences", *map(words, ways), "pretrained\nbeyond words alone"])
+    for row in summary["curve"]:
+        beyond = next(one for one in row["differences"] if (one["of"], one["to"]) == ("pretrained", "bag_of_words"))
+        table.add_row(f"{row['sentences']:,}", *map(_estimate, [*(row[way] for way in ways), beyond]))
+    _print_table("Test MCC by number of training sentences, with 95% intervals", table)
+    alone = sum(summary["bag_of_words_validation_mcc"]) / len(summary["bag_of_words_validation_mcc"])
+    console = plain_console()
+    console.print(f"With all of them, on validation, where words alone have an MCC of {alone:.3f}:")
+    for curve in summary["epochs"]:
+        passed = next((row for row in curve["rows"] if row["validation_mcc"] > alone), None)
+        when = (
+            f"better after epoch {passed['epoch']}, {clock(passed['seconds'])} of training" if passed else "not better"
+        )
+        last = curve["rows"][-1]
+        console.print(
+            f"  {words(curve['way'])}: {when}; {last['validation_mcc']:.3f} after epoch {last['epoch']}, "
+            f"{clock(last['seconds'])}"
+        )
+
+
+def _estimate(of: Mapping[str, float]) -> str:
+    return f"{of['mean']:.3f}\n{of['low']:.3f} to {of['high']:.3f}"
 
 
 def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cola.core import files
 from cola.report.references import Reference, prediction_interval
+from cola.report.words import words
 
 BLUE, ORANGE, GREY = "#3b7fcb", "#d9782d", "#7a7a7a"  # each stands out from white and from black
 
@@ -176,4 +177,56 @@ def seeds(summary: Mapping[str, Any]) -> Figure:
     axes.errorbar(mean, -0.3, xerr=[[mean - low], [high - mean]], fmt="|k", capsize=3)
     axes.set(xlabel="test MCC", yticks=range(len(rows)), yticklabels=rows, ylim=(-0.5, len(rows) - 0.5))
     axes.set_title(f"mean {mean:.3f}, 95% interval {low:.3f} to {high:.3f}", fontsize=10)
+    return figure
+
+
+_WAYS = {"pretrained": BLUE, "random_weights": ORANGE, "bag_of_words": GREY}
+
+
+def data_curve(summary: Mapping[str, Any]) -> Figure:
+    """The test MCC of each way by the number of training sentences, of data_curve.json; a dot is a seed."""
+    rows = summary["curve"]
+    sentences = [row["sentences"] for row in rows]
+    figure, axes = _axes(3.6)
+    for way, color in _WAYS.items():
+        mean, low, high = ([row[way][name] for row in rows] for name in ("mean", "low", "high"))
+        axes.fill_between(sentences, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.plot(sentences, mean, color=color, label=words(way))
+        for row in rows:
+            axes.plot([row["sentences"]] * len(row[way]["mcc"]), row[way]["mcc"], ".", color=color)
+    axes.axhline(0, color="black", linewidth=0.8, linestyle=":")  # always the same answer
+    axes.set(xscale="log", title="Test MCC by number of training sentences", xlabel="training sentences", ylabel="MCC")
+    axes.set_xticks(sentences, [f"{number:,}" for number in sentences])
+    axes.minorticks_off()
+    axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def mcc_by_epoch(summary: Mapping[str, Any]) -> Figure:
+    """The validation MCC after each epoch, of data_curve.json, with all training sentences."""
+    figure, axes = _axes(3.6)
+    for curve in summary["epochs"]:
+        values = [row["validation_mcc"] for row in curve["rows"]]
+        axes.plot(range(1, len(values) + 1), values, "o-", color=_WAYS[curve["way"]], label=words(curve["way"]))
+    axes.axhline(np.mean(summary["bag_of_words_validation_mcc"]), color=GREY, label=words("bag_of_words"))
+    rows = summary["epochs"][0]["rows"]
+    axes.set(title="Validation MCC by epoch", xlabel="epoch; seconds of training", ylabel="MCC")
+    axes.set_xticks(*zip(*((row["epoch"], f"{row['epoch']}\n{row['seconds']:.0f} s") for row in rows), strict=True))
+    axes.legend(frameon=False)
+    return figure
+
+
+def mcc_of_ways_per_source(summary: Mapping[str, Any]) -> Figure:
+    """The MCC of each way on each source of test sentences, of data_curve.json, with all training sentences."""
+    rows = sorted(summary["sources"], key=lambda row: row["pretrained"], reverse=True)
+    figure, axes = _axes(1.3 + 0.28 * len(rows))
+    places = range(len(rows))[::-1]  # the first row on top
+    for way, color in _WAYS.items():
+        axes.plot([row[way] for row in rows], places, "o", color=color, label=words(way))
+    names = [f"{_short(words(row['source']))} ({row['sentences']})" for row in rows]
+    axes.set_yticks(places, names, parse_math=False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set(title="MCC of each source", xlabel="MCC", xlim=(-1, 1.05), xticks=[-1, 0, 1])
+    figure.legend(frameon=False, ncols=3, loc="outside lower center")
     return figure

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -203,16 +203,41 @@ def samples(client: MlflowClient, experiment_id: str) -> None:
 
 def seeds(summary: Mapping[str, Any], models: Iterable[str], client: MlflowClient, experiment_id: str) -> None:
     """A parent of the runs that trained these models (their sha256), with the seeds' statistics (seeds.summary)."""
-    parent = client.create_run(experiment_id, run_name=f"{len(summary['mcc'])} seeds").info.run_id
     now = int(time.time() * 1000)
     statistics = [Metric(f"test_mcc_{name}", summary[name], now, 0) for name in ("mean", "standard_deviation")]
-    client.log_batch(parent, metrics=statistics)
+    written = [paths.SEEDS, paths.SEEDS_PICTURE]
+    _parent(client, experiment_id, f"{len(summary['mcc'])} seeds", statistics, written, models)
+
+
+def data_curve(summary: Mapping[str, Any], models: Iterable[str], client: MlflowClient, experiment_id: str) -> None:
+    """A parent of the runs that trained these models, with the MCCs of data_curve.json; a point's step: sentences."""
+    now = int(time.time() * 1000)
+    means = [
+        Metric(f"test_mcc_{way}", values["mean"], now, row["sentences"])
+        for row in summary["curve"]
+        for way, values in row.items()
+        if way not in ("sentences", "differences")
+    ]
+    _parent(client, experiment_id, "data curve", means, [paths.DATA_CURVE, paths.DATA_CURVE_PICTURE], models)
+
+
+def _parent(
+    client: MlflowClient,
+    experiment_id: str,
+    name: str,
+    points: Sequence[Metric],
+    written: Iterable[Path],
+    models: Iterable[str],
+) -> None:
+    """A run with these points and files, and below it the runs that trained the models."""
+    parent = client.create_run(experiment_id, run_name=name).info.run_id
+    client.log_batch(parent, metrics=points)
     for digest in models:
         child = _run_that_trained(client, experiment_id, digest)
         if child:  # a model that came from another's cache has no run here
             client.set_tag(child.info.run_id, "mlflow.parentRunId", parent)
     client.set_terminated(parent)
-    _log_files(client, parent, [paths.SEEDS, paths.SEEDS_PICTURE], {})
+    _log_files(client, parent, written, {})
 
 
 def save_view() -> str:

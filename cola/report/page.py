@@ -1,7 +1,6 @@
 """`make report`: one HTML page of the result in the workspace, with its figures, that opens without a network."""
 
 import io
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import tutorial
 from cola.evaluate import analysis
-from cola.report import figures, references, words
+from cola.report import figures, references, revision, words
 from cola.report.recipe import recipe
 from cola.report.references import Reference
 
@@ -40,6 +39,7 @@ class Result(NamedTuple):
     calibration: pd.DataFrame
     samples: Sequence[Mapping[str, Any]]
     seeds: Mapping[str, Any] | None  # None: `make seeds` has not run
+    data_curve: Mapping[str, Any] | None  # None: `make data-curve` has not run
     references: Sequence[Reference]
 
 
@@ -68,6 +68,7 @@ def read() -> Result:
         calibration=files.read_csv(paths.CALIBRATION),
         samples=files.read_json(paths.SAMPLES),
         seeds=files.read_json(paths.SEEDS) if paths.SEEDS.exists() else None,
+        data_curve=files.read_json(paths.DATA_CURVE) if paths.DATA_CURVE.exists() else None,
         references=references.read(),
     )
 
@@ -125,6 +126,7 @@ def sections(result: Result, commit: str) -> list[Section]:
         Section("Batches", "As the tutorial draws them.", [figures.mcc_per_batch(result.mcc_per_batch)]),
         Section("The surest mistakes", tables=[mistakes]),
         *_seeds(result),
+        *_data_curve(result),
         Section("Scores", tables=[_values("test", result.test), _values("how far to trust it", result.analysis)]),
         Section(
             "What was run",
@@ -167,24 +169,26 @@ def _seeds(result: Result) -> list[Section]:
     return [Section("Seeds", result.seeds["verdict"], [figures.seeds(result.seeds)])]
 
 
+def _data_curve(result: Result) -> list[Section]:
+    """The section of metrics/data_curve.json, if there is one; as with `_seeds`, of this recipe alone."""
+    if (found := result.data_curve) is None:
+        return []
+    if found["recipe"] != [recipe(result.source, result.settings)]:
+        reason = f"{paths.DATA_CURVE} is not shown: its corpus, encoder or settings are not those of this result."
+        return [Section("Data curve", reason)]
+    text = "What pretraining is worth: the mean of several seeds (dots), and its 95% interval over the test sentences."
+    drawn = [figures.data_curve(found), figures.mcc_by_epoch(found)]
+    return [Section("Data curve", text, drawn), Section("Ways", figures=[figures.mcc_of_ways_per_source(found)])]
+
+
 def _values(heading: str, values: Mapping[str, Any]) -> pd.DataFrame:
     """A row for each: its name in words, and what it is."""
     rows = [(words.words(name), words.value(name, value)) for name, value in values.items()]
     return pd.DataFrame(rows, columns=[heading, "value"])
 
 
-def _commit() -> str:
-    """The commit of the workspace, and whether files differ from it."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607
-
-    changed = " and what has changed since" if git("status", "--porcelain", "--untracked-files=no") else ""
-    return (git("rev-parse", "HEAD") or "none") + changed
-
-
 def main() -> None:
-    files.write_text(paths.REPORT, render(read(), _commit()))
+    files.write_text(paths.REPORT, render(read(), revision.commit()))
     print(f"{paths.REPORT.absolute().as_uri()}")
 
 

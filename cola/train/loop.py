@@ -31,6 +31,7 @@ class Training:
     model: PreTrainedModel
     train: RaggedArray  # token ids, as the model has them
     labels: Tensor  # (sentences,) int64
+    class_weights: Tensor | None  # (classes,), in the loss; None: each sentence weighs the same
     validation: RaggedArray
     validation_labels: Tensor
     optimizer: torch.optim.AdamW
@@ -86,10 +87,12 @@ def fit(
     if recipe.fast and not packed:
         fast = ", ".join(families.FAMILIES)
         print(f"{model.config.model_type} is trained the plain way, on padded sentences; trained fast are {fast}")
+    families.freeze(model, recipe.frozen_layers)
     input_ids = [RaggedArray.from_rows(sentences.input_ids) for sentences in (train, validation)]
     plain: AbstractContextManager[tuple[list[RaggedArray], list[nn.Parameter]]] = nullcontext(
-        (input_ids, list(model.parameters()))
+        (input_ids, [weight for weight in model.parameters() if weight.requires_grad])
     )
+    labels, classes = torch.tensor(train.labels), len(classifier.label_names(model))
     with (
         speedups.fast_training(model, input_ids, precision, recipe.weight_decay) if packed else plain as (
             (train_ids, validation_ids),
@@ -99,7 +102,8 @@ def fit(
         training = Training(
             model=model,
             train=train_ids,
-            labels=torch.tensor(train.labels),
+            labels=labels,
+            class_weights=balanced(labels, classes).to(model.device) if recipe.class_weights else None,
             validation=validation_ids,
             validation_labels=torch.tensor(validation.labels),
             optimizer=torch.optim.AdamW(
@@ -158,7 +162,13 @@ def train_epoch(
             loss, norm = optimizer_step(
                 training.model,
                 micro_batches(
-                    training.model, training.train, training.labels, rows, recipe.micro_batch_tokens, training.packed
+                    training.model,
+                    training.train,
+                    training.labels,
+                    rows,
+                    recipe.micro_batch_tokens,
+                    training.packed,
+                    training.class_weights,
                 ),
                 training.optimizer,
                 recipe.max_grad_norm,
@@ -187,13 +197,22 @@ def linear_decay(step: int, total_steps: int) -> float:
     return 1 - step / total_steps
 
 
+def balanced(labels: Tensor, classes: int) -> Tensor:
+    """Weights (classes,) with which every class weighs as much as another, as scikit-learn's "balanced".
+
+    `labels` are those of the training sentences, (sentences,) int64.
+    """
+    return len(labels) / (classes * torch.bincount(labels, minlength=classes).clamp(min=1))
+
+
 @dataclass(frozen=True)
 class MicroBatch:
     """Sentences that are computed at once: this process's share of a batch, or less where memory is bounded."""
 
     inputs: batching.Padded | batching.Packed
     labels: Tensor  # (sentences,) int64
-    weight: float  # its part of the whole batch's sentences, 0 to 1
+    weight: float  # its part of the whole batch's sentences, or of their classes' weights, 0 to 1
+    class_weights: Tensor | None = None  # (classes,), on the model's device
 
 
 def micro_batches(
@@ -203,17 +222,22 @@ def micro_batches(
     rows: np.ndarray,
     tokens: int | None,
     packed: bool,
+    class_weights: Tensor | None = None,
 ) -> Iterator[MicroBatch]:
     """This process's share of the batch `rows`, in micro-batches of at most `tokens` tokens, if that is not None.
 
     A share without sentences is one sentence of weight 0: its gradients are 0, and every process has gradients.
     """
+
+    def weight(rows: np.ndarray) -> float:
+        return len(rows) if class_weights is None else class_weights.cpu()[labels[rows]].sum().item()
+
     share = rows[distributed.rank() :: distributed.world_size()]
     for part in batching.split_into_micro_batches(
         share if len(share) else rows[:1], input_ids, tokens, padded=not packed
     ):
         inputs = classifier.collate(model, [input_ids[row] for row in part], packed)
-        yield MicroBatch(inputs, labels[part], len(part) / len(rows) if len(share) else 0.0)
+        yield MicroBatch(inputs, labels[part], weight(part) / weight(rows) if len(share) else 0.0, class_weights)
 
 
 def optimizer_step(
@@ -231,7 +255,8 @@ def optimizer_step(
     total_loss = torch.zeros((), device=model.device)
     for micro_batch in share:
         logits = classifier.logits(model, micro_batch.inputs, precision)
-        loss = cross_entropy(logits, micro_batch.labels.to(model.device)) * micro_batch.weight
+        loss = cross_entropy(logits, micro_batch.labels.to(model.device), micro_batch.class_weights)
+        loss = loss * micro_batch.weight
         loss.backward()
         total_loss += loss.detach()
     gradients = [weight.grad for weight in optimizer.param_groups[0]["params"] if weight.grad is not None]

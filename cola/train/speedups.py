@@ -35,7 +35,7 @@ def fast_training(
     with ExitStack() as stack:
         stack.callback(model.set_attn_implementation, model.config._attn_implementation)
         families.use_short_attention(model)
-        if not weight_decay:  # it moves unused rows too
+        if not weight_decay and model.get_input_embeddings().weight.requires_grad:  # a decay moves unused rows, too
             input_ids = stack.enter_context(used_rows(model, input_ids))
         yield input_ids, [stack.enter_context(flat_weights(model, precision))]
 
@@ -63,11 +63,11 @@ def used_rows(model: PreTrainedModel, input_ids: list[RaggedArray]) -> Iterator[
 
 @contextmanager
 def flat_weights(model: PreTrainedModel, precision: torch.dtype) -> Iterator[nn.Parameter]:
-    """Hold all weights in one float32 vector and their gradients in another: one pass each for norm and optimizer.
+    """Hold all trained weights in a float32 vector, their gradients in another: one pass each for norm and optimizer.
 
-    Yields that vector, which the optimizer trains. Every weight must have a gradient in every step.
+    Yields that vector, which the optimizer trains. Every weight that is not frozen must have a gradient in every step.
     """
-    weights = list(model.parameters())
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
     vector = nn.Parameter(torch.cat([weight.detach().flatten() for weight in weights]))
     with (
         _weights_in(vector.detach(), weights),
@@ -135,7 +135,8 @@ def _low_precision_linears(model: PreTrainedModel, precision: torch.dtype) -> It
 
     hooks: list[Any] = []
     for linear in linears if precision != torch.float32 else []:
-        hooks.append(linear.register_forward_pre_hook(renew))
+        if linear.weight.requires_grad:
+            hooks.append(linear.register_forward_pre_hook(renew))
         for weight in linear.parameters():
             weight.data = weight.data.to(precision)
     try:

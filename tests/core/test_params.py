@@ -11,10 +11,15 @@ from cola.core.params import flatten, load
 
 FILE = Path(__file__).parents[2] / "params.yaml"
 SETTINGS = flatten(load(FILE))  # {'train.epochs': 4, ...}
-NULLABLE = {"fetch.encoder_revision", "train.max_steps", "train.early_stopping", "train.micro_batch_tokens"}
+NULL_NUMBERS = {
+    "tokenize.training_sentences",
+    "train.max_steps",
+    "train.early_stopping",
+    "train.micro_batch_tokens",
+}
+NULLABLE = NULL_NUMBERS | {"fetch.encoder_revision", "train.class_weights"}
 SWITCHES = {key for key, value in SETTINGS.items() if isinstance(value, bool)}
-NUMBERS = {key for key, value in SETTINGS.items() if isinstance(value, int | float)} - SWITCHES
-NUMBERS |= {"train.max_steps", "train.early_stopping", "train.micro_batch_tokens"}
+NUMBERS = {key for key, value in SETTINGS.items() if isinstance(value, int | float)} - SWITCHES | NULL_NUMBERS
 TEXTS = SETTINGS.keys() - SWITCHES - NUMBERS
 
 words = st.text(st.characters(categories=["L", "N", "P"]), min_size=1)
