@@ -76,7 +76,7 @@ def experiments(total: int, recipe: params.Train) -> dict[Cell, list[str]]:
 def curve(labels: np.ndarray, predicted: Predictions, classes: int) -> list[dict[str, Any]]:
     """A row for each number of sentences: of each way the test MCC of each seed, their mean, and its 95% interval.
 
-    `labels` are (test sentences,), from 0. An interval is over tests with sentences drawn anew, the same for all models;
+    `labels` are (test sentences,), from 0. An interval is over tests with sentences drawn anew, alike for all models;
     "differences" has those of the differences between the means of two ways.
     """
     cells = list(predicted)
@@ -85,6 +85,7 @@ def curve(labels: np.ndarray, predicted: Predictions, classes: int) -> list[dict
     for sentences in sorted({cell.sentences for cell in cells}):
         places = {way: [cells.index(cell) for cell in cells if cell[:2] == (way, sentences)] for way in WAYS}
         mccs = {way: [metrics.mcc(labels, predicted[cells[place]]) for place in places[way]] for way in WAYS}
+        # of each way: the mean of its seeds, and that mean on each of the tests that are drawn, (resamples,)
         means = {way: (float(np.mean(mccs[way])), resampled[:, places[way]].mean(axis=1)) for way in WAYS}
         rows.append(
             {

@@ -105,18 +105,22 @@ def train(experiments: Mapping[str, Sequence[str]]) -> None:
 
 def read(path: Path, experiment: str) -> str:
     """A file of an experiment. Raises UserError where the experiment has failed."""
-    return read_bytes(path, experiment).decode("utf-8")
+    return revision.read(path, experiment, _remedy(experiment))
 
 
 def read_bytes(path: Path, experiment: str) -> bytes:
     """As `read`, of any file."""
-    return revision.read_bytes(path, experiment, f"`dvc queue logs {experiment}` says why")
+    return revision.read_bytes(path, experiment, _remedy(experiment))
 
 
 def model_digest(experiment: str) -> str:
     """The sha256 of the model that an experiment has trained."""
     lines = read(paths.FINETUNED / files.CHECKSUMS, experiment).splitlines()
     return next(line.split()[0] for line in lines if line.endswith("  model.safetensors"))
+
+
+def _remedy(experiment: str) -> str:
+    return f"`dvc queue logs {experiment}` says why"
 
 
 def _dvc(*arguments: str) -> None:

@@ -92,9 +92,7 @@ def print_data_curve(summary: Mapping[str, Any]) -> None:
     console.print(f"With all of them, on validation, where words alone have an MCC of {alone:.3f}:")
     for curve in summary["epochs"]:
         passed = next((row for row in curve["rows"] if row["validation_mcc"] > alone), None)
-        when = (
-            f"better after epoch {passed['epoch']}, {clock(passed['seconds'])} of training" if passed else "not better"
-        )
+        when = f"better after epoch {passed['epoch']}, {clock(passed['seconds'])}" if passed else "not better"
         last = curve["rows"][-1]
         console.print(
             f"  {words(curve['way'])}: {when}; {last['validation_mcc']:.3f} after epoch {last['epoch']}, "

@@ -121,6 +121,28 @@ def test_a_split_is_complete_disjoint_and_repeatable(count, fraction, seed):
     assert np.array_equal(validation, again[1])
 
 
+@given(st.integers(2, 200), st.integers(0, 2**32 - 1), st.data())
+def test_fewer_training_sentences_are_among_the_more_and_leave_validation_alone(count, seed, data):
+    training, validation = corpus.split(count, 0.5, seed)
+    more = data.draw(st.integers(1, len(training)))
+    fewer = data.draw(st.integers(1, more))
+    splits = [corpus.split(count, 0.5, seed, number) for number in (fewer, more)]
+    assert [len(split[0]) for split in splits] == [fewer, more]
+    assert set(splits[0][0]) <= set(splits[1][0]) <= set(training)
+    assert all(split[1].tolist() == validation.tolist() for split in splits)
+
+
+def test_another_seed_draws_others():
+    drawn = [set(corpus.split(1000, 0.1, seed, 100)[0]) for seed in (42, 43)]
+    assert 0 < len(drawn[0] & drawn[1]) < 50
+
+
+def test_more_training_sentences_than_there_are_is_refused():
+    assert len(corpus.split(10, 0.2, 42, 8)[0]) == 8
+    with pytest.raises(UserError, match=r"^tokenize.training_sentences=9: there are 8$"):
+        corpus.split(10, 0.2, 42, 9)
+
+
 def test_the_split_of_ten_sentences_with_seed_42():
     training, validation = corpus.split(10, 0.2, 42)  # NumPy's default_rng(42).permutation(10)
     assert training.tolist() == [5, 6, 0, 7, 3, 2, 4, 9]

@@ -44,7 +44,9 @@ def tokenized(folder, tokenizer, training_rows, test_rows, max_length=64, fracti
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     raw = corpus.Corpus(training_rows, test_rows, SOURCE)
-    shards = tokenize.tokenize_splits(scratch, tokenize.store_splits(scratch, raw, fraction, 42), tokenizer, max_length)
+    settings = Tokenize(max_length=max_length, validation_fraction=fraction, training_sentences=None)
+    splits = tokenize.store_splits(scratch, raw, settings, 42)
+    shards = tokenize.tokenize_splits(scratch, splits, tokenizer, max_length)
     tokenize.write_tables(folder, shards, SOURCE)
     metrics = tokenize.corpus_metrics(tokenize.read_labels_and_lengths(shards), max_length, 2)
     return Result(metrics, {name: pd.read_parquet(folder / f"{name}.parquet") for name in tables.SPLITS}, shards)
@@ -148,7 +150,7 @@ def test_a_scratch_folder_is_of_one_configuration_and_goes_when_the_work_is_done
     for folder in (paths.RAW, paths.PRETRAINED):
         folder.mkdir(parents=True)
         (folder / "SHA256SUMS").write_text("sums")
-    recipe = Tokenize(max_length=64, validation_fraction=0.1)
+    recipe = Tokenize(max_length=64, validation_fraction=0.1, training_sentences=None)
 
     def interrupted(recipe, seed):
         with suppress(KeyboardInterrupt), tokenize.scratch_folder(recipe, seed) as folder:

@@ -53,3 +53,24 @@ def test_an_interval_of_a_hundred_classes_takes_little_memory(monkeypatch):
         tracemalloc.stop()
     assert -0.05 < low < 0 < high < 0.05, "of chance"
     assert 2**20 < peak < 40e6  # bytes
+
+
+def test_models_meet_the_same_tests():
+    predicted = np.stack([PREDICTED, PREDICTED, LABELS, 1 - LABELS, np.zeros(100, int)])
+    drawn = interval.resampled_mccs(LABELS, predicted, 2)
+    assert drawn.shape == (10_000, 5)
+    assert (drawn[:, 0] == drawn[:, 1]).all(), "paired"
+    assert (drawn[:, 2] == 1).all()
+    assert (drawn[:, 3] == -1).all()
+    assert (drawn[:, 4] == 0).all()
+    expected = interval.mcc_interval(LABELS, PREDICTED, 2)
+    assert np.percentile(drawn[:, 0], [2.5, 97.5]) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("resamples", [1, 999])
+def test_tests_drawn_in_blocks_are_as_many(monkeypatch, resamples):
+    labels, predicted = np.random.default_rng(0).integers(0, 3, (2, 200))
+    monkeypatch.setattr(interval, "RESAMPLES", 1500)
+    whole = interval.resampled_mccs(labels, predicted[None], 3)
+    monkeypatch.setattr(interval, "BLOCK_VALUES", resamples * 200)
+    assert np.array_equal(interval.resampled_mccs(labels, predicted[None], 3), whole)

@@ -50,6 +50,27 @@ def test_the_head_is_drawn_from_the_seed(encoder):
     assert not torch.equal(heads[0], heads[2])
 
 
+def test_random_weights_are_drawn_from_the_seed_as_transformers_draws_them(encoder):
+    stored = load_file(encoder / "model.safetensors")
+    models = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        models.append(classifier.load(encoder, CPU, COLA_LABELS, pretrained=False))
+    config = json.loads((encoder / "config.json").read_text())
+    one, same, other = (dict(model.named_parameters()) for model in models)
+    drawn = [name for name, weights in one.items() if weights.std() > 0]  # the others are 0, or 1 in a LayerNorm
+    assert len(drawn) == 2 * 6 + 3 + 2  # of each layer; the embeddings; pooler and head
+    for name in drawn:
+        assert torch.equal(one[name], same[name])
+        assert not torch.equal(one[name], other[name])
+        assert not torch.equal(one[name], stored.get(name.removeprefix("bert."), torch.zeros(1))), name
+    values = torch.cat([one[name].detach().flatten() for name in drawn])
+    assert values.std().item() == pytest.approx(config["initializer_range"], rel=0.05)  # 0.02: BERT's
+    assert abs(values.mean().item()) < 1e-3
+    assert models[0].config.id2label == {0: "unacceptable", 1: "acceptable"}
+    assert not models[0].training
+
+
 def test_a_checkpoint_with_old_names_and_pretraining_heads_loads_whole(encoder):
     """google-bert/bert-base-uncased's layout: prefix 'bert.', LayerNorm gamma and beta, heads that are not used."""
     whole = BertForMaskedLM(tiny.config())

@@ -6,6 +6,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig
 
 from benchmarks import workload
+from cola.core.errors import UserError
 from cola.model import batching, families
 
 
@@ -88,3 +89,28 @@ def test_a_decoder_and_another_family_are_not_known():
     decoder.is_decoder = True
     assert not families.known(classifier_of(decoder))
     assert not families.known(classifier_of(workload.config_of("deberta-v2")))
+
+
+@pytest.mark.parametrize("family", [family for family in families.FAMILIES if family != "albert"])
+def test_the_embeddings_and_the_first_layers_are_frozen(family):
+    model = classifier_of(workload.config_of(family, layers=3))
+    families.freeze(model, 0)
+    assert all(weights.requires_grad for weights in model.parameters())
+    families.freeze(model, 2)
+    found = {name: weights.requires_grad for name, weights in model.named_parameters()}
+    layers = {name: trained for name, trained in found.items() if ".layer." in name or ".layers." in name}
+    assert {number: {trained for name, trained in layers.items() if f".{number}." in name} for number in range(3)} == {
+        0: {False},
+        1: {False},
+        2: {True},
+    }
+    others = {name: trained for name, trained in found.items() if name not in layers}
+    assert {name for name, trained in others.items() if not trained} == {name for name in others if "embedding" in name}
+    assert sum(others.values()) >= 2, "the head"
+
+
+@pytest.mark.parametrize(("family", "layers", "own"), [("bert", 4, 3), ("albert", 1, 0)])
+def test_layers_that_are_not_there_are_refused(family, layers, own):
+    model = classifier_of(workload.config_of(family, layers=3))
+    with pytest.raises(UserError, match=f"^train.frozen_layers={layers}: {family} has {own} layers to freeze$"):
+        families.freeze(model, layers)

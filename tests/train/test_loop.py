@@ -196,6 +196,26 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch,
     assert history.step_table(found).equals(history.step_table(expected))
 
 
+@pytest.mark.parametrize(("cost", "saved_after"), [(0.4, [1, 2, 3, 4, 5, 6, 7, 8, 9]), (1.0, [1, 5, 9])])
+def test_checkpoints_that_take_long_are_at_the_end_of_few_epochs(tmp_path, monkeypatch, cost, saved_after):
+    """Ten epochs of 6 seconds, after the last of which there is none."""
+    now, saved = [0.0], []
+
+    def validate(training, state, validate=loop.validate):
+        now[0] += 6
+        return validate(training, state)
+
+    def save(path, optimizer, progress, best):
+        now[0] += cost
+        saved.append(len(progress.epochs))
+
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(loop, "validate", validate)
+    monkeypatch.setattr(checkpoint, "save", save)
+    fitted(model(), RECIPE.model_copy(update={"epochs": 10}), checkpoint_path=tmp_path / "checkpoint.safetensors")
+    assert saved == saved_after
+
+
 def test_several_processes_agree_on_a_checkpoint_at_every_50th_step(monkeypatch):
     cpu, asked = torch.device("cpu"), []
     assert loop.checkpoint_is_due(7, 301.0, cpu)
@@ -214,3 +234,44 @@ def test_the_model_is_itself_again_after_a_fault(monkeypatch):
         fitted(broken)
     assert {name: weight.shape for name, weight in broken.named_parameters()} == before
     assert all(weight.dtype == torch.float32 for weight in broken.parameters())
+
+
+def test_balanced_classes_weigh_the_same_together():
+    labels = torch.tensor([0, 0, 0, 1, 0, 0, 0, 1])
+    weights = loop.balanced(labels, 2)
+    assert weights.tolist() == pytest.approx([8 / (2 * 6), 8 / (2 * 2)])
+    assert loop.balanced(labels, 3).tolist()[:2] == pytest.approx([8 / (3 * 6), 8 / (3 * 2)])
+    assert loop.balanced(labels, 3).isfinite().all(), "a class without sentences"
+
+
+@pytest.mark.parametrize("changed", [{}, {"fast": False}, {"micro_batch_tokens": 12}], ids=str)
+def test_class_weights_are_those_of_torchs_loss(changed):
+    """The first batch's loss, also where it is computed in parts: torch's own, of padded sentences."""
+    table, reference = tiny.sentences(20), model()
+    rows = np.random.default_rng([5, 1]).permutation(20)[:8]
+    ids = nn.utils.rnn.pad_sequence([torch.tensor(table["input_ids"][row]) for row in rows], batch_first=True)
+    labels = torch.tensor(table["label"].to_numpy()[rows])
+    weights = torch.tensor([20 / (2 * count) for count in np.bincount(table["label"])], dtype=torch.float32)
+    logits = reference(input_ids=ids, attention_mask=(ids != 0).long()).logits
+    assert weights[0] != weights[1]
+    epochs = fitted(model(), RECIPE.model_copy(update={"class_weights": "balanced", "max_steps": 1} | changed))
+    assert epochs[0].steps[0].loss == pytest.approx(cross_entropy(logits, labels, weights).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+@pytest.mark.parametrize("fast", [True, False])
+def test_frozen_layers_keep_their_weights_and_the_others_train_as_ever(fast, weight_decay):
+    """Against the loop on padded sentences with the same weights frozen; the first step's loss is that without."""
+    recipe = RECIPE.model_copy(update={"frozen_layers": 1, "fast": fast, "weight_decay": weight_decay})
+    trained, start = model(), dict(model().named_parameters())
+    epochs = fitted(trained, recipe)
+    frozen = [name for name in start if name.startswith(("bert.embeddings.", "bert.encoder.layer.0."))]
+    assert len(frozen) == 5 + 16
+    for name, weights in trained.named_parameters():
+        assert torch.equal(weights, start[name]) == (name in frozen), name
+    plain = fitted(model(), recipe.model_copy(update={"fast": False}))
+    losses, expected = (history.step_table(of)["loss"].to_numpy() for of in (epochs, plain))
+    assert losses == pytest.approx(expected, rel=1e-4)
+    everything = fitted(model(), RECIPE.model_copy(update={"fast": fast}))
+    assert losses[0] == pytest.approx(everything[0].steps[0].loss)
+    assert losses[-1] != pytest.approx(everything[-1].steps[-1].loss, rel=1e-3)

@@ -164,3 +164,18 @@ def test_with_weight_decay_every_row_takes_part():
     with speedups.fast_training(model, sentences, torch.float32, 0.01) as (same, _):
         assert same is sentences
         assert model.get_input_embeddings().weight.shape == (40, 16)
+
+
+def test_frozen_layers_compute_in_bfloat16_as_autocast_has_them():
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(tiny.config()).eval()
+    families.freeze(model, 1)
+    expected = copy.deepcopy(model)
+    batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)
+    labels = torch.tensor([0, 1, 1] * 3)
+    with speedups.flat_weights(model, torch.bfloat16) as weights:
+        assert backward(model, batch, labels, torch.bfloat16) == backward(expected, batch, labels, torch.bfloat16)
+        gradients = [parameter.grad.flatten() for parameter in expected.parameters() if parameter.requires_grad]
+        assert torch.equal(weights.grad, torch.cat(gradients))
+    for parameter, other in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(parameter, other)

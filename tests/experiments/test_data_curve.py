@@ -1,0 +1,188 @@
+import io
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from project import ROOT
+from results import HISTORY, SOURCE
+from sklearn.metrics import matthews_corrcoef
+
+from cola.core import params, paths
+from cola.core.errors import UserError
+from cola.experiments import data_curve
+from cola.experiments.data_curve import Cell
+from cola.report import mlflow_runs
+
+SETTINGS = params.load(ROOT / paths.PARAMS)
+# Ten sentences, of which a model predicts all, eight (MCC 0.6) or five (0) right.
+LABELS = np.array([0] * 5 + [1] * 5)
+RIGHT = LABELS
+MOST = np.array([0, 0, 0, 0, 1, 0, 1, 1, 1, 1])
+ONE = np.ones(10, int)
+
+
+@pytest.mark.parametrize(
+    ("sentences", "epochs"),
+    [(1, 250), (100, 63), (300, 25), (1000, 8), (2000, 4), (3000, 4), (7695, 4)],  # of 1, 4, 10, 32, 63, 94, 241 steps
+)
+def test_few_sentences_are_seen_as_often_as_makes_250_steps(sentences, epochs):
+    assert data_curve.epochs(sentences, SETTINGS.train) == epochs
+
+
+def test_the_experiments_are_every_seed_number_of_sentences_and_encoder():
+    found = data_curve.experiments(7695, SETTINGS.train)
+    assert len(found) == 3 * 5 * 2
+    assert found[Cell("pretrained", 7695, 42)] == ["seed=42"], "the recipe's own training, which may be in the cache"
+    assert found[Cell("random_weights", 7695, 43)] == ["seed=43", "train.pretrained=false"]
+    assert found[Cell("pretrained", 3000, 44)] == ["seed=44", "tokenize.training_sentences=3000"]
+    assert found[Cell("random_weights", 100, 42)] == [
+        *("seed=42", "tokenize.training_sentences=100"),
+        *("train.pretrained=false", "train.epochs=63"),
+    ]
+
+
+def test_a_small_corpus_has_fewer_points():
+    found = data_curve.experiments(900, SETTINGS.train)
+    assert sorted({cell.sentences for cell in found}) == [100, 300, 900]
+    assert found[Cell("pretrained", 900, 42)] == ["seed=42", "train.epochs=9"]  # of 29 steps
+
+
+def test_a_row_of_the_curve_has_means_intervals_and_paired_differences():
+    predicted = {
+        Cell("pretrained", 100, 42): RIGHT,
+        Cell("pretrained", 100, 43): MOST,
+        Cell("random_weights", 100, 42): ONE,
+        Cell("random_weights", 100, 43): ONE,
+        Cell("bag_of_words", 100, 42): MOST,
+        Cell("bag_of_words", 100, 43): MOST,
+    }
+    (row,) = data_curve.curve(LABELS, predicted, 2)
+    assert row["sentences"] == 100
+    assert row["pretrained"]["mcc"] == [1, pytest.approx(0.6)]
+    assert row["pretrained"]["mean"] == pytest.approx(0.8)
+    assert row["random_weights"] == {"mcc": [0, 0], "mean": 0, "low": 0, "high": 0}
+    assert row["bag_of_words"]["low"] < 0.6 < row["bag_of_words"]["high"]
+    against_random, against_words, _ = row["differences"]
+    assert (against_random["of"], against_random["to"]) == ("pretrained", "random_weights")
+    assert against_random["low"] == row["pretrained"]["low"], "a difference to 0"
+    # Of the difference to words, half is that of 1 and MOST's MCC, half is none, on whichever sentences.
+    rows = np.random.default_rng(1).integers(0, 10, (3000, 10))
+    drawn = [(1 - matthews_corrcoef(LABELS[row], MOST[row])) / 2 for row in rows if 0 < LABELS[row].sum() < 10]
+    assert against_words["mean"] == pytest.approx(0.2)
+    assert against_words["high"] == pytest.approx(np.percentile(drawn, 97.5), abs=0.03)
+    assert against_words["low"] >= 0, "paired: on no sentence is MOST the better one"
+
+
+def test_the_rows_are_in_the_order_of_their_sentences():
+    cells = [Cell(way, sentences, 42) for sentences in (3000, 100) for way in data_curve.WAYS]
+    rows = data_curve.curve(LABELS, dict.fromkeys(cells, MOST), 2)
+    assert [row["sentences"] for row in rows] == [100, 3000]
+
+
+def test_each_source_has_the_mean_mcc_of_the_models_of_all_sentences():
+    sources = np.array(["b"] * 4 + ["a"] * 6)
+    predicted = {
+        Cell("pretrained", 900, 42): RIGHT,
+        Cell("pretrained", 900, 43): ONE,
+        Cell("pretrained", 100, 42): 1 - RIGHT,  # of fewer sentences
+        Cell("random_weights", 900, 42): ONE,
+        Cell("bag_of_words", 900, 42): MOST,
+    }
+    found = data_curve.by_source(sources, LABELS, predicted)
+    # Of source a: labels 0 1 1 1 1 1, MOST 1 0 1 1 1 1: one of each is wrong, -1/5. Source b has one label alone.
+    assert found == [
+        {
+            "source": "a",
+            "sentences": 6,
+            "pretrained": 0.5,
+            "random_weights": 0,
+            "bag_of_words": pytest.approx(-0.2),
+        },
+        {"source": "b", "sentences": 4, "pretrained": 0, "random_weights": 0, "bag_of_words": 0},
+    ]
+
+
+def test_an_epoch_has_the_mean_of_the_seeds_and_its_share_of_the_time():
+    histories = [pd.DataFrame({"validation_mcc": mccs}) for mccs in ([0.1, 0.4], [0.3, 0.8])]
+    assert data_curve.by_epoch(histories, [10.0, 14.0]) == [
+        {"epoch": 1, "validation_mcc": pytest.approx(0.2), "seconds": 6.0},
+        {"epoch": 2, "validation_mcc": pytest.approx(0.6), "seconds": 12.0},
+    ]
+
+
+def parquet(labels, texts):
+    file = io.BytesIO()
+    pd.DataFrame({"sentence_source": "here", "label": labels, "sentence": texts}).to_parquet(file)
+    return file.getvalue()
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A folder in which all experiments of a corpus of 200 sentences have run; the settings of each, by name."""
+    started = {}
+    test = parquet(LABELS, [("bad" if label == 0 else "good") + f" word{n}" for n, label in enumerate(LABELS)])
+    source = SOURCE | {"corpus": SOURCE["corpus"] | {"labels": ["unacceptable", "acceptable"]}}
+    names = np.array(["unacceptable", "acceptable"])
+
+    def read(path, experiment, remedy):
+        random = "random_weights" in experiment
+        texts = {
+            paths.CORPUS_METRICS: json.dumps({"training_sentences": 200}),
+            paths.PARAMS: (ROOT / paths.PARAMS).read_text(),
+            paths.FINETUNED / "source.json": json.dumps(source),
+            paths.FINETUNED / "SHA256SUMS": f"{experiment}  model.safetensors\n",
+            paths.PREDICTIONS: pd.DataFrame({"predicted": names[ONE if random else RIGHT]}).to_csv(index=False),
+            paths.HISTORY: HISTORY.assign(validation_mcc=0.0 if random else 0.9).to_csv(index=False),
+            paths.TIMINGS: json.dumps({"training_seconds": 3.0, "device": "cpu, 1 thread"}),
+        }
+        tables = {
+            "train.parquet": parquet([0, 1] * 5, ["bad", "good"] * 5),
+            "validation.parquet": parquet([0, 1, 0, 1], ["bad", "good", "good", "good"]),  # words alone: 3 of 4 right
+            "test.parquet": test,
+        }
+        return tables[path.name] if path.name in tables else texts[path].encode()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data_curve.subprocess, "run", lambda *_, **__: pd.Series({"returncode": 0}))
+    monkeypatch.setattr(data_curve.seeds, "train", started.update)
+    monkeypatch.setattr(data_curve.seeds.revision, "read_bytes", read)
+    monkeypatch.setattr(data_curve.seeds.revision, "read", lambda *arguments: read(*arguments).decode())
+    monkeypatch.setattr(data_curve.revision, "commit", lambda: "c0ffee")
+    return started
+
+
+def test_what_was_trained_is_summed_up_in_files_and_on_the_terminal(trained, monkeypatch, capsys):
+    recorded = []
+    monkeypatch.setattr(mlflow_runs, "record", lambda record: recorded.append(record.args))
+    monkeypatch.setattr(sys, "argv", ["data_curve", "train.learning_rate=5e-5"])
+    data_curve.main()
+    assert len(trained) == 12
+    assert trained["data-curve-pretrained-200-42"] == ["train.learning_rate=5e-5", "seed=42", "train.epochs=36"]
+    summary = json.loads(paths.DATA_CURVE.read_text())
+    assert (summary["mcc"], summary["standard_deviation"], summary["count"]) == (1, 0, 3)
+    assert summary["about"] == [
+        "command: make data-curve SETTINGS='train.learning_rate=5e-5'",
+        "commit: c0ffee",
+        "device: cpu, 1 thread",
+    ]
+    assert [row["sentences"] for row in summary["curve"]] == [100, 200]
+    assert [summary["curve"][1][way]["mean"] for way in data_curve.WAYS] == [1, 0, 1]
+    assert summary["sources"] == [
+        {"source": "here", "sentences": 10, "pretrained": 1, "random_weights": 0, "bag_of_words": 1}
+    ]
+    # labels 0 1 0 1, words alone 0 1 1 1: 1 / sqrt(3)
+    assert summary["bag_of_words_validation_mcc"] == pytest.approx([3**-0.5] * 3)
+    assert paths.DATA_CURVE_PICTURE.read_bytes().startswith(b"\x89PNG")
+    assert recorded == [(summary, list(trained))]
+    printed = capsys.readouterr().out
+    assert "where words alone have an MCC of 0.577" in printed
+    assert "pretrained: better after epoch 1, 3.0 s; 0.900 after epoch 1, 3.0 s\n" in printed
+    assert "random weights: not better; 0.000 after epoch 1, 3.0 s\n" in printed
+
+
+def test_what_is_no_setting_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["data_curve", "minimal_pairs"])
+    with pytest.raises(UserError, match=r"^'minimal_pairs' is no setting: make data-curve SETTINGS="):
+        data_curve.main()
