@@ -94,12 +94,18 @@ def train(experiments: Mapping[str, Sequence[str]]) -> None:
 
         cluster.train(experiments)
         return
+    from dvc.exceptions import DvcException  # these take a second: only here
+    from dvc.repo import Repo
+    from hydra.errors import HydraException
+
     listed = subprocess.run(["dvc", "exp", "list", "--name-only"], capture_output=True, text=True, check=True).stdout  # noqa: S607
-    if earlier := sorted(set(listed.split()) & experiments.keys()):
-        _dvc("exp", "remove", "--quiet", *earlier)
-    for name, settings in experiments.items():
-        options = [option for setting in settings for option in ("--set-param", setting)]
-        _dvc("exp", "run", "--queue", "--name", name, *options)
+    try:
+        with Repo() as repo:  # a `dvc exp run --queue` for each would take a second each
+            repo.experiments.remove(sorted(set(listed.split()) & experiments.keys()))
+            for name, settings in experiments.items():
+                repo.experiments.run(queue=True, name=name, params=list(settings))
+    except (DvcException, HydraException) as error:
+        raise UserError(f"not queued: {' '.join(str(error).split())}") from None
     jobs.run_queued()
 
 
@@ -121,11 +127,6 @@ def model_digest(experiment: str) -> str:
 
 def _remedy(experiment: str) -> str:
     return f"`dvc queue logs {experiment}` says why"
-
-
-def _dvc(*arguments: str) -> None:
-    if subprocess.run(["dvc", *arguments], check=False).returncode:  # noqa: S607
-        raise UserError(f"dvc {arguments[0]} {arguments[1]} failed: see above")
 
 
 if __name__ == "__main__":
