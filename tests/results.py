@@ -67,3 +67,44 @@ def write_results(weights=b"one", steps=STEPS, mcc=0.5):
     calibration = pd.DataFrame({"sentences": [1], "confidence": [0.75], "accuracy": [1.0]})
     files.write_csv(paths.CALIBRATION, calibration)
     files.write_json(paths.SAMPLES, PREDICTIONS[["sentence", "label"]].to_dict("records"))
+
+
+def _way(mean, *mccs):
+    return {"mcc": list(mccs), "mean": mean, "low": mean - 0.125, "high": mean + 0.125}
+
+
+DATA_CURVE = {  # of two numbers of sentences and two seeds, as data_curve.json has it
+    "curve": [
+        {
+            "sentences": sentences,
+            "pretrained": _way(pretrained, pretrained - 0.0625, pretrained + 0.0625),
+            "random_weights": _way(0.0, 0.0, 0.0),
+            "bag_of_words": _way(0.25, 0.25, 0.25),
+            "differences": [
+                {"of": "pretrained", "to": "bag_of_words", "mean": pretrained - 0.25, "low": -0.0625, "high": 0.5}
+            ],
+        }
+        for sentences, pretrained in ((100, 0.125), (7695, 0.5))
+    ],
+    "epochs": [
+        {
+            "way": "pretrained",
+            "rows": [
+                {"epoch": 1, "validation_mcc": 0.125, "seconds": 60.0},
+                {"epoch": 2, "validation_mcc": 0.375, "seconds": 120.0},
+            ],
+        },
+        {
+            "way": "random_weights",
+            "rows": [
+                {"epoch": 1, "validation_mcc": 0.0, "seconds": 60.0},
+                {"epoch": 2, "validation_mcc": 0.125, "seconds": 120.0},
+            ],
+        },
+    ],
+    "bag_of_words_validation_mcc": [0.125, 0.25],
+    "sources": [
+        {"source": "passive", "sentences": 60, "pretrained": 0.25, "random_weights": 0.0, "bag_of_words": 0.125},
+        {"source": "case", "sentences": 40, "pretrained": 0.75, "random_weights": 0.0, "bag_of_words": -0.125},
+    ],
+}

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cola.core import files
 from cola.report.references import Reference, prediction_interval
-from cola.report.words import words
+from cola.report.words import clock, words
 
 BLUE, ORANGE, GREY = "#3b7fcb", "#d9782d", "#7a7a7a"  # each stands out from white and from black
 
@@ -210,8 +210,8 @@ def mcc_by_epoch(summary: Mapping[str, Any]) -> Figure:
         axes.plot(range(1, len(values) + 1), values, "o-", color=_WAYS[curve["way"]], label=words(curve["way"]))
     axes.axhline(np.mean(summary["bag_of_words_validation_mcc"]), color=GREY, label=words("bag_of_words"))
     rows = summary["epochs"][0]["rows"]
-    axes.set(title="Validation MCC by epoch", xlabel="epoch; seconds of training", ylabel="MCC")
-    axes.set_xticks(*zip(*((row["epoch"], f"{row['epoch']}\n{row['seconds']:.0f} s") for row in rows), strict=True))
+    axes.set(title="Validation MCC by epoch", xlabel="epoch, and time of training", ylabel="MCC")
+    axes.set_xticks(*zip(*((row["epoch"], f"{row['epoch']}\n{clock(row['seconds'])}") for row in rows), strict=True))
     axes.legend(frameon=False)
     return figure
 

@@ -297,7 +297,7 @@ def is_worth_a_checkpoint(seconds: float, cost: float, device: torch.device) -> 
 
     Where epochs are short and the model is large, checkpoints take a twentieth of the time. All processes agree.
     """
-    return distributed.all_reduce_max(float(cost < 0.5 or seconds > 20 * cost), device) > 0
+    return distributed.all_reduce_max(float(cost < 0.1 or seconds > 20 * cost), device) > 0
 
 
 def checkpoint_is_due(step: int, seconds: float, device: torch.device) -> bool:

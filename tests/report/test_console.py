@@ -5,7 +5,7 @@ import sys
 import pandas as pd
 import pytest
 from dvc.repo import Repo
-from results import DEMO, REFERENCES, TUTORIAL
+from results import DATA_CURVE, DEMO, REFERENCES, TUTORIAL
 
 from cola.core import files, paths
 from cola.core.errors import UserError
@@ -112,6 +112,18 @@ def test_seeds_are_a_table_with_their_statistics(printed):
         "95% interval of the mean: 0.247 to 0.796",
         "The first sentence is as long as the terminal is wide, less some columns.",
         "And this is the second.",
+    ]
+
+
+def test_the_data_curve_is_a_table_with_intervals_and_says_when_words_alone_are_passed(printed):
+    text = printed(console.print_data_curve, DATA_CURVE)
+    assert ["100", "0.125", "0.000", "0.250", "-0.125"] in rows(text)
+    assert "0.000 to 0.250 -0.125 to 0.125 0.125 to 0.375 -0.062 to 0.500".split() in rows(text)
+    assert ["7,695", "0.500", "0.000", "0.250", "0.250"] in rows(text)
+    assert text.splitlines()[-3:] == [
+        "With all of them, on validation, where words alone have an MCC of 0.188:",
+        "  pretrained: better after epoch 2, 2:00; 0.375 after epoch 2, 2:00",
+        "  random weights: not better; 0.125 after epoch 2, 2:00",
     ]
 
 

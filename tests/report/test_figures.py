@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from results import DATA_CURVE
 
 from cola.report import figures
 from cola.report.references import Reference
@@ -154,3 +155,47 @@ def test_sources_are_bars_with_their_publications():
     assert [bar.get_width() for bar in by_height] == [0.5, -0.25]
     names = dict(zip(axes.get_yticks(), tick_labels(axes.yaxis), strict=True))
     assert [names[bar.get_y() + bar.get_height() / 2] for bar in by_height] == ["own (1)", "Williams 1980 (2)"]
+
+
+def drawn(axes, marker):
+    """The points of each line that is drawn with this marker, by its colour."""
+    return {line.get_color(): line.get_xydata().tolist() for line in axes.lines if line.get_marker() == marker}
+
+
+def test_the_data_curve_has_means_intervals_and_seeds_on_a_log_scale():
+    (axes,) = figures.data_curve(DATA_CURVE).axes
+    assert axes.get_xscale() == "log"
+    assert tick_labels(axes.xaxis) == ["100", "7,695"]
+    means = drawn(axes, "None")
+    assert means[figures.BLUE] == [[100, 0.125], [7695, 0.5]]
+    assert means[figures.ORANGE] == [[100, 0], [7695, 0]]
+    assert means[figures.GREY] == [[100, 0.25], [7695, 0.25]]
+    assert drawn(axes, ".")[figures.BLUE] == [[7695, 0.4375], [7695, 0.5625]], "the last point's two seeds"
+    bands = [
+        (band.get_paths()[0].get_extents().ymin, band.get_paths()[0].get_extents().ymax) for band in axes.collections
+    ]
+    assert bands == [(0, 0.625), (-0.125, 0.125), (0.125, 0.375)]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "pretrained",
+        "random weights",
+        "words alone",
+    ]
+
+
+def test_the_validation_mcc_is_drawn_by_epoch_and_second():
+    (axes,) = figures.mcc_by_epoch(DATA_CURVE).axes
+    points = drawn(axes, "o")
+    assert points == {figures.BLUE: [[1, 0.125], [2, 0.375]], figures.ORANGE: [[1, 0], [2, 0.125]]}
+    assert drawn(axes, "None")[figures.GREY] == [[0, 0.1875], [1, 0.1875]], "from side to side"
+    assert tick_labels(axes.xaxis) == ["1\n1:00", "2\n2:00"]
+
+
+def test_the_ways_are_dots_for_each_source_the_best_on_top():
+    (axes,) = figures.mcc_of_ways_per_source(DATA_CURVE).axes
+    names = dict(zip(axes.get_yticks(), tick_labels(axes.yaxis), strict=True))
+    assert names == {1: "case (40)", 0: "passive (60)"}
+    assert drawn(axes, "o") == {
+        figures.BLUE: [[0.75, 1], [0.25, 0]],
+        figures.ORANGE: [[0, 1], [0, 0]],
+        figures.GREY: [[-0.125, 1], [0.125, 0]],
+    }

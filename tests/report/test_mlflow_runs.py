@@ -14,7 +14,7 @@ import pytest
 from loopback import Answer, file_server
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from results import write_results
+from results import DATA_CURVE, write_results
 
 from cola.core import files, paths
 from cola.report import mlflow_runs
@@ -203,6 +203,23 @@ def test_seeds_are_a_parent_of_the_runs_that_trained_their_models(root):
     assert parent.info.status == "FINISHED"
     children = [run for run in recorded if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert sorted(run.data.tags["model.sha256"] for run in children) == sorted(models)
+
+
+def test_a_data_curve_is_a_curve_of_its_parent_run(root):
+    write_results()
+    mlflow_runs.record(mlflow_runs.training)
+    files.write_json(paths.DATA_CURVE, DATA_CURVE)
+    files.write_text(paths.DATA_CURVE_PICTURE, "drawn")
+    model = files.sha256(paths.FINETUNED / "model.safetensors")
+    mlflow_runs.record(partial(mlflow_runs.data_curve, DATA_CURVE, [model]))
+    client, recorded = runs(root)
+    (parent,) = [run for run in recorded if run.info.run_name == "data curve"]
+    history = client.get_metric_history(parent.info.run_id, "test_mcc_pretrained")
+    assert [(point.step, point.value) for point in history] == [(100, 0.125), (7695, 0.5)]
+    assert parent.data.metrics.keys() == {"test_mcc_pretrained", "test_mcc_random_weights", "test_mcc_bag_of_words"}
+    assert artifact_names(client, parent) == {"data_curve.json", "data_curve.png"}
+    (child,) = [run for run in recorded if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert child.data.tags["model.sha256"] == model
 
 
 def test_an_experiment_that_another_machine_creates_at_that_moment_is_taken(root, monkeypatch, capfd):

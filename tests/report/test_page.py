@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from results import PREDICTIONS, SOURCE, TUTORIAL, write_results
+from results import DATA_CURVE, PREDICTIONS, SOURCE, TUTORIAL, write_results
 
 from cola.core import files, params, paths
 from cola.core.errors import UserError
 from cola.experiments import seeds
 from cola.report import page, references
+from cola.report.recipe import recipe
 
 
 @pytest.fixture
@@ -173,6 +174,18 @@ def test_seeds_are_shown_whatever_the_seed_of_the_result(project):
     assert text.count("seed: 42") == 1
     paths.PARAMS.write_text(text.replace("seed: 42", "seed: 1"))
     assert len(seeds_section().figures) == 1
+
+
+@pytest.mark.parametrize(("epochs", "shown"), [(4, [2, 1]), (3, [0])])
+def test_a_data_curve_is_shown_beside_a_result_of_its_recipe(project, epochs, shown):
+    source, settings = files.read_json(paths.FINETUNED / "source.json"), params.load(paths.PARAMS)
+    files.write_json(paths.DATA_CURVE, DATA_CURVE | {"recipe": [recipe(source, settings)]})
+    paths.PARAMS.write_text(paths.PARAMS.read_text().replace("  epochs: 4", f"  epochs: {epochs}"))
+    sections = page.sections(page.read(), "none")
+    place = [section.heading for section in sections].index("Data curve")
+    found = sections[place : place + len(shown)]
+    assert [len(section.figures) for section in found] == shown
+    assert ("not shown" in found[0].text) == (epochs == 3)
 
 
 @pytest.mark.parametrize("name", ["$a_b$", "$\\frac{$", "\\$a$", "[/neg]", "<b>&amp;", "{{ test }}"])
