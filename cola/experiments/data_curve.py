@@ -150,12 +150,18 @@ def main() -> None:
 
 def _corpus(settings: Sequence[str]) -> tuple[int, params.Params]:
     """The number of training sentences, and params.yaml with `settings`, of an experiment that ends with tokenize."""
-    subprocess.run(["dvc", "exp", "remove", "--quiet", _CORPUS], capture_output=True, check=False)  # noqa: S607 - an earlier one
+
+    def remove() -> None:
+        subprocess.run(["dvc", "exp", "remove", "--quiet", _CORPUS], capture_output=True, check=False)  # noqa: S607
+
+    remove()  # what an interrupted run has left
     options = [option for setting in settings for option in ("--set-param", setting)]
     if subprocess.run(["dvc", "exp", "run", "--temp", "--name", _CORPUS, *options, "tokenize"], check=False).returncode:  # noqa: S607
         raise UserError("dvc exp run failed: see above")
     corpus = json.loads(seeds.read(paths.CORPUS_METRICS, _CORPUS))
-    return corpus["training_sentences"], params.parse(seeds.read_bytes(paths.PARAMS, _CORPUS), paths.PARAMS)
+    chosen = params.parse(seeds.read_bytes(paths.PARAMS, _CORPUS), paths.PARAMS)
+    remove()
+    return corpus["training_sentences"], chosen
 
 
 def _summary(names: Mapping[Cell, str], chosen: params.Params, command: str) -> dict[str, Any]:

@@ -87,8 +87,12 @@ def print_data_curve(summary: Mapping[str, Any]) -> None:
         beyond = next(one for one in row["differences"] if (one["of"], one["to"]) == ("pretrained", "bag_of_words"))
         table.add_row(f"{row['sentences']:,}", *map(_estimate, [*(row[way] for way in ways), beyond]))
     _print_table("Test MCC by number of training sentences, with 95% intervals", table)
-    alone = sum(summary["bag_of_words_validation_mcc"]) / len(summary["bag_of_words_validation_mcc"])
     console = plain_console()
+    console.print("With all of them, the differences between the means:")
+    for one in summary["curve"][-1]["differences"]:
+        estimate = _estimate(one).replace("\n", ", ")
+        console.print(f"  {words(one['of'])} over {words(one['to'])}: {estimate}")
+    alone = sum(summary["bag_of_words_validation_mcc"]) / len(summary["bag_of_words_validation_mcc"])
     console.print(f"With all of them, on validation, where words alone have an MCC of {alone:.3f}:")
     for curve in summary["epochs"]:
         passed = next((row for row in curve["rows"] if row["validation_mcc"] > alone), None)

@@ -194,7 +194,7 @@ def data_curve(summary: Mapping[str, Any]) -> Figure:
         axes.plot(sentences, mean, color=color, label=words(way))
         for row in rows:
             axes.plot([row["sentences"]] * len(row[way]["mcc"]), row[way]["mcc"], ".", color=color)
-    axes.axhline(0, color="black", linewidth=0.8, linestyle=":")  # always the same answer
+    axes.axhline(0, color="black", linewidth=0.8, linestyle=":", label="always the same answer")
     axes.set(xscale="log", title="Test MCC by number of training sentences", xlabel="training sentences", ylabel="MCC")
     axes.set_xticks(sentences, [f"{number:,}" for number in sentences])
     axes.minorticks_off()

@@ -179,6 +179,7 @@ def test_the_data_curve_has_means_intervals_and_seeds_on_a_log_scale():
         "pretrained",
         "random weights",
         "words alone",
+        "always the same answer",
     ]
 
 
