@@ -31,15 +31,16 @@ def resampled_mccs(labels: np.ndarray, predicted: np.ndarray, classes: int) -> n
     The tests have the sentences drawn with replacement. `labels` are (sentences,), `predicted` (models, sentences),
     from 0.
     """
-    cells = np.eye(classes**2)[labels * classes + predicted]  # (models, sentences, cells of the confusion matrix)
-    rng, sentences = np.random.default_rng(0), len(labels)
-    block = max(BLOCK_VALUES // sentences, 1)  # resamples
-    scores = []
+    rng, sentences, cells = np.random.default_rng(0), len(labels), np.arange(classes**2)
+    block = max(BLOCK_VALUES // max(sentences, len(cells)), 1)  # resamples
+    scores = np.empty((RESAMPLES, len(predicted)))
     for start in range(0, RESAMPLES, block):
         drawn = rng.multinomial(sentences, np.full(sentences, 1 / sentences), min(block, RESAMPLES - start))
-        matrices = np.moveaxis(drawn @ cells, 0, 1)  # (resamples, models, cells)
-        scores.append(mcc_of_confusion_matrix(matrices.reshape(*matrices.shape[:2], classes, classes)))
-    return np.concatenate(scores)
+        weights = drawn.astype(np.float64)  # (resamples, sentences): how often each was drawn
+        for model, cell in enumerate(labels * classes + predicted):  # of the confusion matrix, (sentences,)
+            matrices = (weights @ (cell[:, None] == cells).astype(np.float64)).reshape(-1, classes, classes)
+            scores[start : start + block, model] = mcc_of_confusion_matrix(matrices)
+    return scores
 
 
 def mcc_of_confusion_matrix(confusion_matrix: np.ndarray) -> np.ndarray:
