@@ -41,6 +41,8 @@ SEEDS_PICTURE = Path("metrics/seeds.png")
 # make data-curve
 DATA_CURVE = Path("metrics/data_curve.json")
 DATA_CURVE_PICTURE = Path("metrics/data_curve.png")
+DATA_CURVE_EPOCHS = Path("metrics/data_curve_epochs.png")
+DATA_CURVE_SOURCES = Path("metrics/data_curve_sources.png")
 
 # make reference; and what is published
 REFERENCE = Path("metrics/reference")

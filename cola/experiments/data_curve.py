@@ -3,7 +3,7 @@
 With 100, 300, 1,000, 3,000 and all training sentences, and three seeds each, it trains the pretrained encoder and the
 same encoder with random weights, and beside them bag of words with logistic regression on the same sentences. Every
 training is a DVC experiment of params.yaml with SETTINGS (train.learning_rate=5.0e-5, say); what ran before comes from
-DVC's cache. Writes metrics/data_curve.json and data_curve.png, and gathers the runs under one parent in MLflow.
+DVC's cache. Writes metrics/data_curve.json and three pictures of it, and gathers the runs under one parent in MLflow.
 """
 
 import io
@@ -36,6 +36,11 @@ STEPS = 250
 ENCODERS = ("pretrained", "random_weights")
 WAYS = (*ENCODERS, "bag_of_words")
 DIFFERENCES = (("pretrained", "random_weights"), ("pretrained", "bag_of_words"), ("random_weights", "bag_of_words"))
+PICTURES = {
+    paths.DATA_CURVE_PICTURE: figures.data_curve,
+    paths.DATA_CURVE_EPOCHS: figures.mcc_by_epoch,
+    paths.DATA_CURVE_SOURCES: figures.mcc_of_ways_per_source,
+}
 _CORPUS = "data-curve-corpus"  # the experiment that says how many sentences there are
 
 
@@ -143,7 +148,8 @@ def main() -> None:
     seeds.train({names[cell]: [*settings, *own] for cell, own in cells.items()})
     summary = _summary(names, chosen, f"make data-curve SETTINGS={' '.join(settings)!r}")
     files.write_json(paths.DATA_CURVE, summary)
-    figures.save(figures.data_curve(summary), paths.DATA_CURVE_PICTURE)
+    for path, draw in PICTURES.items():
+        figures.save(draw(summary), path)
     console.print_data_curve(summary)
     mlflow_runs.record(partial(mlflow_runs.data_curve, summary, list(map(seeds.model_digest, names.values()))))
 

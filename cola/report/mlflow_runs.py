@@ -218,7 +218,8 @@ def data_curve(summary: Mapping[str, Any], models: Iterable[str], client: Mlflow
         for way, values in row.items()
         if way not in ("sentences", "differences")
     ]
-    _parent(client, experiment_id, "data curve", means, [paths.DATA_CURVE, paths.DATA_CURVE_PICTURE], models)
+    pictures = [paths.DATA_CURVE_PICTURE, paths.DATA_CURVE_EPOCHS, paths.DATA_CURVE_SOURCES]
+    _parent(client, experiment_id, "data curve", means, [paths.DATA_CURVE, *pictures], models)
 
 
 def _parent(

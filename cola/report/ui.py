@@ -8,10 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import webbrowser
-from typing import IO, cast
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -37,9 +35,7 @@ def main() -> None:
     command += ["--backend-store-uri", "sqlite:///mlflow.db"]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # and `finally` ends the server
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, bufsize=0) as process:
-        interrupted = threading.Event()
-        threading.Thread(target=_print_errors, args=(process, interrupted), daemon=True).start()
+    with subprocess.Popen(command, env=environment) as process:
         try:
             wait(process, server)
             found = addresses(server, experiment_id)
@@ -48,20 +44,11 @@ def main() -> None:
                 webbrowser.open(found["runs"])
             process.wait()
         except KeyboardInterrupt:
-            interrupted.set()
             process.wait(timeout=10)  # Ctrl-C has reached the server, too
         finally:
             process.terminate()
     if process.returncode > 0:
         raise UserError(f"MLflow ended (status {process.returncode}): see above")
-
-
-def _print_errors(process: "subprocess.Popen[bytes]", interrupted: threading.Event) -> None:
-    """Print what the server logs until it is interrupted: uvicorn answers Ctrl-C with a traceback."""
-    errors = cast("IO[bytes]", process.stderr)
-    while chunk := errors.read(2**16):
-        if not interrupted.is_set():
-            os.write(2, chunk)
 
 
 def wait(process: "subprocess.Popen[bytes]", server: str) -> None:

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from project import ROOT
 from results import HISTORY, SOURCE
 from sklearn.metrics import matthews_corrcoef
@@ -174,7 +175,7 @@ def test_what_was_trained_is_summed_up_in_files_and_on_the_terminal(trained, mon
     ]
     # labels 0 1 0 1, words alone 0 1 1 1: 1 / sqrt(3)
     assert summary["bag_of_words_validation_mcc"] == pytest.approx([3**-0.5] * 3)
-    assert paths.DATA_CURVE_PICTURE.read_bytes().startswith(b"\x89PNG")
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in data_curve.PICTURES)
     assert recorded == [(summary, list(trained))]
     printed = capsys.readouterr().out
     assert "where words alone have an MCC of 0.577" in printed
@@ -186,3 +187,34 @@ def test_what_is_no_setting_is_refused(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["data_curve", "minimal_pairs"])
     with pytest.raises(UserError, match=r"^'minimal_pairs' is no setting: make data-curve SETTINGS="):
         data_curve.main()
+
+
+COMMITTED = sorted((ROOT / paths.REFERENCE / "data_curve").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_what_is_committed_is_what_its_seeds_give(path):
+    found = json.loads(path.read_text())
+    total = found["curve"][-1]["sentences"]
+    assert [row["sentences"] for row in found["curve"]] == [100, 300, 1000, 3000, total]
+    for row in found["curve"]:
+        for way in data_curve.WAYS:
+            assert len(row[way]["mcc"]) == len(found["seeds"]) == 3
+            assert row[way]["mean"] == pytest.approx(np.mean(row[way]["mcc"]))
+        assert len(row["differences"]) == 3
+        for one in row["differences"]:
+            assert one["mean"] == pytest.approx(row[one["of"]]["mean"] - row[one["to"]]["mean"])
+        for estimate in (*(row[way] for way in data_curve.WAYS), *row["differences"]):
+            assert estimate["low"] <= estimate["mean"] <= estimate["high"]
+    mccs = found["curve"][-1]["pretrained"]["mcc"]
+    assert (found["mcc"], found["count"]) == (pytest.approx(np.mean(mccs)), 3)
+    assert found["standard_deviation"] == pytest.approx(np.std(mccs, ddof=1))
+    for drawn in data_curve.PICTURES:
+        name = path.stem + drawn.stem.removeprefix("data_curve").replace("_", "-")
+        assert path.with_name(f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_committed_is_shown_by_dvc():
+    shown = yaml.safe_load((ROOT / "dvc.yaml").read_text())["metrics"]
+    assert {str(path.relative_to(ROOT)) for path in COMMITTED} <= set(shown)
+    assert len(COMMITTED) >= 2

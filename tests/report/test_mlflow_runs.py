@@ -209,7 +209,9 @@ def test_a_data_curve_is_a_curve_of_its_parent_run(root):
     write_results()
     mlflow_runs.record(mlflow_runs.training)
     files.write_json(paths.DATA_CURVE, DATA_CURVE)
-    files.write_text(paths.DATA_CURVE_PICTURE, "drawn")
+    pictures = paths.DATA_CURVE_PICTURE, paths.DATA_CURVE_EPOCHS, paths.DATA_CURVE_SOURCES
+    for path in pictures:
+        files.write_text(path, "drawn")
     model = files.sha256(paths.FINETUNED / "model.safetensors")
     mlflow_runs.record(partial(mlflow_runs.data_curve, DATA_CURVE, [model]))
     client, recorded = runs(root)
@@ -217,7 +219,7 @@ def test_a_data_curve_is_a_curve_of_its_parent_run(root):
     history = client.get_metric_history(parent.info.run_id, "test_mcc_pretrained")
     assert [(point.step, point.value) for point in history] == [(100, 0.125), (7695, 0.5)]
     assert parent.data.metrics.keys() == {"test_mcc_pretrained", "test_mcc_random_weights", "test_mcc_bag_of_words"}
-    assert artifact_names(client, parent) == {"data_curve.json", "data_curve.png"}
+    assert artifact_names(client, parent) == {"data_curve.json", *(path.name for path in pictures)}
     (child,) = [run for run in recorded if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert child.data.tags["model.sha256"] == model
 
