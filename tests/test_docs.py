@@ -188,6 +188,17 @@ def test_the_results_shown_are_those_of_the_references(document, label, stem, mo
     assert block == reference_text(stem)
 
 
+@pytest.mark.parametrize("stem", ["minimal_pairs-MiniLM", "cola-MiniLM"])
+def test_the_data_curves_shown_are_those_of_the_files(stem, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = text_of("docs/why_fine_tuning.md")
+    block = re.search(rf"<!-- output: make data-curve, {stem} -->\n```\n(.*?)```", text, re.DOTALL)[1]
+    summary = json.loads((ROOT / paths.REFERENCE / "data_curve" / f"{stem}.json").read_text(encoding="utf-8"))
+    with redirect_stdout(io.StringIO()) as printed:
+        console.print_data_curve(summary)
+    assert block == "\n".join(line.rstrip() for line in printed.getvalue().splitlines()).strip("\n") + "\n"
+
+
 def test_the_figures_of_the_references_are_those_of_the_files():
     assert reference_table() in text_of("README.md")
     tutorial, public, mpnet = (

@@ -105,7 +105,7 @@ def print_data_curve(summary: Mapping[str, Any]) -> None:
 
 
 def _estimate(of: Mapping[str, float]) -> str:
-    return f"{of['mean']:.3f}\n{of['low']:.3f} to {of['high']:.3f}"
+    return f"{of['mean']:.3f}\n{of['low']:.2f} to {of['high']:.2f}"
 
 
 def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> None:

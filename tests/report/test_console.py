@@ -118,11 +118,11 @@ def test_seeds_are_a_table_with_their_statistics(printed):
 def test_the_data_curve_is_a_table_with_intervals_and_says_when_words_alone_are_passed(printed):
     text = printed(console.print_data_curve, DATA_CURVE)
     assert ["100", "0.125", "0.000", "0.250", "-0.125"] in rows(text)
-    assert "0.000 to 0.250 -0.125 to 0.125 0.125 to 0.375 -0.062 to 0.500".split() in rows(text)
+    assert "0.00 to 0.25 -0.12 to 0.12 0.12 to 0.38 -0.06 to 0.50".split() in rows(text)
     assert ["7,695", "0.500", "0.000", "0.250", "0.250"] in rows(text)
     assert text.splitlines()[-5:] == [
         "With all of them, the differences between the means:",
-        "  pretrained over words alone: 0.250, -0.062 to 0.500",
+        "  pretrained over words alone: 0.250, -0.06 to 0.50",
         "With all of them, on validation, where words alone have an MCC of 0.188:",
         "  pretrained: better after epoch 2, 2:00; 0.375 after epoch 2, 2:00",
         "  random weights: not better; 0.125 after epoch 2, 2:00",
