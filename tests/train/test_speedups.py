@@ -107,14 +107,17 @@ def test_a_step_is_the_padded_models_step_for_any_shape_and_batch(family):
 
 @every_shape
 def test_in_bfloat16_a_step_deviates_as_autocast_does(shape):
+    """On average: of one batch, which of the two is nearer to float32 differs by processor."""
     model = workload.model(SHAPES[shape], torch.device("cpu")).eval()
-    batch = workload.batches(1, seed=0)[0]
-    reference = same_step.padded(model, batch, torch.float32)
-    found = same_step.deviation(same_step.packed(model, batch, torch.bfloat16), reference)
-    autocast = same_step.deviation(same_step.padded(model, batch, torch.bfloat16), reference)
-    assert autocast[1] > 1e-3, "bfloat16 has a precision of 1 in 256"
-    assert found[1] <= 1.1 * autocast[1]
-    assert found[0] <= 5e-3
+    found, autocast = [], []
+    for batch in workload.batches(3, seed=0):
+        reference = same_step.padded(model, batch, torch.float32)
+        found.append(same_step.deviation(same_step.packed(model, batch, torch.bfloat16), reference))
+        autocast.append(same_step.deviation(same_step.padded(model, batch, torch.bfloat16), reference))
+    (losses, gradients), (_, expected) = np.array(found).T, np.array(autocast).T
+    assert expected.min() > 1e-3, "bfloat16 has a precision of 1 in 256"
+    assert gradients.mean() <= 1.1 * expected.mean()
+    assert losses.max() <= 5e-3
 
 
 def test_the_copies_in_bfloat16_are_what_autocast_would_make():
