@@ -23,7 +23,9 @@ LENGTHS = {
     17: 159, 18: 134, 19: 115, 20: 90, 21: 64, 22: 62, 23: 56, 24: 37, 25: 23, 26: 17, 27: 14, 28: 6, 29: 8, 30: 5,
     31: 1, 32: 7, 33: 1, 35: 1, 37: 1, 40: 1, 47: 1,
 }  # fmt: skip
-VOCABULARY = np.arange(5_584)  # as many token ids as CoLA's training and validation sentences use, of BERT's 30,522
+# As many token ids as CoLA's training and validation sentences use, of BERT's 30,522. Lower ones are special tokens:
+# where padding's is within a sentence, RoBERTa's own positions are not counted through.
+VOCABULARY = np.arange(4, 5_588)
 BATCH_SIZE = 32  # sentences
 STEPS = 4 * 241  # in the tutorial's four epochs
 
