@@ -23,9 +23,8 @@ LENGTHS = {
     17: 159, 18: 134, 19: 115, 20: 90, 21: 64, 22: 62, 23: 56, 24: 37, 25: 23, 26: 17, 27: 14, 28: 6, 29: 8, 30: 5,
     31: 1, 32: 7, 33: 1, 35: 1, 37: 1, 40: 1, 47: 1,
 }  # fmt: skip
-# As many token ids as CoLA's training and validation sentences use, of BERT's 30,522. Lower ones are special tokens:
-# where padding's is within a sentence, RoBERTa's own positions are not counted through.
-VOCABULARY = np.arange(4, 5_588)
+VOCABULARY = np.arange(5_584)  # as many token ids as CoLA's training and validation sentences use, of BERT's 30,522
+SPECIAL = 4  # of them, the first ones: where padding's is within a sentence, RoBERTa does not count it as a position
 BATCH_SIZE = 32  # sentences
 STEPS = 4 * 241  # in the tutorial's four epochs
 
@@ -49,7 +48,7 @@ def batches(count: int, seed: int, size: int = BATCH_SIZE, scale: float = 1) -> 
     lengths = np.repeat(list(LENGTHS), list(LENGTHS.values()))
     return [
         (
-            [rng.choice(VOCABULARY, round(scale * length)) for length in rng.choice(lengths, size)],
+            [rng.choice(VOCABULARY[SPECIAL:], round(scale * length)) for length in rng.choice(lengths, size)],
             torch.from_numpy(rng.integers(0, 2, size)),
         )
         for _ in range(count)
