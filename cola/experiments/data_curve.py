@@ -142,11 +142,13 @@ def main() -> None:
     settings = sys.argv[1:]
     if wrong := [setting for setting in settings if "=" not in setting]:
         raise UserError(f"{wrong[0]!r} is no setting: make data-curve SETTINGS=train.learning_rate=5.0e-5")
+    commit = revision.commit()  # now: the trainings take hours, in which it may change
     total, chosen = _corpus(settings)
     cells = experiments(total, chosen.train)
     names = {cell: f"data-curve-{cell.way}-{cell.sentences}-{cell.seed}" for cell in cells}
     seeds.train({names[cell]: [*settings, *own] for cell, own in cells.items()})
-    summary = _summary(names, chosen, f"make data-curve SETTINGS={' '.join(settings)!r}")
+    about = [f"command: make data-curve SETTINGS={' '.join(settings)!r}", f"commit: {commit}"]
+    summary = _summary(names, chosen, about)
     files.write_json(paths.DATA_CURVE, summary)
     for path, draw in PICTURES.items():
         figures.save(draw(summary), path)
@@ -170,9 +172,10 @@ def _corpus(settings: Sequence[str]) -> tuple[int, params.Params]:
     return corpus["training_sentences"], chosen
 
 
-def _summary(names: Mapping[Cell, str], chosen: params.Params, command: str) -> dict[str, Any]:
+def _summary(names: Mapping[Cell, str], chosen: params.Params, about: Sequence[str]) -> dict[str, Any]:
     """What metrics/data_curve.json has of the experiments of these names. DVC shows what is not in lists."""
-    source = json.loads(seeds.read(paths.FINETUNED / "source.json", next(iter(names.values()))))
+    first = next(iter(names.values()))
+    source, test = json.loads(seeds.read(paths.FINETUNED / "source.json", first)), _split("test", first)
     numbers = {name: number for number, name in enumerate(source["corpus"]["labels"])}
     total = max(cell.sentences for cell in names)
     predicted, words_alone = {}, []  # the validation MCCs of bag of words with all sentences
@@ -180,12 +183,10 @@ def _summary(names: Mapping[Cell, str], chosen: params.Params, command: str) -> 
         table = _table(paths.PREDICTIONS, name)
         predicted[cell] = table["predicted"].map(numbers).to_numpy()
         if cell.way == "pretrained":
-            train, validation, test = (
-                pd.read_parquet(io.BytesIO(seeds.read_bytes(paths.TOKENIZED / f"{split}.parquet", name)))
-                for split in ("train", "validation", "test")
-            )
+            train = _split("train", name)
             predicted[cell._replace(way="bag_of_words")] = analysis.bag_of_words(train, test)
             if cell.sentences == total:
+                validation = _split("validation", name)
                 found = analysis.bag_of_words(train, validation)
                 words_alone.append(metrics.mcc(validation["label"].to_numpy(), found))
     labels = test["label"].to_numpy()
@@ -197,11 +198,7 @@ def _summary(names: Mapping[Cell, str], chosen: params.Params, command: str) -> 
         "mcc": float(np.mean(mccs)),
         "standard_deviation": float(np.std(mccs, ddof=1)),
         "count": len(mccs),
-        "about": [
-            f"command: {command}",
-            f"commit: {revision.commit()}",
-            f"device: {timings['pretrained'][0]['device']}",
-        ],
+        "about": [*about, f"device: {timings['pretrained'][0]['device']}"],
         "recipe": [recipe(source, chosen)],
         "seeds": list(SEEDS),
         "curve": rows,
@@ -218,6 +215,10 @@ def _summary(names: Mapping[Cell, str], chosen: params.Params, command: str) -> 
         "bag_of_words_validation_mcc": words_alone,
         "sources": by_source(test["sentence_source"].to_numpy(), labels, predicted),
     }
+
+
+def _split(name: str, experiment: str) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(seeds.read_bytes(paths.TOKENIZED / f"{name}.parquet", experiment)))
 
 
 def _table(path: Path, experiment: str) -> pd.DataFrame:

@@ -164,8 +164,7 @@ def _seeds(result: Result) -> list[Section]:
     if result.seeds is None:
         return []
     if result.seeds.get("recipe") != recipe(result.source, result.settings):
-        reason = f"{paths.SEEDS} is not shown: its corpus, encoder or settings are not those of this result."
-        return [Section("Seeds", reason)]
+        return [Section("Seeds", _of_another_recipe(paths.SEEDS))]
     return [Section("Seeds", result.seeds["verdict"], [figures.seeds(result.seeds)])]
 
 
@@ -174,11 +173,14 @@ def _data_curve(result: Result) -> list[Section]:
     if (found := result.data_curve) is None:
         return []
     if found["recipe"] != [recipe(result.source, result.settings)]:
-        reason = f"{paths.DATA_CURVE} is not shown: its corpus, encoder or settings are not those of this result."
-        return [Section("Data curve", reason)]
+        return [Section("Data curve", _of_another_recipe(paths.DATA_CURVE))]
     text = "What pretraining is worth: the mean of several seeds (dots), and its 95% interval over the test sentences."
     drawn = [figures.data_curve(found), figures.mcc_by_epoch(found)]
     return [Section("Data curve", text, drawn), Section("Ways", figures=[figures.mcc_of_ways_per_source(found)])]
+
+
+def _of_another_recipe(path: Path) -> str:
+    return f"{path} is not shown: its corpus, encoder or settings are not those of this result."
 
 
 def _values(heading: str, values: Mapping[str, Any]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,6 @@ class Training:
     model: PreTrainedModel
     train: RaggedArray  # token ids, as the model has them
     labels: Tensor  # (sentences,) int64
-    class_weights: Tensor | None  # (classes,), in the loss; None: each sentence weighs the same
     validation: RaggedArray
     validation_labels: Tensor
     optimizer: torch.optim.AdamW
@@ -46,6 +46,13 @@ class Training:
         """The parameters that the optimizer trains."""
         weights: list[nn.Parameter] = self.optimizer.param_groups[0]["params"]
         return weights
+
+    @cached_property
+    def class_weights(self) -> Tensor | None:
+        """(classes,), in the loss, on the model's device; None: each sentence weighs the same."""
+        if not self.recipe.class_weights:
+            return None
+        return balanced(self.labels, len(classifier.label_names(self.model))).to(self.model.device)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -92,7 +99,6 @@ def fit(
     plain: AbstractContextManager[tuple[list[RaggedArray], list[nn.Parameter]]] = nullcontext(
         (input_ids, [weight for weight in model.parameters() if weight.requires_grad])
     )
-    labels, classes = torch.tensor(train.labels), len(classifier.label_names(model))
     with (
         speedups.fast_training(model, input_ids, precision, recipe.weight_decay) if packed else plain as (
             (train_ids, validation_ids),
@@ -102,8 +108,7 @@ def fit(
         training = Training(
             model=model,
             train=train_ids,
-            labels=labels,
-            class_weights=balanced(labels, classes).to(model.device) if recipe.class_weights else None,
+            labels=torch.tensor(train.labels),
             validation=validation_ids,
             validation_labels=torch.tensor(validation.labels),
             optimizer=torch.optim.AdamW(
@@ -236,12 +241,13 @@ def micro_batches(
     def weight(rows: np.ndarray) -> float:
         return len(rows) if class_weights is None else class_weights.cpu()[labels[rows]].sum().item()
 
+    whole = weight(rows)
     share = rows[distributed.rank() :: distributed.world_size()]
     for part in batching.split_into_micro_batches(
         share if len(share) else rows[:1], input_ids, tokens, padded=not packed
     ):
         inputs = classifier.collate(model, [input_ids[row] for row in part], packed)
-        yield MicroBatch(inputs, labels[part], weight(part) / weight(rows) if len(share) else 0.0, class_weights)
+        yield MicroBatch(inputs, labels[part], weight(part) / whole if len(share) else 0.0, class_weights)
 
 
 def optimizer_step(
