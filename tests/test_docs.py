@@ -188,7 +188,7 @@ def test_the_results_shown_are_those_of_the_references(document, label, stem, mo
     assert block == reference_text(stem)
 
 
-@pytest.mark.parametrize("stem", ["minimal_pairs-MiniLM", "cola-MiniLM"])
+@pytest.mark.parametrize("stem", ["cola-mpnet", "minimal_pairs-MiniLM", "cola-MiniLM"])
 def test_the_data_curves_shown_are_those_of_the_files(stem, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     text = text_of("docs/why_fine_tuning.md")
@@ -197,6 +197,17 @@ def test_the_data_curves_shown_are_those_of_the_files(stem, monkeypatch):
     with redirect_stdout(io.StringIO()) as printed:
         console.print_data_curve(summary)
     assert block == "\n".join(line.rstrip() for line in printed.getvalue().splitlines()).strip("\n") + "\n"
+
+
+def test_the_readme_has_the_figures_of_the_data_curve():
+    summary = json.loads((ROOT / paths.REFERENCE / "data_curve/cola-mpnet.json").read_text(encoding="utf-8"))
+    of_1000, of_all = ({row["sentences"]: row for row in summary["curve"]}[size] for size in (1000, 7695))
+    assert (
+        f"with 1,000 of the 7,695 for training, MPNet as it was pretrained has a mean test MCC of "
+        f"{of_1000['pretrained']['mean']:.3f}, and of {of_all['pretrained']['mean']:.3f} with all. The same layers with "
+        f"random weights have {of_all['random_weights']['mean']:.3f} with all of them, and words alone, without an "
+        f"encoder, {of_all['bag_of_words']['mean']:.3f}."
+    ) in " ".join(text_of("README.md").split())
 
 
 def test_the_figures_of_the_references_are_those_of_the_files():

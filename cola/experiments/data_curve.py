@@ -193,12 +193,13 @@ def _summary(names: Mapping[Cell, str], chosen: params.Params, about: Sequence[s
     rows = curve(labels, predicted, len(numbers))
     whole = {way: [name for cell, name in names.items() if cell[:2] == (way, total)] for way in ENCODERS}
     timings = {way: [json.loads(seeds.read(paths.TIMINGS, name)) for name in whole[way]] for way in ENCODERS}
+    devices = dict.fromkeys(timing["device"] for way in ENCODERS for timing in timings[way])
     mccs = rows[-1]["pretrained"]["mcc"]
     return {
         "mcc": float(np.mean(mccs)),
         "standard_deviation": float(np.std(mccs, ddof=1)),
         "count": len(mccs),
-        "about": [*about, f"device: {timings['pretrained'][0]['device']}"],
+        "about": [*about, *(f"device: {device}" for device in devices)],
         "recipe": [recipe(source, chosen)],
         "seeds": list(SEEDS),
         "curve": rows,
