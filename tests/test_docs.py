@@ -203,10 +203,10 @@ def test_the_readme_has_the_figures_of_the_data_curve():
     summary = json.loads((ROOT / paths.REFERENCE / "data_curve/cola-mpnet.json").read_text(encoding="utf-8"))
     of_1000, of_all = ({row["sentences"]: row for row in summary["curve"]}[size] for size in (1000, 7695))
     assert (
-        f"with 1,000 of the 7,695 for training, MPNet as it was pretrained has a mean test MCC of "
-        f"{of_1000['pretrained']['mean']:.3f}, and of {of_all['pretrained']['mean']:.3f} with all. The same layers with "
-        f"random weights have {of_all['random_weights']['mean']:.3f} with all of them, and words alone, without an "
-        f"encoder, {of_all['bag_of_words']['mean']:.3f}."
+        "with 1,000 of the 7,695 for training, MPNet as it was pretrained has a mean test MCC of "
+        f"{of_1000['pretrained']['mean']:.3f}, and of {of_all['pretrained']['mean']:.3f} with all. The same layers "
+        f"with random weights have {of_all['random_weights']['mean']:.3f} with all of them, and words alone, without "
+        f"an encoder, {of_all['bag_of_words']['mean']:.3f}."
     ) in " ".join(text_of("README.md").split())
 
 

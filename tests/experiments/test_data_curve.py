@@ -136,7 +136,7 @@ def trained(tmp_path, monkeypatch):
             paths.FINETUNED / "SHA256SUMS": f"{experiment}  model.safetensors\n",
             paths.PREDICTIONS: pd.DataFrame({"predicted": names[ONE if random else RIGHT]}).to_csv(index=False),
             paths.HISTORY: HISTORY.assign(validation_mcc=0.0 if random else 0.9).to_csv(index=False),
-            paths.TIMINGS: json.dumps({"training_seconds": 3.0, "device": "cpu, 2 threads" if random else "cpu, 1 thread"}),
+            paths.TIMINGS: json.dumps({"training_seconds": 3.0, "device": "two threads" if random else "one thread"}),
         }
         tables = {
             "train.parquet": parquet([0, 1] * 5, ["bad", "good"] * 5),
@@ -166,8 +166,8 @@ def test_what_was_trained_is_summed_up_in_files_and_on_the_terminal(trained, mon
     assert summary["about"] == [
         "command: make data-curve SETTINGS='train.learning_rate=5e-5'",
         "commit: c0ffee",
-        "device: cpu, 1 thread",
-        "device: cpu, 2 threads",
+        "device: one thread",
+        "device: two threads",
     ]
     assert [row["sentences"] for row in summary["curve"]] == [100, 200]
     assert [summary["curve"][1][way]["mean"] for way in data_curve.WAYS] == [1, 0, 1]
