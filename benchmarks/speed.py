@@ -26,7 +26,8 @@ from cola.core.errors import UserError, run
 from cola.model import families, hardware
 
 ROUNDS = 3
-TURN, AT_LEAST = 5.0, 2  # seconds that a method's turn lasts after two batches of warm-up, and batches in it
+WARM_UP = 3.0  # seconds: in them threads see that no other method computes any more (cores.give_way)
+TURN, AT_LEAST = 5.0, 2  # seconds that a method's turn lasts after that, and batches in it
 RESULTS = Path("benchmarks/results")
 
 
@@ -96,7 +97,9 @@ def work(kind: str, shape: str, method: str, pipe: Connection) -> None:
         pipe.send("ready")
         while True:
             seed = pipe.recv()
-            warm = timed(workload.batches(2, seed))[-1]
+            warm, started = 0.0, time.monotonic()
+            while not warm or time.monotonic() - started < WARM_UP:
+                warm = timed(workload.batches(2, seed))[-1]
             count = max(AT_LEAST, round(TURN / warm))
             pipe.send(statistics.median(timed(workload.batches(count, seed))))
 

@@ -1,12 +1,15 @@
 """The benchmarks measure what they say: their parts on a tiny BERT, against hand-computed values."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
 import torch
+from project import ROOT
 from tiny import RECIPE
 from transformers import BertForSequenceClassification
 
@@ -32,6 +35,13 @@ def test_this_training_goes_where_the_tutorials_loop_goes(length):
     for (name, parameter), other in zip(found.named_parameters(), reference.parameters(), strict=True):
         if not name.endswith("key.bias"):  # their gradient is rounding: softmax ignores what shifts all scores alike
             torch.testing.assert_close(parameter, other, rtol=1e-3, atol=1e-4)
+
+
+def test_threads_wait_as_those_of_a_stage_do():
+    """OpenMP reads how they wait as PyTorch loads, and `cola` says it."""
+    code = "import benchmarks.profile, sys; names = [*sys.modules]; print(names.index('cola') < names.index('torch'))"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout == "True\n"
 
 
 def test_the_tutorial_pads_to_64():
@@ -68,6 +78,7 @@ def test_every_method_times_every_batch(kind, method):
 @pytest.mark.slow
 def test_methods_are_compared_in_turn(monkeypatch, capsys):
     monkeypatch.setattr(speed, "ROUNDS", 1)
+    monkeypatch.setattr(speed, "WARM_UP", 0.0)
     monkeypatch.setattr(speed, "TURN", 0.0)
     monkeypatch.setattr(speed.psutil, "cpu_percent", lambda _: 0.0)
     two = {name: methods.PREDICTION[name] for name in ("padded, in float32", "bert-cola")}

@@ -76,7 +76,8 @@ def jobs_at_once() -> int:
 def give_way() -> None:
     """From now on, have this process's threads sleep instead of spin whenever others compute on its cores.
 
-    Only on Linux, where PyTorch's threads are those of GNU's OpenMP.
+    They sleep, too, until it has looked for the first time. Only on Linux, where PyTorch's threads are those of GNU's
+    OpenMP.
     """
     if sys.platform == "linux" and torch.get_num_threads() > 1 and not _watching.is_set():
         _watching.set()
@@ -84,7 +85,7 @@ def give_way() -> None:
 
 
 def _watch() -> None:
-    end: threading.Event | None = None
+    end: threading.Event | None = _stop_spinning()
     while True:
         cores = os.sched_getaffinity(os.getpid())
         crowded = is_crowded(torch.get_num_threads(), used_by_others(cores, PERIOD), len(cores))
