@@ -229,11 +229,35 @@ def test_the_figures_of_the_references_are_those_of_the_files():
     assert f"is {public['count']} public runs" in text
 
 
+def benchmark(machine):
+    return json.loads((ROOT / f"benchmarks/results/{machine}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("machine", ["amd-epyc-2-threads", "intel-r-xeon-r-processor-2-threads"])
+def test_the_page_of_speed_has_the_figures_of_the_benchmarks(machine):
+    def seconds(value):
+        return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+    rows = []
+    for kind in ("training", "prediction"):
+        for shape, methods in benchmark(machine)[kind].items():
+            own, roofline = methods.pop("bert-cola")["seconds"], methods.pop("roofline", None)
+            cells = [f"{seconds(found['seconds'])} ({found['ratio']:.1f})" for found in methods.values()]
+            cells.append(f"**{seconds(own)}**")
+            if roofline:
+                cells.append(f"{seconds(roofline['seconds'])} ({roofline['seconds'] / own:.0%})")
+            rows.append(f"| {shape} | {' | '.join(cells)} |")
+    assert len(rows) == 12
+    assert not set(rows) - set(text_of("docs/speed.md").splitlines())
+
+
 def test_the_readme_has_the_figures_of_the_benchmarks():
     readme = " ".join(text_of("README.md").split())
-    speed = json.loads((ROOT / "benchmarks/results/amd-epyc-2-threads.json").read_text(encoding="utf-8"))
-    ratio = speed["training"]["bert-base-uncased"]["the tutorial's loop"]["ratio"]
-    assert f"a step of the tutorial's loop takes {ratio:.1f} times as long" in readme
+    xeon, epyc = (
+        benchmark(machine)["training"]["bert-base-uncased"]["the tutorial's loop"]["ratio"]
+        for machine in ("intel-r-xeon-r-processor-2-threads", "amd-epyc-2-threads")
+    )
+    assert f"takes {xeon:.1f} times as long on two cores of an Intel Xeon, and {epyc:.1f} times as long" in readme
     outcome = pd.read_csv(ROOT / "benchmarks/results/outcome.csv").groupby("method")["test_mcc"].mean()
     means = f"{outcome['tutorial']:.3f} and {outcome['bert-cola']:.3f}"
     assert f"give a mean test MCC of {means}" in readme
