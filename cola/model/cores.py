@@ -76,8 +76,8 @@ def jobs_at_once() -> int:
 def give_way() -> None:
     """From now on, have this process's threads sleep instead of spin whenever others compute on its cores.
 
-    They sleep, too, until it has looked for the first time. Only on Linux, where PyTorch's threads are those of GNU's
-    OpenMP.
+    They sleep for the first second, too, in which that is not known. Only on Linux, where PyTorch's threads are those
+    of GNU's OpenMP.
     """
     if sys.platform == "linux" and torch.get_num_threads() > 1 and not _watching.is_set():
         _watching.set()
