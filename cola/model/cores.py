@@ -81,11 +81,11 @@ def give_way() -> None:
     """
     if sys.platform == "linux" and torch.get_num_threads() > 1 and not _watching.is_set():
         _watching.set()
-        threading.Thread(target=_watch, daemon=True).start()
+        threading.Thread(target=_watch, args=[_stop_spinning()], daemon=True).start()
 
 
-def _watch() -> None:
-    end: threading.Event | None = _stop_spinning()
+def _watch(end: threading.Event | None) -> None:
+    """Have threads spin or sleep, forever; `end` is what ended their spinning, if anything has."""
     while True:
         cores = os.sched_getaffinity(os.getpid())
         crowded = is_crowded(torch.get_num_threads(), used_by_others(cores, PERIOD), len(cores))
