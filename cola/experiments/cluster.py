@@ -25,8 +25,8 @@ RETRIES = 2  # of an experiment that failed; Dask has a limit of its own for wor
 PATIENCE = 30  # seconds, for the scheduler and for its first worker
 
 
-def train(experiments: Mapping[str, Sequence[str]]) -> None:
-    """Have the cluster run experiments, names with settings as "seed=1", and pull their results into this repository.
+def train(experiments: Mapping[str, Sequence[str]], last_stages: Sequence[str] = ()) -> None:
+    """Have the cluster run experiments, as seeds.train has them, and pull their results into this repository.
 
     Raises UserError where the workers could not have this commit, or where an experiment failed at every try.
     """
@@ -41,7 +41,10 @@ def train(experiments: Mapping[str, Sequence[str]]) -> None:
     with client, progress.bar(len(experiments), "experiments", "cluster") as bar:
         futures = {
             client.submit(
-                train_one, origin, commit, name, list(settings), server, key=f"{name}-{commit}", retries=RETRIES
+                train_one,
+                *(origin, commit, name, list(settings), list(last_stages), server),
+                key=f"{name}-{commit}",
+                retries=RETRIES,
             ): name
             for name, settings in experiments.items()
         }
@@ -54,7 +57,9 @@ def train(experiments: Mapping[str, Sequence[str]]) -> None:
         raise UserError("; ".join(f"{name} failed: {faults[name]}" for name in sorted(faults)))
 
 
-def train_one(origin: str, commit: str, name: str, settings: Sequence[str], server: str) -> None:
+def train_one(
+    origin: str, commit: str, name: str, settings: Sequence[str], last_stages: Sequence[str], server: str
+) -> None:
     """What a worker does: run an experiment at a commit of the repository `origin`, and push it to that repository.
 
     MLflow's `server` records the run. Raises RuntimeError with the error of the command that failed.
@@ -72,7 +77,8 @@ def train_one(origin: str, commit: str, name: str, settings: Sequence[str], serv
         _run("git", "reset", "--quiet", "--hard", cwd=clone)  # what the last experiment left
         _run("git", "clean", "--quiet", "--force", "-d", cwd=clone)
         options = [option for setting in settings for option in ("--set-param", setting)]
-        _run("dvc", "exp", "run", "--pull", "--name", name, *options, cwd=clone, MLFLOW_TRACKING_URI=server)
+        command = ("dvc", "exp", "run", "--pull", "--name", name, *options, *last_stages)
+        _run(*command, cwd=clone, MLFLOW_TRACKING_URI=server)
     _run("dvc", "exp", "push", "--force", "origin", name, cwd=clone)
 
 

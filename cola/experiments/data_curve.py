@@ -63,11 +63,13 @@ def epochs(sentences: int, recipe: params.Train) -> int:
 def experiments(total: int, recipe: params.Train) -> dict[Cell, list[str]]:
     """The settings of the experiment that trains each cell of the curve, of `total` training sentences.
 
-    What is the recipe's is not among them, so that DVC finds a training of it in its cache.
+    What is the recipe's is not among them, so that DVC finds a training of it in its cache. They are in the order to
+    run them: the longest first, so that those side by side end together, and one encoder after the other, so that the
+    second finds the tokenized sentences in the cache.
     """
     found = {}
-    sizes = [*(size for size in SIZES if size < total), total]
-    for seed, sentences, way in itertools.product(SEEDS, sizes, ENCODERS):
+    sizes = [total, *(size for size in SIZES[::-1] if size < total)]
+    for way, sentences, seed in itertools.product(ENCODERS, sizes, SEEDS):
         settings = {
             "seed": seed,
             "tokenize.training_sentences": sentences if sentences < total else None,
@@ -146,7 +148,7 @@ def main() -> None:
     total, chosen = _corpus(settings)
     cells = experiments(total, chosen.train)
     names = {cell: f"data-curve-{cell.way}-{cell.sentences}-{cell.seed}" for cell in cells}
-    seeds.train({names[cell]: [*settings, *own] for cell, own in cells.items()})
+    seeds.train({names[cell]: [*settings, *own] for cell, own in cells.items()}, ["evaluate"])
     about = [f"command: make data-curve SETTINGS={' '.join(settings)!r}", f"commit: {commit}"]
     summary = _summary(names, chosen, about)
     files.write_json(paths.DATA_CURVE, summary)

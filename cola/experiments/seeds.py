@@ -84,15 +84,16 @@ def main() -> None:
     mlflow_runs.record(partial(mlflow_runs.seeds, seeds, list(map(model_digest, names.values()))))
 
 
-def train(experiments: Mapping[str, Sequence[str]]) -> None:
+def train(experiments: Mapping[str, Sequence[str]], last_stages: Sequence[str] = ()) -> None:
     """Run experiments, names with settings as "seed=1", on the cluster if there is one, else here; the output is DVC's.
 
-    Earlier ones of these names go. Raises UserError where one fails.
+    What `last_stages` do not need is not run; without them all of the pipeline is. Earlier experiments of these names
+    go. Raises UserError where one fails.
     """
     if "DASK_SCHEDULER_ADDRESS" in os.environ:
         from cola.experiments import cluster  # needs Dask, an optional extra, which takes a second to load
 
-        cluster.train(experiments)
+        cluster.train(experiments, last_stages)
         return
     from dvc.exceptions import DvcException  # these take a second: only here
     from dvc.repo import Repo
@@ -103,7 +104,7 @@ def train(experiments: Mapping[str, Sequence[str]]) -> None:
         with Repo() as repo:  # a `dvc exp run --queue` for each would take a second each
             repo.experiments.remove(sorted(set(listed.split()) & experiments.keys()))
             for name, settings in experiments.items():
-                repo.experiments.run(queue=True, name=name, params=list(settings))
+                repo.experiments.run(queue=True, name=name, params=list(settings), targets=list(last_stages))
     except (DvcException, HydraException) as error:
         raise UserError(f"not queued: {' '.join(str(error).split())}") from None
     jobs.run_queued()

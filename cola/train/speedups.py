@@ -122,14 +122,23 @@ def _gradients_in(vector: nn.Parameter, weights: Sequence[nn.Parameter]) -> Iter
 def _low_precision_linears(model: PreTrainedModel, precision: torch.dtype) -> Iterator[None]:
     """Within the block the Linears compute with copies of their weights in `precision`, as autocast has them do.
 
-    A copy is renewed as its Linear is about to compute: then it is in the processor's cache.
+    A copy is renewed as its Linear is about to compute: then it is in the processor's cache. Without gradients, as in
+    validation, only the first use renews it, for the weights change no more until there are some.
     """
     linears = families.linears(model)
     originals: dict[nn.Module, list[Tensor]] = {  # float32
         linear: [weight.data for weight in linear.parameters()] for linear in linears
     }
 
+    renewed: set[nn.Module] = set()  # since the last use with gradients
+
     def renew(linear: nn.Module, _: Any) -> None:
+        if torch.is_grad_enabled():
+            renewed.discard(linear)
+        elif linear in renewed:
+            return
+        else:
+            renewed.add(linear)
         for weight, original in zip(linear.parameters(), originals[linear], strict=True):
             weight.data.copy_(original)
 

@@ -78,7 +78,7 @@ def processes_in(folder):
 
 @pytest.fixture
 def small(tmp_path, environment, monkeypatch):
-    """A project of one stage, which copies a setting into a file; committed and pushed, with a folder as DVC's remote.
+    """A project of two stages, which copy a setting into files; committed and pushed, with a folder as DVC's remote.
 
     Commands of this process have the environment of the tests. Returns the project and the git remote.
     """
@@ -99,8 +99,9 @@ def small(tmp_path, environment, monkeypatch):
         config["core"]["remote"] = "store"
         config["remote"]["store"] = {"url": str(tmp_path / "dvc")}
     (project / "params.yaml").write_text("seed: 42\n")
-    stage = "stages: {train: {cmd: cp params.yaml trained, params: [seed], outs: [trained]}}\n"
-    (project / "dvc.yaml").write_text(stage)
+    train = "train: {cmd: cp params.yaml trained, params: [seed], outs: [trained]}"
+    evaluate = "evaluate: {cmd: cp trained evaluated, deps: [trained], outs: [evaluated]}"
+    (project / "dvc.yaml").write_text(f"stages: {{{train}, {evaluate}}}\n")
     git("add", "--all")
     git("commit", "--quiet", "--message", "small")
     git("remote", "add", "origin", str(remote))
@@ -142,7 +143,7 @@ def test_a_cluster_that_does_not_answer_is_one_line(small, monkeypatch):
 def test_an_experiment_that_fails_three_times_is_named_with_its_fault(small, tmp_path, monkeypatch):
     tries = tmp_path / "tries"
 
-    def train_one(origin, commit, name, settings, server):
+    def train_one(origin, commit, name, settings, last_stages, server):
         with tries.open("a") as file:  # Dask gives its worker a copy of this function
             print(name, file=file)
         if name == "seed-2":
@@ -166,11 +167,12 @@ def test_a_worker_pushes_an_experiment_that_no_other_runs_again(small, tmp_path,
         folder = tmp_path / worker
         folder.mkdir()
         monkeypatch.setattr(cluster, "get_worker", lambda folder=folder: SimpleNamespace(local_directory=folder))
-        cluster.train_one(str(remote), commit, "seed-1", ["seed=1"], "sqlite:///nowhere.db")
+        cluster.train_one(str(remote), commit, "seed-1", ["seed=1"], ["train"], "sqlite:///nowhere.db")
         assert git("ls-remote", str(remote), "refs/exps/*").endswith("/seed-1")
     assert [path.relative_to(tmp_path).parts[0] for path in tmp_path.glob("*/*/trained")] == ["one"]
     (trained,) = tmp_path.glob("one/*/trained")
     assert trained.read_text() == "seed: 1\n"
+    assert not (trained.parent / "evaluated").exists(), "a stage that the last one does not need has run"
 
 
 def test_the_error_of_a_command_is_one_line(small):

@@ -44,6 +44,12 @@ def test_the_experiments_are_every_seed_number_of_sentences_and_encoder():
     ]
 
 
+def test_the_longest_run_first_and_one_encoder_after_the_other():
+    found = list(data_curve.experiments(900, SETTINGS.train))
+    assert [cell.way for cell in found] == ["pretrained"] * 9 + ["random_weights"] * 9
+    assert [cell.sentences for cell in found] == ([900] * 3 + [300] * 3 + [100] * 3) * 2
+
+
 def test_a_small_corpus_has_fewer_points():
     found = data_curve.experiments(900, SETTINGS.train)
     assert sorted({cell.sentences for cell in found}) == [100, 300, 900]
@@ -145,9 +151,13 @@ def trained(tmp_path, monkeypatch):
         }
         return tables[path.name] if path.name in tables else texts[path].encode()
 
+    def train(experiments, last_stages):
+        assert last_stages == ["evaluate"], "five sample predictions of each are of no use"
+        started.update(experiments)
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data_curve.subprocess, "run", lambda *_, **__: pd.Series({"returncode": 0}))
-    monkeypatch.setattr(data_curve.seeds, "train", started.update)
+    monkeypatch.setattr(data_curve.seeds, "train", train)
     monkeypatch.setattr(data_curve.seeds.revision, "read_bytes", read)
     monkeypatch.setattr(data_curve.seeds.revision, "read", lambda *arguments: read(*arguments).decode())
     monkeypatch.setattr(data_curve.revision, "commit", lambda: "c0ffee")

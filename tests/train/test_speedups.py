@@ -143,6 +143,24 @@ def test_the_copies_in_bfloat16_are_what_autocast_would_make():
         assert torch.equal(parameter, other)
 
 
+def test_a_validation_is_of_the_weights_that_the_steps_before_have_left():
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(tiny.config()).eval()
+    reference = copy.deepcopy(model)
+    batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)
+    labels = torch.tensor([0, 1, 1] * 3)
+    with speedups.flat_weights(model, torch.bfloat16) as weights:
+        optimizer = torch.optim.AdamW([weights], lr=0.1, fused=True)
+        for _ in range(3):
+            backward(model, batch, labels, torch.bfloat16)
+            optimizer.step()
+            torch.nn.utils.vector_to_parameters(weights.detach(), reference.parameters())
+            with torch.inference_mode():
+                expected = classifier.logits(reference, batch, torch.bfloat16)  # autocast, without copies
+                for _ in range(2):
+                    assert torch.equal(classifier.logits(model, batch, torch.bfloat16), expected)
+
+
 def test_the_whole_table_is_back_with_the_trained_rows_in_it():
     model = BertForSequenceClassification(tiny.config())
     table = model.get_input_embeddings()
