@@ -27,9 +27,8 @@ def predict_logits(
     """
     model.eval()
     packed = families.known(model) and not padded
-    # Sentences of like length share a batch: less padding. Those of one row length do not, for they fill rows together.
-    lengths = [batching.row_length(len(ids)) if packed else len(ids) for ids in input_ids]
-    order = np.argsort(lengths, kind="stable")
+    # Sentences of like length share a batch: less padding.
+    order = np.argsort([len(ids) for ids in input_ids], kind="stable")
     logits = np.empty((len(input_ids), len(classifier.label_names(model))), dtype=np.float32)
     for rows in batching.split_into_batches(order, BATCH_SIZE):
         batch = classifier.collate(model, [input_ids[row] for row in rows], packed)
