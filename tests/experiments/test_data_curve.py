@@ -45,9 +45,11 @@ def test_the_experiments_are_every_seed_number_of_sentences_and_encoder():
 
 
 def test_the_longest_run_first_and_one_encoder_after_the_other():
-    found = list(data_curve.experiments(900, SETTINGS.train))
-    assert [cell.way for cell in found] == ["pretrained"] * 9 + ["random_weights"] * 9
-    assert [cell.sentences for cell in found] == ([900] * 3 + [300] * 3 + [100] * 3) * 2
+    found = list(data_curve.experiments(5400, SETTINGS.train))
+    assert [cell.way for cell in found] == ["pretrained"] * 15 + ["random_weights"] * 15
+    # epochs by sentences, three for each of training: 4 * (16,200 + 600), 63 * 900, 4 * 9,600, 25 * 1,500, 8 * 3,600
+    assert [cell.sentences for cell in found[::3]] == [5400, 100, 3000, 300, 1000] * 2
+    assert [cell.seed for cell in found[:3]] == [42, 43, 44]
 
 
 def test_a_small_corpus_has_fewer_points():
