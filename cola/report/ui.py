@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import webbrowser
-from contextlib import suppress
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -35,10 +34,8 @@ def main() -> None:
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
     command += ["--backend-store-uri", "sqlite:///mlflow.db"]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, lambda *_: sys.exit(0))  # and `finally` ends the server
-    # In a group of its own the server does not get Ctrl-C, at which it would print a traceback.
-    with subprocess.Popen(command, env=environment, process_group=0) as process, suppress(KeyboardInterrupt):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # and `finally` ends the server
+    with subprocess.Popen(command, env=environment) as process:
         try:
             wait(process, server)
             found = addresses(server, experiment_id)
@@ -46,9 +43,10 @@ def main() -> None:
             if sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
                 webbrowser.open(found["runs"])
             process.wait()
+        except KeyboardInterrupt:
+            process.wait(timeout=10)  # Ctrl-C has reached the server, too
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+            process.terminate()
     if process.returncode > 0:
         raise UserError(f"MLflow ended (status {process.returncode}): see above")
 
