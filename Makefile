@@ -93,7 +93,7 @@ test-all: .venv ## run the slow tests, too: MiniLM, CoLA, servers that hang, a d
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --dist worksteal -m 'not torture'
 
 verify: .venv .git ## run the pipeline twice, and compare every byte of what it writes
-	python -m benchmarks.same_bytes
+	python -m benchmarks.proofs.bytes
 
 torture: .venv ## kill the pipeline at random moments, again and again, and compare its bytes (minutes)
 	python -m pytest -m torture -s

@@ -13,7 +13,7 @@ from transformers import BertConfig
 
 from benchmarks import methods, workload
 from cola.core.errors import run
-from cola.model import hardware
+from cola.model.device import prepare_device
 
 BATCH_SIZES = [4, 8, 16, 32, 64, 128]
 LENGTHS = [1, 2, 4, 8]  # times CoLA's
@@ -41,7 +41,7 @@ def seconds(size: int, scale: float, layers: int, width: int) -> float:
     config = BertConfig(
         hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64, intermediate_size=4 * width
     )
-    with methods.train_fast(workload.model(config, hardware.prepare_device("auto"))) as train:
+    with methods.train_fast(workload.model(config, prepare_device("auto"))) as train:
         return statistics.median(train(workload.batches(WARM_UP + STEPS, 0, size, scale))[WARM_UP:])
 
 

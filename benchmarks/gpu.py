@@ -12,8 +12,8 @@ in the file. It takes one GPU, the first that CUDA_VISIBLE_DEVICES names. Withou
 encoders on the CPU, for its tests: those figures mean nothing, and no file is written.
 
 It runs in the repository's root, and needs neither dvc nor mlflow; these packages are enough: accelerate, filelock,
-numpy, pandas, psutil, pyarrow, pydantic, pyyaml, rich, safetensors, scikit-learn, scipy, tokenizers, torch, tqdm,
-transformers.
+joblib, numpy, pandas, psutil, pyarrow, pydantic, pyyaml, rich, safetensors, scikit-learn, scipy, tokenizers, torch,
+tqdm, transformers.
 """
 
 import gc
@@ -40,11 +40,13 @@ from torch.profiler import ProfilerActivity
 from tqdm import tqdm
 from transformers import PreTrainedConfig
 
-from benchmarks import methods, profile, same_step, speed, table, workload
+from benchmarks import methods, profile, speed, table, workload
+from benchmarks.proofs import step as same_step
 from cola.core import files
 from cola.core.errors import UserError, run
 from cola.data.ragged import Sentences
-from cola.model import families, hardware
+from cola.model import families
+from cola.model.device import choose_precision, describe_machine, peak_memory, prepare_device
 from cola.train import checkpoint, loop
 
 SAMENESS = "sameness"  # the first part; the others are the shapes of encoders
@@ -60,7 +62,7 @@ def main() -> None:
     if unknown := set(parts) - {SAMENESS, *workload.SHAPES}:
         raise UserError(f"{min(unknown)} is no part: {', '.join([SAMENESS, *workload.SHAPES])}")
     device = prepare()
-    machine = hardware.describe(device)
+    machine = describe_machine(device)
     print(f"{machine}, torch {torch.__version__}, CUDA {torch.version.cuda}, transformers {transformers.__version__}")
     faults: list[str] = []
     for part in parts:
@@ -90,7 +92,7 @@ def main() -> None:
 @cache
 def prepare() -> torch.device:
     """The GPU, else the CPU, made to repeat its results, with float32 that is float32; once a process."""
-    device = hardware.prepare_device("cuda" if on_a_gpu() else "cpu")
+    device = prepare_device("cuda" if on_a_gpu() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return device
 
@@ -140,7 +142,7 @@ def distances(family: str) -> dict[str, tuple[float, float]]:
     reference = same_step.padded(model, batch, torch.float32)
     torch.nn.Module.to(model, device)
     steps = {"float32": same_step.packed(model, batch, torch.float32)}
-    low = hardware.choose_precision("auto", device)
+    low = choose_precision("auto", device)
     if low != torch.float32:
         steps["bfloat16"] = same_step.packed(model, batch, low)
         steps["autocast"] = same_step.padded(model, batch, low)
@@ -156,8 +158,8 @@ def train(family: str, checkpoint_path: Path | None = None) -> str:
     sentences = Sentences([ids for input_ids, _ in batches for ids in input_ids], labels)
     changes = {"epochs": EPOCHS, "max_steps": None, "early_stopping": None, "fast": True}
     recipe = methods.RECIPE.model_copy(update=changes)
-    precision = hardware.choose_precision("auto", device)
-    hardware.fix_seed(0)
+    precision = choose_precision("auto", device)
+    torch.manual_seed(0)
     loop.fit(model, sentences, sentences, recipe, precision, 0, checkpoint_path)
     digest = hashlib.sha256()
     for weights in model.state_dict().values():
@@ -278,7 +280,7 @@ def timings(kind: str, shape: str, method: str) -> dict[str, float]:
         "seconds": seconds,
         "steps_per_second": rate,
         "sentences_per_second": workload.BATCH_SIZE * rate,
-        "memory_gib": hardware.peak_memory(device),
+        "memory_gib": peak_memory(device),
     }
 
 

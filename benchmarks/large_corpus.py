@@ -20,9 +20,11 @@ from typing import Any
 from benchmarks import table
 from cola.core import files, params, paths
 from cola.core.errors import UserError, run
-from cola.data import minimal_pairs, ragged
+from cola.data import ragged
 from cola.data.corpus import COLA_LABELS
-from cola.model import classifier, hardware
+from cola.fetch import minimal_pairs
+from cola.model import classifier
+from cola.model.device import choose_precision, describe_machine, peak_memory, prepare_device
 from cola.train import loop
 
 TEST = 1_000  # sentences
@@ -50,7 +52,7 @@ def main() -> None:
         ("training's wait for batches", f"{share:.1%}", f"of {STEPS} steps' time"),
         ("most memory in training", f"{peak:.2f} GiB", ""),
     ]
-    table.show(f"{count:,} sentences, {hardware.describe(hardware.prepare_device('auto'))}", ("", "", ""), rows)
+    table.show(f"{count:,} sentences, {describe_machine(prepare_device('auto'))}", ("", "", ""), rows)
 
 
 def generate(count: int) -> None:
@@ -83,7 +85,7 @@ def tokenize(root: Path, killed_after: float | None = None) -> tuple[float, floa
 def train() -> tuple[float, float]:
     """Train for a while: (the share of the time in which batches were made, the most memory that there was, GiB)."""
     settings = params.load(paths.PARAMS)
-    device = hardware.prepare_device(settings.device)
+    device = prepare_device(settings.device)
     model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
     sentences = ragged.read_sentences(paths.TOKENIZED / "train.parquet")
     few = ragged.Sentences(sentences.input_ids[:128], sentences.labels[:128])
@@ -102,9 +104,9 @@ def train() -> tuple[float, float]:
             yield part
 
     loop.micro_batches = timed  # type: ignore[assignment]
-    precision = hardware.choose_precision(settings.precision, device)
+    precision = choose_precision(settings.precision, device)
     (epoch,) = loop.fit(model, sentences, few, recipe, precision, settings.seed)
-    return waited / epoch.training_seconds, hardware.peak_memory(device)
+    return waited / epoch.training_seconds, peak_memory(device)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from transformers import BertConfig
 from benchmarks import methods, table, workload
 from cola.core.errors import run
 from cola.data.ragged import RaggedArray
-from cola.model import hardware
+from cola.model.device import choose_precision, describe_machine, peak_memory, prepare_device
 from cola.train import loop, speedups
 
 SHAPES = {"bert-base": (12, 768), "bert-large": (24, 1024)}  # layers and width
@@ -34,13 +34,13 @@ def main() -> None:
         length = f"{scale * 11.36:.0f}"
         rows.append((name, length, f"{tokens or 'whole batch'}", f"{gib:.1f}", f"{seconds:.1f}"))
     headings = ("encoder", "tokens a sentence", "tokens at once", "peak, GiB", "seconds a step")
-    table.show(f"batches of 32: {hardware.describe(hardware.prepare_device('auto'))}", headings, rows)
+    table.show(f"batches of 32: {describe_machine(prepare_device('auto'))}", headings, rows)
 
 
 def measured(layers: int, width: int, scale: float, tokens: int | None) -> tuple[float, float]:
     """(most memory that this process had at once, GiB; median seconds of a step)."""
-    device = hardware.prepare_device("auto")
-    precision = hardware.choose_precision("auto", device)
+    device = prepare_device("auto")
+    precision = choose_precision("auto", device)
     config = BertConfig(
         hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64, intermediate_size=4 * width
     )
@@ -58,7 +58,7 @@ def measured(layers: int, width: int, scale: float, tokens: int | None) -> tuple
             share = loop.micro_batches(model, input_ids, labels, np.arange(len(labels)), tokens, packed=True)
             loop.optimizer_step(model, share, optimizer, 1.0, precision)
             seconds.append(methods.now(device) - started)
-    return hardware.peak_memory(device), statistics.median(seconds)
+    return peak_memory(device), statistics.median(seconds)
 
 
 if __name__ == "__main__":

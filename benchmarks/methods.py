@@ -19,7 +19,8 @@ from benchmarks import tutorial, workload
 from benchmarks.workload import Batch
 from cola.core import params, paths
 from cola.data.ragged import RaggedArray
-from cola.model import classifier, hardware, prediction
+from cola.model import classifier, prediction
+from cola.model.device import choose_precision
 from cola.train import loop, speedups
 
 Model = PreTrainedModel
@@ -119,7 +120,7 @@ def train_with_trainer(model: Model, compiled: bool = False) -> Iterator[Timed]:
 @contextmanager
 def train_fast(model: Model, precision: torch.dtype | None = None) -> Iterator[Timed]:
     """The pipeline's training: what loop.fit does at each step."""
-    precision = precision or hardware.choose_precision("auto", model.device)
+    precision = precision or choose_precision("auto", model.device)
     with speedups.fast_training(model, [RaggedArray.from_rows([workload.VOCABULARY])], precision, weight_decay=0) as (
         _,
         weights,
@@ -167,7 +168,7 @@ def predict_with_trainer(model: Model) -> Iterator[Timed]:
 
 @contextmanager
 def predict_fast(model: Model) -> Iterator[Timed]:
-    precision = hardware.choose_precision("auto", model.device)
+    precision = choose_precision("auto", model.device)
     prediction.make_fast(model, precision)
 
     def timed(batches: list[Batch]) -> list[float]:

@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import methods, table, workload
 from cola.core.errors import UserError, run
-from cola.model import hardware
+from cola.model.device import describe_machine, prepare_device
 
 STEPS, SHOWN = 10, 15
 
@@ -22,7 +22,7 @@ def main() -> None:
     shape = sys.argv[1] if len(sys.argv) == 2 else ""
     if shape not in workload.SHAPES:
         raise UserError(f"which shape? one of {', '.join(workload.SHAPES)}: make profile SHAPE=bert-base-uncased")
-    device = hardware.prepare_device("auto")
+    device = prepare_device("auto")
     batches = workload.batches(STEPS, seed=0)
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     with methods.train_fast(workload.model(shape, device)) as train:
@@ -33,7 +33,7 @@ def main() -> None:
     spent = operations(profiler.key_averages(), device)
     total = sum(time for _, time, _ in spent)
     table.show(
-        f"{shape}, a step of {seconds:.3f} s: {hardware.describe(device)}",
+        f"{shape}, a step of {seconds:.3f} s: {describe_machine(device)}",
         ("operation", "share", "ms a step", "calls a step"),
         (
             (name, f"{time / total:.1%}", f"{time / STEPS / 1e3:.2f}", f"{count / STEPS:.0f}")

@@ -23,7 +23,8 @@ from transformers import PreTrainedConfig
 
 from benchmarks import table, workload
 from cola.core.errors import UserError, run
-from cola.model import families, hardware
+from cola.model import families
+from cola.model.device import choose_precision, describe_machine, prepare_device
 
 ROUNDS = 3
 WARM_UP = 3.0  # seconds: in them threads see that no other method computes any more (cores.give_way)
@@ -32,8 +33,8 @@ RESULTS = Path("benchmarks/results")
 
 
 def main() -> None:
-    device = hardware.prepare_device("auto")
-    machine = hardware.describe(device)
+    device = prepare_device("auto")
+    machine = describe_machine(device)
     results = {kind: {shape: compare(kind, shape) for shape in workload.SHAPES} for kind in ("training", "prediction")}
     for shape, config in workload.SHAPES.items():
         results["training"][shape]["roofline"] = {"seconds": roofline(config, device)}
@@ -92,7 +93,7 @@ def work(kind: str, shape: str, method: str, pipe: Connection) -> None:
 
     with (
         suppress(EOFError),
-        methods.METHODS[kind][method](workload.model(shape, hardware.prepare_device("auto"))) as timed,
+        methods.METHODS[kind][method](workload.model(shape, prepare_device("auto"))) as timed,
     ):
         pipe.send("ready")
         while True:
@@ -111,7 +112,7 @@ def roofline(config: PreTrainedConfig, device: torch.device) -> float:
     and values for all tokens and the rest for each sentence's first, unless the head takes the mean of all. AdamW reads
     four float32 numbers for each weight (itself, gradient, two moments) and writes three.
     """
-    precision = hardware.choose_precision("auto", device)
+    precision = choose_precision("auto", device)
     width, inner = config.hidden_size, config.intermediate_size
     sums, weights = work_of_a_step(config)
     left, right = (torch.randn(shape, device=device, dtype=precision) for shape in ((384, width), (width, inner)))

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import BinaryIO
 
+import torch
+
 from cola.core import files, params, paths, progress
 from cola.core.errors import UserError, run
 from cola.data import tutorial
+from cola.model.device import choose_precision, prepare_device
 from cola.model.prediction import Predictor
 
 CHUNK = 4096  # lines that are read, classified and written together: what bounds the memory
@@ -30,10 +33,12 @@ def main() -> None:
     source = files.read_json(files.verified(paths.FINETUNED) / "source.json")
     settings = params.load(paths.PARAMS)
     if sentence:  # one sentence is not worth waking a GPU
-        ((label, probability),) = Predictor(paths.FINETUNED, "cpu", "float32").classify([sentence])
+        predictor = Predictor(paths.FINETUNED, torch.device("cpu"), torch.float32)
+        ((label, probability),) = predictor.classify([sentence])
         print(f"{label} ({probability:.2f})  {sentence}  [{tutorial.title(source)}]")
         return
-    predictor = Predictor(paths.FINETUNED, settings.device, settings.precision)
+    device = prepare_device(settings.device)
+    predictor = Predictor(paths.FINETUNED, device, choose_precision(settings.precision, device))
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(("text", "label", "probability"))
     for lines in chunks(sys.stdin.buffer):

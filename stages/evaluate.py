@@ -1,12 +1,20 @@
 """Reads models/finetuned/ and data/tokenized/. Writes the test's scores, predictions and analysis in metrics/."""
 
+from cola.core import processes
+from cola.report import recorder
+
+if __name__ == "__main__":  # before the imports that take seconds
+    processes.start_stage()
+    recorder.start()
+
 from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import tables
 from cola.evaluate import analysis
 from cola.model import metrics
+from cola.model.device import choose_precision, prepare_device
 from cola.model.prediction import Predictor
-from cola.report import console, recorder, references
+from cola.report import console, references
 
 
 def main() -> None:
@@ -17,7 +25,8 @@ def main() -> None:
         "test": tables.read(paths.TOKENIZED / "test.parquet"),
     }
     source = files.read_json(files.verified(paths.FINETUNED) / "source.json")
-    predictor = Predictor(paths.FINETUNED, settings.device, settings.precision)
+    device = prepare_device(settings.device)
+    predictor = Predictor(paths.FINETUNED, device, choose_precision(settings.precision, device))
 
     validation, test = (predictor.logits(sentences[split]["input_ids"].to_list()) for split in ("validation", "test"))
 

@@ -1,8 +1,13 @@
 """Reads nothing. Writes data/raw/ (the corpus) and models/pretrained/ (the encoder), each with its source.json."""
 
+from cola.core import processes
+
+if __name__ == "__main__":  # before the imports that take seconds
+    processes.start_stage()
+
 from cola.core import files, params, paths
 from cola.core.errors import run
-from cola.data import download
+from cola.fetch import download
 
 
 def main() -> None:

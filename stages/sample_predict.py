@@ -1,11 +1,19 @@
 """Reads models/finetuned/ and data/tokenized/test.parquet. Writes five predictions to metrics/samples.json."""
 
+from cola.core import processes
+from cola.report import recorder
+
+if __name__ == "__main__":  # before the imports that take seconds
+    processes.start_stage()
+    recorder.start()
+
 from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import tables
 from cola.model import metrics
+from cola.model.device import choose_precision, prepare_device
 from cola.model.prediction import Predictor
-from cola.report import console, recorder
+from cola.report import console
 
 SAMPLES = 5
 
@@ -14,7 +22,8 @@ def main() -> None:
     settings = params.load(paths.PARAMS)
     test = tables.read(paths.TOKENIZED / "test.parquet")
     source = files.read_json(files.verified(paths.FINETUNED) / "source.json")
-    predictor = Predictor(paths.FINETUNED, settings.device, settings.precision)
+    device = prepare_device(settings.device)
+    predictor = Predictor(paths.FINETUNED, device, choose_precision(settings.precision, device))
     chosen = test.sample(min(SAMPLES, len(test)), random_state=settings.sample_predict.seed)
 
     logits = predictor.logits(chosen["input_ids"].to_list())

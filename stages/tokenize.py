@@ -1,5 +1,10 @@
 """Reads data/raw/ and the tokenizer in models/pretrained/. Writes data/tokenized/ and metrics/corpus.json."""
 
+from cola.core import processes
+
+if __name__ == "__main__":  # before the imports that take seconds
+    processes.start_stage()
+
 from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import corpus, encoding, tokenize

@@ -1,5 +1,12 @@
 """Reads data/tokenized/{train,validation}.parquet and models/pretrained/. Writes models/finetuned/ and metrics/."""
 
+from cola.core import processes
+from cola.report import recorder
+
+if __name__ == "__main__":  # before the imports that take seconds
+    processes.start_stage()
+    recorder.start()
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -11,8 +18,9 @@ import torch
 from cola.core import files, params, paths
 from cola.core.errors import UserError, run
 from cola.data import encoding, ragged, tables
-from cola.model import classifier, cores, hardware
-from cola.report import console, recorder
+from cola.model import classifier
+from cola.model.device import choose_precision, describe_machine, peak_memory, prepare_device
+from cola.report import console
 from cola.train import checkpoint, distributed, history, loop, model_card
 
 
@@ -21,10 +29,10 @@ def main() -> None:
     if distributed.needs_launch(settings.train.processes):
         distributed.launch("stages.train", settings.train.processes)
         return
-    device = hardware.prepare_device(settings.device)
+    device = prepare_device(settings.device)
     with distributed.process_group(device):
         checkpoint_path = checkpoint_of(settings, device)
-        machine = {"device": hardware.describe(device), "precision": precision_of(settings, device)}
+        machine = {"device": describe_machine(device), "precision": precision_of(settings, device)}
         source = {
             "corpus": tables.read_source(paths.TOKENIZED / "train.parquet"),
             "encoder": files.read_json(files.verified(paths.PRETRAINED) / "source.json"),
@@ -33,7 +41,7 @@ def main() -> None:
             source["encoder"]["name"] += " with random weights"
         with interruptible(checkpoint_path), live_run(settings, source, machine, checkpoint_path) as send:
             model, epochs = train(settings, device, source["corpus"]["labels"], checkpoint_path, send)
-            peak = distributed.all_reduce_max(hardware.peak_memory(device), device)
+            peak = distributed.all_reduce_max(peak_memory(device), device)
             if distributed.rank() == 0:
                 size = {"processes": distributed.world_size(), "peak_memory_gib": peak}
                 write_model(model, source, settings, epochs)
@@ -44,28 +52,20 @@ def main() -> None:
 
 
 def precision_of(settings: params.Params, device: torch.device) -> str:
-    return str(hardware.choose_precision(settings.precision, device)).removeprefix("torch.")
+    return str(choose_precision(settings.precision, device)).removeprefix("torch.")
 
 
 def checkpoint_of(settings: params.Params, device: torch.device) -> Path:
-    """Where this training's checkpoint is, by all that determines its result.
-
-    On a processor one that was interrupted goes on with the number of threads that it had.
-    """
+    """Where this training's checkpoint is, by all that determines its result."""
     configuration = {
         "train": settings.train.model_dump(),
         "seed": settings.seed,
         "processes": distributed.world_size(),
-        "device": hardware.name(device),
+        "device": describe_machine(device),
         "precision": precision_of(settings, device),
     }
     splits = [paths.TOKENIZED / "train.parquet", paths.TOKENIZED / "validation.parquet"]
-    digest = checkpoint.digest(configuration, [*splits, *paths.PRETRAINED.iterdir()])
-    if device.type != "cpu":
-        return checkpoint.path_for(digest, 1)
-    if (threads := checkpoint.threads_of(digest)) not in (None, torch.get_num_threads()):
-        cores.use(threads)
-    return checkpoint.path_for(digest, torch.get_num_threads())
+    return checkpoint.path_for(checkpoint.digest(configuration, [*splits, *paths.PRETRAINED.iterdir()]))
 
 
 @contextmanager
@@ -102,14 +102,14 @@ def train(
         print(epoch, flush=True)
         send(epoch=history.epoch_table([epoch]).to_dict("records")[0])
 
-    hardware.fix_seed(settings.seed)
+    torch.manual_seed(settings.seed)
     model = classifier.load(paths.PRETRAINED, device, labels, settings.train.pretrained)
     epochs = loop.fit(
         model,
         ragged.read_sentences(paths.TOKENIZED / "train.parquet"),
         ragged.read_sentences(paths.TOKENIZED / "validation.parquet"),
         settings.train,
-        hardware.choose_precision(settings.precision, device),
+        choose_precision(settings.precision, device),
         settings.seed,
         checkpoint_path,
         on_epoch_end,

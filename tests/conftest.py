@@ -15,7 +15,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from cola.core.errors import UserError
-from cola.data import download
+from cola.fetch import download
 
 # The same examples on every run, however busy the machine.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

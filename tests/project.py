@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from cola.core import errors, paths
-from cola.data import minimal_pairs
+from cola.fetch import minimal_pairs
 
 ROOT = Path(__file__).parents[1]
 METRICS = {  # the keys of the files in metrics/ that are JSON objects

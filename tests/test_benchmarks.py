@@ -13,7 +13,8 @@ from project import ROOT
 from tiny import RECIPE
 from transformers import BertForSequenceClassification
 
-from benchmarks import methods, overhead, same_outcome, speed, tutorial, workload
+from benchmarks import methods, overhead, speed, tutorial, workload
+from benchmarks.proofs import outcome
 from cola.train import history, loop
 
 
@@ -105,11 +106,11 @@ def test_equivalence_by_hand():
     # Means 0.5 and 0.51, variances 0.0001: the error is sqrt(2 * 0.0001 / 3) = 0.00816 with 4 degrees of freedom, whose
     # 95% quantile is 2.132: the interval is +-0.0174. Within 0.05: t = (0.05 - 0.01) / 0.00816 = 4.899, p = 0.0040.
     one, other = pd.Series([0.49, 0.50, 0.51]), pd.Series([0.50, 0.51, 0.52])
-    difference, half, p = same_outcome.equivalence(one, other, 0.05)
+    difference, half, p = outcome.equivalence(one, other, 0.05)
     assert difference == pytest.approx(-0.01)
     assert half == pytest.approx(0.0174, abs=1e-4)
     assert p == pytest.approx(0.0040, abs=1e-4)
-    assert same_outcome.equivalence(one, other, 0.01)[2] == pytest.approx(0.5)
+    assert outcome.equivalence(one, other, 0.01)[2] == pytest.approx(0.5)
 
 
 def test_what_a_run_costs_beside_its_loop_is_its_seconds_less_the_loops():

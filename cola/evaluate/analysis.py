@@ -9,11 +9,36 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from cola.data.sources import PUBLICATIONS
 from cola.evaluate import calibration, interval
 from cola.model import metrics
 
 WORD_OR_PUNCTUATION = r"\w+|[^\w\s]"
+# Where CoLA's sentences are from, by sentence_source (its README; where the files differ, their spelling).
+PUBLICATIONS = {
+    "ad03": "Adger 2003",
+    "b_73": "Bresnan 1973",
+    "b_82": "Baltin 1982",
+    "bc01": "Baltin, Collins 2001",
+    "c-05": "Collins 2005",
+    "c_13": "Carnie 2013",
+    "cj99": "Culicover, Jackendoff 1999",
+    "clc95": "Chung et al. 1995",
+    "d_98": "Dayal 1998",
+    "g_81": "Gazdar 1981",
+    "gj04": "Goldberg, Jackendoff 2004",
+    "j_71": "Jackendoff 1971",
+    "kl93": "Kadmon, Landman 1993",
+    "ks08": "Kim, Sells 2008",
+    "l-93": "Levin 1993",
+    "m_02": "Miller 2002",
+    "r-67": "Ross 1967",
+    "rhl07": "Rappaport Hovav, Levin 2008",
+    "s_97": "Sag 1997",
+    "sgww85": "Sag et al. 1985",
+    "sks13": "Sportiche et al. 2013",
+    "swb04": "Sag et al. 1999",
+    "w_80": "Williams 1980",
+}
 
 
 def bag_of_words(training: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:

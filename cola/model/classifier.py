@@ -11,7 +11,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
 from cola.core.errors import UserError
-from cola.model import batching, families, hardware
+from cola.model import batching, families
+from cola.model.device import autocast
 
 
 def load(
@@ -88,7 +89,7 @@ def logits(model: PreTrainedModel, batch: batching.Padded | batching.Packed, pre
     encoder that families does not know is computed as the encoder is.)
     """
     batch = type(batch)(*(tensor.to(model.device) for tensor in batch))
-    with hardware.autocast(model.device, precision):
+    with autocast(model.device, precision):
         if not families.known(model):
             return model(**batch._asdict()).logits.float()
         states, mask = families.states(model, batch)

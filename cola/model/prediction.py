@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from cola.data import encoding
-from cola.model import batching, classifier, families, hardware, metrics
+from cola.model import batching, classifier, families, metrics
 
 BATCH_SIZE = 128  # sentences; it changes the speed, and no result but by rounding
 
@@ -37,8 +37,7 @@ def predict_logits(
 
 
 def make_fast(model: PreTrainedModel, precision: torch.dtype) -> None:
-    """Ready a model to predict, for good: autocast would convert the encoder's weights to `precision` at every use."""
-    hardware.keep_freed_memory()
+    """Convert the encoder's Linears to `precision` once; autocast would do so at every use. Irreversible."""
     if families.known(model):
         families.use_short_attention(model)
     for linear in families.linears(model):
@@ -46,16 +45,12 @@ def make_fast(model: PreTrainedModel, precision: torch.dtype) -> None:
 
 
 class Predictor:
-    """A trained model, ready to predict."""
+    """A trained model, ready to predict. It changes nothing for the process (see device.prepare_device)."""
 
-    def __init__(self, folder: Path, device: str, precision: str) -> None:
-        """Load the model in `folder`; device and precision are named as in params.yaml.
-
-        Raises UserError as hardware.prepare_device, choose_precision and classifier.load do.
-        """
-        on = hardware.prepare_device(device)
-        self.precision = hardware.choose_precision(precision, on)
-        self.model = classifier.load(folder, on)
+    def __init__(self, folder: Path, device: torch.device, precision: torch.dtype) -> None:
+        """Load the model in `folder`, which multiplies matrices in `precision`. Raises UserError as classifier.load."""
+        self.precision = precision
+        self.model = classifier.load(folder, device)
         make_fast(self.model, self.precision)
         self.label_names = classifier.label_names(self.model)  # by number
         self.tokenizer = encoding.load_tokenizer(folder)  # its model_max_length is what the model was trained for

@@ -30,10 +30,12 @@ class TextClassifier:
     """What MLflow calls: texts in, labels and probabilities out."""
 
     def __init__(self, folder: Path) -> None:
+        from cola.model.device import choose_device, choose_precision
         from cola.model.prediction import Predictor  # and with it PyTorch, which takes seconds: only here
 
         settings = params.load(paths.PARAMS)
-        self.predictor = Predictor(folder, settings.device, settings.precision)
+        device = choose_device(settings.device)
+        self.predictor = Predictor(folder, device, choose_precision(settings.precision, device))
 
     def predict(self, texts: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """`texts` has a column text. Returns the columns label and probability, a row for each text."""

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cola.core import files, paths
-from cola.model import hardware
+from cola.model.device import random_states, set_random_state
 from cola.train import distributed
 from cola.train.history import Progress
 
@@ -27,20 +27,14 @@ _PROGRESS = TypeAdapter(Progress)
 
 
 def digest(configuration: Mapping[str, Any], inputs: Iterable[Path]) -> str:
-    """Of what determines a training's result: its settings, the files it reads, code and libraries; not its threads."""
+    """Of what determines a training's result: its settings, the files it reads, code and libraries."""
     libraries = [module.__version__ for module in (numpy, torch, transformers)]
     return files.digest({"configuration": configuration, "libraries": libraries}, inputs, ROOMS)
 
 
-def path_for(digest: str, threads: int) -> Path:
-    """Where the checkpoint of a training on so many threads of the processor is, or will be."""
-    return FOLDER / f"{digest}-{threads}.safetensors"
-
-
-def threads_of(digest: str) -> int | None:
-    """The number of threads with which a training was interrupted that would have this result; None without one."""
-    found = sorted(FOLDER.glob(f"{digest}-*.safetensors"), key=lambda path: path.stat().st_mtime)
-    return int(found[-1].stem.rpartition("-")[2]) if found else None
+def path_for(digest: str) -> Path:
+    """Where the checkpoint of a training is, or will be."""
+    return FOLDER / f"{digest}.safetensors"
 
 
 def save(path: Path, optimizer: torch.optim.Optimizer, progress: Progress, best: Sequence[torch.Tensor]) -> None:
@@ -52,7 +46,7 @@ def save(path: Path, optimizer: torch.optim.Optimizer, progress: Progress, best:
     weights: list[torch.Tensor] = optimizer.param_groups[0]["params"]
     tensors = {
         f"random.{device_type}.{rank}": gathered
-        for device_type, state in hardware.random_states(weights[0].device).items()
+        for device_type, state in random_states(weights[0].device).items()
         for rank, gathered in enumerate(distributed.all_gather(state, weights[0].device))
     }
     if distributed.rank():
@@ -83,7 +77,7 @@ def load(path: Path, optimizer: torch.optim.Optimizer) -> tuple[Progress, list[t
                 owner, part, *rank = name.split(".")
                 if owner == "random":
                     if int(rank[0]) == distributed.rank():
-                        hardware.set_random_state(part, file.get_tensor(name))
+                        set_random_state(part, file.get_tensor(name))
                     continue
                 weight, tensor = weights[int(owner)], file.get_tensor(name)
                 if part == "weights":

@@ -21,7 +21,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, r
 
 from cola.core import files
 from cola.core.errors import UserError
-from cola.model import cores
+from cola.model.device import choose_threads
 
 
 def needs_launch(processes: int) -> bool:
@@ -41,8 +41,7 @@ def launch(module: str, processes: int) -> None:
     from torch.distributed import run  # takes a second: only here
     from torch.distributed.elastic.multiprocessing.api import SignalException
 
-    threads = cores.share(torch.get_num_threads(), cores.jobs_at_once() * processes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, choose_threads() // processes)))
     if "PET_NNODES" not in os.environ:
         os.environ |= {"PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(_free_port())}
     # No restarts: a training that fails goes on from its checkpoint when the stage runs again. The static rendezvous

@@ -18,7 +18,7 @@ from cola.core import progress
 from cola.core.errors import UserError
 from cola.core.params import Train
 from cola.data.ragged import RaggedArray, Sentences
-from cola.model import batching, classifier, families, hardware, metrics, prediction
+from cola.model import batching, classifier, families, metrics, prediction
 from cola.train import checkpoint, distributed, speedups
 from cola.train.history import Epoch, Progress, Step, best_epoch
 
@@ -89,7 +89,7 @@ def fit(
     returns the same. Raises UserError where a loss is not finite.
     """
     if distributed.rank():  # dropout differs by process; rank 0 goes on with the random state that it has
-        hardware.fix_seed(int(np.random.SeedSequence([seed, distributed.rank()]).generate_state(1)[0]))
+        torch.manual_seed(int(np.random.SeedSequence([seed, distributed.rank()]).generate_state(1)[0]))
     packed = recipe.fast and families.known(model)
     if recipe.fast and not packed:
         fast = ", ".join(families.FAMILIES)

@@ -1,7 +1,7 @@
 """What makes the same training faster, part by part. `train.fast: false` does without all of it.
 
 Sentences are packed instead of padded, and the last layer computes what the head reads (model/families.py);
-matrices are multiplied in bfloat16 where the processor has units for it (hardware.choose_precision). Here is the rest:
+matrices are multiplied in bfloat16 where the processor has units for it (device.choose_precision). Here is the rest:
 dropout that costs less, and weights laid out so that a step moves less memory. The loop stays the tutorial's.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cola.data.ragged import RaggedArray
-from cola.model import attention, families, hardware
+from cola.model import attention, families
 
 
 @contextmanager
@@ -27,7 +27,6 @@ def fast_training(
 
     Yields the sentences with the token ids that the model has within the block, and the parameters to optimize.
     """
-    hardware.keep_freed_memory()
     for module in model.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.Dropout):

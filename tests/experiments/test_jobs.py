@@ -8,10 +8,9 @@ import pytest
 import torch
 from project import ROOT
 
-from cola.core import claims, paths
+from cola.core import paths
 from cola.core.errors import UserError
 from cola.experiments import jobs
-from cola.model import cores, hardware
 
 GIB = 2**30
 
@@ -27,7 +26,6 @@ GIB = 2**30
         (10, 4, 512, 8, None, (1, 1)),
         (10, 8, 512, 1, 2, (4, 2)),
         (10, 2, 512, 1, 4, (1, 4)),
-        (10, 0, 512, 1, None, (1, 1)),  # all cores are claimed
         (0, 2, 24, 1, None, (1, 2)),
     ],
 )
@@ -62,11 +60,11 @@ def queue(monkeypatch):
 
 
 def test_the_queue_is_run_side_by_side_and_it_is_said_how(queue, monkeypatch, capsys):
-    monkeypatch.setattr(hardware, "choose_device", torch.device)
+    monkeypatch.setattr(jobs, "choose_device", torch.device)
     monkeypatch.setattr(
         jobs.params, "load", lambda _: SimpleNamespace(device="cpu", train=SimpleNamespace(processes=1))
     )
-    monkeypatch.setattr(cores, "unclaimed", lambda: 8)
+    monkeypatch.setattr(jobs, "cpu_count", lambda: 8)
     jobs.run_queued()
     command = ["dvc", "exp", "run", "--run-all", "--jobs", "4"]
     assert queue == [(command, "2")]
@@ -76,12 +74,10 @@ def test_the_queue_is_run_side_by_side_and_it_is_said_how(queue, monkeypatch, ca
 
 
 def test_on_gpus_as_many_as_are_free(queue, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(hardware, "choose_device", lambda _: torch.device("cuda"))
-    monkeypatch.setattr(hardware, "gpu_uuids", lambda: ["a", "b", "c"])
+    monkeypatch.setattr(jobs, "choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(jobs, "count_free_gpus", lambda _: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H200")
     monkeypatch.setattr(paths, "SCRATCH", Path(tmp_path))
-    assert claims.claim("gpu-b", tmp_path)
     jobs.run_queued()
-    claims.release("gpu-b", tmp_path)
     assert queue == [(["dvc", "exp", "run", "--run-all", "--jobs", "2"], None)]
     assert capsys.readouterr().out == "trainings: 5, 2 at once, each on a NVIDIA H200\n"

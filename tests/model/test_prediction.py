@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def test_a_texts_label_is_that_of_its_largest_logit(folder):
-    predictor = Predictor(folder, "cpu", "float32")
+    predictor = Predictor(folder, torch.device("cpu"), torch.float32)
     input_ids, _ = encoding.encode(TEXTS, predictor.tokenizer, 64)
     logits = predictor.logits(input_ids)
     assert logits.shape == (3, 2)
@@ -34,12 +34,12 @@ def test_a_texts_label_is_that_of_its_largest_logit(folder):
 
 
 def test_no_text_is_no_prediction(folder):
-    assert Predictor(folder, "cpu", "float32").classify([]) == []
+    assert Predictor(folder, torch.device("cpu"), torch.float32).classify([]) == []
 
 
 def test_linears_are_in_the_precision_chosen(folder, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    model = Predictor(folder, "cpu", "bfloat16").model
+    model = Predictor(folder, torch.device("cpu"), torch.bfloat16).model
     linears = families.linears(model)
     assert len(linears) == 2 * 6
     assert model.classifier.weight.dtype == torch.float32

@@ -7,7 +7,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-from cola.data import download, encoding
+from cola.data import encoding
+from cola.fetch import download
 from cola.model import classifier, prediction
 from cola.train import loop
 

@@ -9,14 +9,12 @@ import sys
 
 import pytest
 import tiny
-import torch
 import yaml
 from processes import small_disk
 from project import MINILM, ROOT, copy_of_the_project, outputs, run_stage
 
 from cola.core import errors, files, paths
-from cola.data import download
-from cola.model import cores
+from cola.fetch import download
 from cola.train import checkpoint, loop
 
 REFUSED = {  # what each stage writes first
@@ -107,33 +105,6 @@ def test_a_full_disk_costs_no_more_than_the_steps_after_the_last_checkpoint(proj
     run_stage("train")
     assert outputs(project) == expected
     assert not path.exists()
-
-
-def test_a_training_that_was_interrupted_goes_on_with_the_threads_that_it_had(project, tmp_path, monkeypatch):
-    """To the bytes of one that was not, though it would begin with more threads by now."""
-    expected, threads = outputs(project), torch.get_num_threads()
-    monkeypatch.setattr(checkpoint, "FOLDER", project / ".dvc/tmp/checkpoints")
-    monkeypatch.setattr(cores, "FOLDER", tmp_path / "claims")
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    save = checkpoint.save
-
-    def interrupt(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", interrupt)
-    with pytest.raises(SystemExit, match="goes on after step 169"):
-        run_stage("train")
-    monkeypatch.setattr(checkpoint, "save", save)
-    torch.set_num_threads(threads + 1)
-    try:
-        run_stage("train")
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(threads)
-        cores.release()
-    assert outputs(project) == expected
-    assert not list(checkpoint.FOLDER.glob("*.safetensors"))
 
 
 def test_too_little_memory_is_one_line(project):

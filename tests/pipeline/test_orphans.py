@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from processes import finished, wait_for
 
-STAGE = [sys.executable, "-c", "import stages; print('runs')"]
+START = "from cola.core import processes; processes.start_stage()"
+STAGE = [sys.executable, "-c", f"{START}; print('runs')"]
 
 
 def stage(**variables):
@@ -29,7 +30,7 @@ def test_a_stage_of_a_dead_dvc_ends_in_one_line():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_a_stage_that_runs_ends_when_dvc_is_killed():
-    code = "import stages, time\nprint('ready', flush=True)\ntime.sleep(60)"
+    code = f"import time\n{START}\nprint('ready', flush=True)\ntime.sleep(60)"
     dvc = textwrap.dedent(f"""
         import os, subprocess
         stage = subprocess.Popen([{sys.executable!r}, "-c", {code!r}], stdout=subprocess.PIPE)
@@ -51,7 +52,7 @@ def test_an_orphan_that_another_process_than_the_first_inherits_ends():
     """dvc dies while the stage starts; this process, a subreaper, inherits it."""
     dvc = textwrap.dedent(f"""
         import os, subprocess, time
-        command = "DVC_PID=$PPID exec sh -c 'sleep 0.5; exec {sys.executable} -c \\"import stages; print(1)\\"'"
+        command = "DVC_PID=$PPID exec sh -c 'sleep 0.5; exec {sys.executable} -c \\"{START}; print(1)\\"'"
         subprocess.Popen(["sh", "-c", command], env=os.environ | {{"DVC_STAGE": "train"}})
         time.sleep(0.2)
         os.kill(os.getpid(), 9)
@@ -71,7 +72,7 @@ def test_a_dvc_that_is_the_first_process_of_a_container_runs_its_stages():
     container = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
     if finished([*container, "true"]).returncode:
         pytest.skip("a namespace of process ids is needed")
-    command = f"DVC_PID=$PPID exec {sys.executable} -c 'import stages'"
+    command = f"DVC_PID=$PPID exec {sys.executable} -c '{START}'"
     dvc = (
         f"import os, subprocess; assert os.getpid() == 1; command = {command!r}; "
         "subprocess.run(['sh', '-c', command], env=os.environ | {'DVC_STAGE': 'train'}, check=True)"

@@ -1,6 +1,5 @@
 """The process that records a stage: it reports what goes wrong, and is gone when the stage is."""
 
-import os
 import shutil
 import signal
 import socket
@@ -208,13 +207,6 @@ def test_a_server_that_hangs_while_a_training_goes_on_costs_no_more_than_one_tha
             recorder.record("training")
     assert time.monotonic() - started < 6
     assert capfd.readouterr().err.count("warning: not recorded in MLflow") == 1
-
-
-@pytest.mark.parametrize(("stage", "starts"), [("fetch", False), ("tokenize", False), ("train", True)])
-def test_a_stage_that_records_starts_its_recorder_first(stage, starts):
-    code = "import stages, sys; from cola.report import recorder; print(recorder.start.cache_info().currsize)"
-    started = finished([sys.executable, "-c", code], DVC_STAGE=stage, DVC_PID=str(os.getpid()))
-    assert started.stdout == f"{int(starts)}\n"
 
 
 def test_a_process_of_torchrun_starts_none():

@@ -80,18 +80,6 @@ def test_another_configuration_is_another_place(tmp_path, monkeypatch):
     assert len({here, *others}) == 5
 
 
-def test_a_training_that_was_interrupted_is_found_with_the_threads_that_it_had(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FOLDER", tmp_path)
-    assert checkpoint.threads_of("abc") is None
-    for seconds, threads in ((100, 16), (300, 2), (200, 4)):
-        path = checkpoint.path_for("abc", threads)
-        path.touch()
-        os.utime(path, (seconds, seconds))
-    checkpoint.path_for("other", 8).touch()
-    assert checkpoint.threads_of("abc") == 2  # the latest
-    assert len(list(tmp_path.iterdir())) == 4
-
-
 def test_what_nobody_resumed_for_a_week_is_deleted(tmp_path):
     old, young = tmp_path / "old.safetensors", tmp_path / "young.safetensors"
     for path, days in ((old, 8), (young, 6)):

@@ -5,7 +5,7 @@ import pytest
 import tiny
 import yaml
 
-from cola.data.sources import CORPORA, ENCODERS
+from cola.fetch.sources import CORPORA, ENCODERS
 from cola.train import model_card
 
 HISTORY = pd.DataFrame({"epoch": [1, 2], "training_loss": [0.61234, 0.5], "validation_mcc": [0.1, 0.25]})

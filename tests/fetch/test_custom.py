@@ -8,7 +8,7 @@ import tiny
 
 from cola.core import files
 from cola.core.errors import UserError
-from cola.data import custom, download
+from cola.fetch import custom, download
 
 
 @pytest.fixture

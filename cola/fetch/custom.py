@@ -9,7 +9,7 @@ from pathlib import Path
 from cola.core import paths
 from cola.core.errors import UserError
 from cola.data import corpus
-from cola.data.sources import Source
+from cola.fetch.sources import Source
 
 TOKENIZER_FILES = re.compile(
     r"(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|(vocab|merges)\.txt|[^/\\]+\.model"

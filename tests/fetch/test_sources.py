@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from cola.data import download
-from cola.data.sources import CORPORA, ENCODERS, File, Source, SplitZip
+from cola.fetch import download
+from cola.fetch.sources import CORPORA, ENCODERS, File, Source, SplitZip
 
 
 def test_bert_base_typed_by_hand_a_second_time() -> None:

@@ -3,8 +3,9 @@ import io
 
 import pytest
 
-from cola.data import corpus, minimal_pairs
-from cola.data.minimal_pairs import IN_DOMAIN, OTHER_WORDS, OUT_OF_DOMAIN, TRAIN_WORDS
+from cola.data import corpus
+from cola.fetch import minimal_pairs
+from cola.fetch.minimal_pairs import IN_DOMAIN, OTHER_WORDS, OUT_OF_DOMAIN, TRAIN_WORDS
 
 TRAIN, DEV, TEST = "in_domain_train.tsv", "in_domain_dev.tsv", "out_of_domain_dev.tsv"
 SIZES = {TRAIN: 6000, DEV: 500, TEST: 500}

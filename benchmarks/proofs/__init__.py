@@ -1,0 +1,1 @@
+"""Four proofs that this is the same fine-tuning: step, trajectory, outcome, bytes (docs/reproduction.md)."""
