@@ -7,21 +7,23 @@ if __name__ == "__main__":  # before the imports that take seconds
     processes.start_stage()
     recorder.start()
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pandas as pd
 import torch
 
 from cola.core import files, params, paths
-from cola.core.errors import UserError, run
+from cola.core.errors import run
 from cola.data import encoding, ragged, tables
 from cola.model import classifier
 from cola.model.device import choose_precision, describe_machine, peak_memory, prepare_device
 from cola.report import console
 from cola.train import checkpoint, distributed, history, loop, model_card
+from cola.train.checkpoint import Checkpointer
+
+SPLITS = {"train": paths.TOKENIZED / "train.parquet", "validation": paths.TOKENIZED / "validation.parquet"}
 
 
 def main() -> None:
@@ -31,91 +33,49 @@ def main() -> None:
         return
     device = prepare_device(settings.device)
     with distributed.process_group(device):
-        checkpoint_path = checkpoint_of(settings, device)
-        machine = {"device": describe_machine(device), "precision": precision_of(settings, device)}
-        source = {
-            "corpus": tables.read_source(paths.TOKENIZED / "train.parquet"),
-            "encoder": files.read_json(files.verified(paths.PRETRAINED) / "source.json"),
-        }
-        if not settings.train.pretrained:
-            source["encoder"]["name"] += " with random weights"
-        with interruptible(checkpoint_path), live_run(settings, source, machine, checkpoint_path) as send:
-            model, epochs = train(settings, device, source["corpus"]["labels"], checkpoint_path, send)
-            peak = distributed.all_reduce_max(peak_memory(device), device)
-            if distributed.rank() == 0:
-                size = {"processes": distributed.world_size(), "peak_memory_gib": peak}
-                write_model(model, source, settings, epochs)
-                write_metrics(settings, epochs, size | machine)
-                console.print_training(pd.DataFrame(epochs), source)
-                recorder.record("training")
-                checkpoint.remove(checkpoint_path)
+        train(settings, device)
 
 
-def precision_of(settings: params.Params, device: torch.device) -> str:
-    return str(choose_precision(settings.precision, device)).removeprefix("torch.")
+def train(settings: params.Params, device: torch.device) -> None:
+    """Train, of several processes as one of them; rank 0 alone writes, records and prints."""
+    precision = choose_precision(settings.precision, device)
+    machine = {"device": describe_machine(device), "precision": str(precision).removeprefix("torch.")}
+    source = read_source(settings)
+    configuration = {"train": settings.train.model_dump(), "seed": settings.seed, "processes": distributed.world_size()}
+    path = checkpoint.path_for(configuration | machine, [*SPLITS.values(), *paths.PRETRAINED.iterdir()])
+    checkpointer = Checkpointer(path)
+    live_run: AbstractContextManager[Callable[..., None]] = nullcontext(lambda **_: None)
+    if distributed.rank() == 0:
+        live_run = recorder.live_run(
+            settings=params.flatten(settings), source=source, machine=machine, resumed=path.exists()
+        )
+
+    with checkpointer.name_interrupts(), live_run as send:
+
+        def on_epoch(epoch: history.Epoch) -> None:
+            print(epoch, flush=True)
+            send(epoch=history.epoch_table([epoch]).to_dict("records")[0])
+
+        torch.manual_seed(settings.seed)  # of the classifier's head, then of dropout
+        model = classifier.load(paths.PRETRAINED, device, source["corpus"]["labels"], settings.train.pretrained)
+        sentences = {split: ragged.read_sentences(path) for split, path in SPLITS.items()}
+        with loop.prepare(model, sentences, settings.train, precision, settings.seed) as training:
+            epochs = loop.fit(training, checkpointer, lambda step: send(step=step._asdict()), on_epoch)
+        peak = distributed.all_reduce_max(peak_memory(device), device)
+        if distributed.rank() == 0:
+            write_model(model, source, settings, epochs)
+            write_metrics(settings, epochs, {"processes": distributed.world_size(), "peak_memory_gib": peak} | machine)
+            console.print_training(pd.DataFrame(epochs), source)
+            recorder.record("training")
+            checkpoint.remove(path)
 
 
-def checkpoint_of(settings: params.Params, device: torch.device) -> Path:
-    """Where this training's checkpoint is, by all that determines its result."""
-    configuration = {
-        "train": settings.train.model_dump(),
-        "seed": settings.seed,
-        "processes": distributed.world_size(),
-        "device": describe_machine(device),
-        "precision": precision_of(settings, device),
-    }
-    splits = [paths.TOKENIZED / "train.parquet", paths.TOKENIZED / "validation.parquet"]
-    return checkpoint.path_for(checkpoint.digest(configuration, [*splits, *paths.PRETRAINED.iterdir()]))
-
-
-@contextmanager
-def interruptible(checkpoint_path: Path) -> Iterator[None]:
-    """Make Ctrl-C an error that says where the training goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        steps = checkpoint.read_progress(checkpoint_path).steps_done
-        raise UserError(f"interrupted; `dvc repro` goes on after step {steps}") from None
-
-
-def live_run(
-    settings: params.Params, source: Mapping[str, Any], machine: Mapping[str, str], checkpoint_path: Path
-) -> AbstractContextManager[Callable[..., None]]:
-    """The training's run in MLflow, to which rank 0 alone sends steps and epochs as they end."""
-    if distributed.rank():
-        return nullcontext(lambda **_: None)
-    return recorder.live_run(
-        settings=params.flatten(settings), source=source, machine=machine, resumed=checkpoint_path.exists()
-    )
-
-
-def train(
-    settings: params.Params,
-    device: torch.device,
-    labels: Sequence[str],
-    checkpoint_path: Path,
-    send: Callable[..., None],
-) -> tuple[Any, list[history.Epoch]]:
-    """The trained model, and the record of each epoch, which is printed as it ends."""
-
-    def on_epoch_end(epoch: history.Epoch) -> None:
-        print(epoch, flush=True)
-        send(epoch=history.epoch_table([epoch]).to_dict("records")[0])
-
-    torch.manual_seed(settings.seed)
-    model = classifier.load(paths.PRETRAINED, device, labels, settings.train.pretrained)
-    epochs = loop.fit(
-        model,
-        ragged.read_sentences(paths.TOKENIZED / "train.parquet"),
-        ragged.read_sentences(paths.TOKENIZED / "validation.parquet"),
-        settings.train,
-        choose_precision(settings.precision, device),
-        settings.seed,
-        checkpoint_path,
-        on_epoch_end,
-        lambda step: send(step=step._asdict()),
-    )
-    return model, epochs
+def read_source(settings: params.Params) -> dict[str, Any]:
+    """The model's source.json: where corpus and encoder are from."""
+    encoder = files.read_json(files.verified(paths.PRETRAINED) / "source.json")
+    if not settings.train.pretrained:
+        encoder["name"] += " with random weights"
+    return {"corpus": tables.read_source(SPLITS["train"]), "encoder": encoder}
 
 
 def write_model(
@@ -123,14 +83,12 @@ def write_model(
 ) -> None:
     tokenizer = encoding.load_tokenizer(paths.PRETRAINED)
     tokenizer.model_max_length = settings.tokenize.max_length  # what the model was trained for, not what it could take
-    train_path = paths.TOKENIZED / "train.parquet"
     card = model_card.text(
         source,
         settings.train,
         history.epoch_table(epochs),
-        tables.shortest_sentence(train_path),
-        tables.count(train_path),
-        tables.count(paths.TOKENIZED / "validation.parquet"),
+        tables.shortest_sentence(SPLITS["train"]),
+        *(tables.count(path) for path in SPLITS.values()),
     )
     with files.atomic_folder(paths.FINETUNED) as folder:
         classifier.save(model, folder)
@@ -140,8 +98,8 @@ def write_model(
 
 
 def write_metrics(settings: params.Params, epochs: Sequence[history.Epoch], machine: Mapping[str, Any]) -> None:
-    published = history.epoch_table([loop.published_epoch(epochs, settings.train)])
-    files.write_json(paths.TRAIN_METRICS, published.drop(columns="epoch").iloc[0].to_dict())
+    selected = history.epoch_table([history.select_epoch(epochs, settings.train)])
+    files.write_json(paths.TRAIN_METRICS, selected.drop(columns="epoch").iloc[0].to_dict())
     files.write_csv(paths.HISTORY, history.epoch_table(epochs))
     files.write_csv(paths.STEPS, history.step_table(epochs))
     files.write_json(paths.TIMINGS, {**history.timings(epochs), **machine})

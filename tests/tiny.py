@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel
 
 from cola.core.params import Train
 from cola.data import tables
-from cola.data.ragged import Sentences
+from cola.data.ragged import RaggedArray, Sentences
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [f"word{number}" for number in range(35)]
@@ -66,4 +66,4 @@ def arrow(frame: pd.DataFrame) -> pa.Table:
 
 def to_train_on(frame: pd.DataFrame) -> Sentences:
     """A frame of `sentences` as a training takes it."""
-    return Sentences(frame["input_ids"].to_list(), frame["label"].to_numpy(np.int64))
+    return Sentences(RaggedArray.from_rows(frame["input_ids"].to_list()), frame["label"].to_numpy(np.int64))

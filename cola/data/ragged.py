@@ -57,7 +57,7 @@ class RaggedArray(Sequence[np.ndarray]):
 class Sentences(NamedTuple):
     """The sentences of a split, as a training takes them."""
 
-    input_ids: Sequence[Any]  # a sequence of token ids per sentence
+    input_ids: RaggedArray
     labels: np.ndarray  # (sentences,) int64
 
 

@@ -4,7 +4,9 @@ There is a file per configuration, in .dvc/tmp of the main project, where neithe
 name is a digest of everything that determines the result, so another configuration never takes it up.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +19,70 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cola.core import files, paths
+from cola.core.errors import UserError
 from cola.model.device import random_states, set_random_state
 from cola.train import distributed
-from cola.train.history import Progress
+from cola.train.history import Epoch, Progress, Step
 
 FOLDER = paths.SCRATCH / "checkpoints"
 ROOMS = ("core", "data", "model", "train")  # whose code determines what a training computes
-_PROGRESS = TypeAdapter(Progress)
+SECONDS = 300.0  # of training that are lost at most
+_RECORD = TypeAdapter(tuple[list[Epoch], list[Step], float])  # what Progress has besides weights
 
 
-def digest(configuration: Mapping[str, Any], inputs: Iterable[Path]) -> str:
-    """Of what determines a training's result: its settings, the files it reads, code and libraries."""
+class Checkpointer:
+    """Saves a training now and then, and takes it up again. Without a path it does neither."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._saved = time.perf_counter()
+        self._cost = 0.0  # seconds that the last save took
+
+    def load(self, optimizer: torch.optim.Optimizer) -> Progress:
+        """As the function `load`."""
+        return load(self.path, optimizer) if self.path else Progress()
+
+    def after_step(self, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Save where SECONDS have passed. Several processes must agree, which takes time: they do at each 50th step."""
+        if distributed.world_size() == 1 or progress.steps_done % 50 == 0:
+            self._save_if(self._elapsed() > SECONDS, optimizer, progress)
+
+    def after_epoch(self, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Save where that takes less than a twentieth of the time since the last save."""
+        self._save_if(self._elapsed() > 20 * self._cost, optimizer, progress)
+
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self._saved
+
+    def _save_if(self, due: bool, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        device = optimizer.param_groups[0]["params"][0].device
+        if self.path and distributed.all_reduce_max(float(due), device) > 0:  # all processes or none
+            started = time.perf_counter()
+            save(self.path, optimizer, progress)
+            self._saved = time.perf_counter()
+            self._cost = self._saved - started
+
+    @contextmanager
+    def name_interrupts(self) -> Iterator[None]:
+        """Make Ctrl-C an error that says where the training goes on."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            steps = read_progress(self.path).steps_done if self.path else 0
+            raise UserError(f"interrupted; `dvc repro` goes on after step {steps}") from None
+
+
+def path_for(configuration: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
+    """Where the checkpoint of a training is, by what determines its result: settings, input files, code, libraries."""
     libraries = [module.__version__ for module in (numpy, torch, transformers)]
-    return files.digest({"configuration": configuration, "libraries": libraries}, inputs, ROOMS)
-
-
-def path_for(digest: str) -> Path:
-    """Where the checkpoint of a training is, or will be."""
+    digest = files.digest({"configuration": configuration, "libraries": libraries}, inputs, ROOMS)
     return FOLDER / f"{digest}.safetensors"
 
 
-def save(path: Path, optimizer: torch.optim.Optimizer, progress: Progress, best: Sequence[torch.Tensor]) -> None:
+def save(path: Path, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Replace the checkpoint at `path`: weights, the optimizer's moments, random states, progress.
 
-    `best` are the weights of the best epoch, or empty. Of several processes, all must call this; rank 0 writes.
-    Raises UserError where the disk refuses.
+    Of several processes, all must call this; rank 0 writes. Raises UserError where the disk refuses.
     """
     weights: list[torch.Tensor] = optimizer.param_groups[0]["params"]
     tensors = {
@@ -54,15 +95,16 @@ def save(path: Path, optimizer: torch.optim.Optimizer, progress: Progress, best:
     for number, weight in enumerate(weights):
         tensors[f"{number}.weights"] = weight.detach()
         tensors |= {f"{number}.{name}": moment for name, moment in optimizer.state[weight].items()}
-    tensors |= {f"{number}.best": weight for number, weight in enumerate(best)}
+    tensors |= {f"{number}.best": weight for number, weight in enumerate(progress.best_weights)}
+    record = _RECORD.dump_json((progress.epochs, progress.steps, progress.seconds)).decode()
     with _lock(path):
         files.remove_stale(path.parent)
         with files.atomic_file(path) as partial:
-            save_file(tensors, partial, {"progress": _PROGRESS.dump_json(progress).decode()})
+            save_file(tensors, partial, {"progress": record})
 
 
-def load(path: Path, optimizer: torch.optim.Optimizer) -> tuple[Progress, list[torch.Tensor]]:
-    """Put back what `save` wrote into the optimizer and its weights; return the progress and the best weights.
+def load(path: Path, optimizer: torch.optim.Optimizer) -> Progress:
+    """Put what `save` wrote back into the optimizer and its weights; return the progress.
 
     Without a checkpoint nothing changes: the progress is that of a training that begins.
     """
@@ -71,7 +113,7 @@ def load(path: Path, optimizer: torch.optim.Optimizer) -> tuple[Progress, list[t
     with _lock(path):
         progress, best = read_progress(path), {}
         if not progress.steps_done:
-            return progress, []
+            return progress
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - safe_open is no dict
                 owner, part, *rank = name.split(".")
@@ -86,15 +128,16 @@ def load(path: Path, optimizer: torch.optim.Optimizer) -> tuple[Progress, list[t
                     best[int(owner)] = tensor.to(weight.device)
                 else:
                     optimizer.state[weight][part] = tensor.to(weight.device)
-    return progress, [best[number] for number in sorted(best)]
+    progress.best_weights = [best[number] for number in sorted(best)]
+    return progress
 
 
 def read_progress(path: Path) -> Progress:
-    """How far the training had come; of a training that begins where there is no checkpoint."""
+    """How far the training had come, without its weights; of a training that begins where there is no checkpoint."""
     if not path.exists():
         return Progress()
     with safe_open(path, "pt") as file:
-        return _PROGRESS.validate_json(file.metadata()["progress"])
+        return Progress(*_RECORD.validate_json(file.metadata()["progress"]))
 
 
 def remove(path: Path) -> None:

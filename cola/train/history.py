@@ -1,10 +1,13 @@
-"""The record of a training: its steps, its epochs, how far it is; and the tables that are written of it."""
+"""The record of a training: its steps, its epochs, its progress, and the tables that are written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pandas as pd
+from torch import Tensor
+
+from cola.core.params import Train
 
 
 class Step(NamedTuple):
@@ -44,6 +47,7 @@ class Progress:
     epochs: list[Epoch] = field(default_factory=list)  # that have ended
     steps: list[Step] = field(default_factory=list)  # of the epoch that has not
     seconds: float = 0.0  # that these steps took
+    best_weights: list[Tensor] = field(default_factory=list)  # of the best epoch, with early stopping; else empty
 
     @property
     def steps_done(self) -> int:
@@ -55,9 +59,21 @@ class Progress:
         self.steps, self.seconds = [], 0.0
 
 
-def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
+def has_ended(epochs: Sequence[Epoch], last_step: int, patience: int | None) -> bool:
+    """Whether the training ends after these epochs: at its last step, or `patience` epochs after the best one."""
+    if epochs[-1].steps[-1].step == last_step:
+        return True
+    return patience is not None and epochs[-1].epoch - select_best(epochs).epoch >= patience
+
+
+def select_best(epochs: Sequence[Epoch]) -> Epoch:
     """The epoch with the highest validation MCC; of several, the first."""
     return max(epochs, key=lambda epoch: epoch.validation_mcc)
+
+
+def select_epoch(epochs: Sequence[Epoch], recipe: Train) -> Epoch:
+    """The epoch whose weights are published: the last; with early stopping, the best."""
+    return select_best(epochs) if recipe.early_stopping else epochs[-1]
 
 
 def epoch_table(epochs: Sequence[Epoch]) -> pd.DataFrame:

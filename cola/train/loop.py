@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,32 +14,28 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from cola.core import progress
+from cola.core import progress as progress_bar
 from cola.core.errors import UserError
 from cola.core.params import Train
-from cola.data.ragged import RaggedArray, Sentences
+from cola.data.ragged import Sentences
 from cola.model import batching, classifier, families, metrics, prediction
-from cola.train import checkpoint, distributed, speedups
-from cola.train.history import Epoch, Progress, Step, best_epoch
-
-CHECKPOINT_SECONDS = 300.0  # between checkpoints; there is one at the end of most epochs, too
+from cola.train import distributed, speedups
+from cola.train.checkpoint import Checkpointer
+from cola.train.history import Epoch, Progress, Step, has_ended, select_best
 
 
 @dataclass(frozen=True)
 class Training:
-    """What one training works with. Its weights, and the optimizer's moments, change in place."""
+    """What one training works with. The model's weights and the optimizer's moments change in place."""
 
     model: PreTrainedModel
-    train: RaggedArray  # token ids, as the model has them
-    labels: Tensor  # (sentences,) int64
-    validation: RaggedArray
-    validation_labels: Tensor
-    optimizer: torch.optim.AdamW
+    train: Sentences
+    validation: Sentences
     recipe: Train
     precision: torch.dtype
-    packed: bool  # sentences are packed into rows, not padded
     seed: int
-    checkpoint_path: Path | None
+    packed: bool  # sentences are packed into rows, not padded
+    optimizer: torch.optim.AdamW
 
     @property
     def weights(self) -> list[nn.Parameter]:
@@ -52,15 +48,16 @@ class Training:
         """(classes,), in the loss, on the model's device; None: each sentence weighs the same."""
         if not self.recipe.class_weights:
             return None
-        return balanced(self.labels, len(classifier.label_names(self.model))).to(self.model.device)
+        labels = torch.from_numpy(self.train.labels)
+        return balance_classes(labels, len(classifier.label_names(self.model))).to(self.model.device)
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.train) / self.recipe.batch_size)
+        return math.ceil(len(self.train.labels) / self.recipe.batch_size)
 
     @property
     def total_steps(self) -> int:
-        """The steps that the learning rate's schedule counts on."""
+        """The steps of the whole training, over which the learning rate falls to zero."""
         return self.recipe.epochs * self.steps_per_epoch
 
     @property
@@ -68,145 +65,151 @@ class Training:
         return min(self.total_steps, self.recipe.max_steps or self.total_steps)
 
 
-def fit(
-    model: PreTrainedModel,
-    train: Sentences,
-    validation: Sentences,
-    recipe: Train,
-    precision: torch.dtype,
-    seed: int,
-    checkpoint_path: Path | None = None,
-    on_epoch_end: Callable[[Epoch], None] = lambda _: None,
-    on_step_end: Callable[[Step], None] = lambda _: None,
-) -> list[Epoch]:
-    """Train `model` in place, on its device, and return the record of every epoch.
+@contextmanager
+def prepare(
+    model: PreTrainedModel, sentences: Mapping[str, Sentences], recipe: Train, precision: torch.dtype, seed: int
+) -> Iterator[Training]:
+    """A training of `model`, in place, on its device; `sentences` are those of train and validation.
 
-    on_epoch_end is called with each record as soon as there is one, those of a checkpoint at once; on_step_end with
-    each step that is taken. Until fit returns, the model is no one else's. The seed fixes the order of the sentences;
-    dropout draws from PyTorch's random state. recipe.max_steps ends the training early, on the schedule of the whole
-    one; so does recipe.early_stopping, which leaves the best epoch's weights. From a checkpoint the training goes on as
-    if it had never stopped. Of several processes, all must call this: each computes its share of every batch and
-    returns the same. Raises UserError where a loss is not finite.
+    The seed fixes the order of the sentences; dropout draws from PyTorch's random state. Do not use the model in
+    another way within the block: it may have other weights and token ids there (cola/train/speedups.py).
     """
-    if distributed.rank():  # dropout differs by process; rank 0 goes on with the random state that it has
+    if distributed.rank():  # give each rank its own dropout; rank 0 keeps the current random state
         torch.manual_seed(int(np.random.SeedSequence([seed, distributed.rank()]).generate_state(1)[0]))
-    packed = recipe.fast and families.known(model)
-    if recipe.fast and not packed:
-        fast = ", ".join(families.FAMILIES)
-        print(f"{model.config.model_type} is trained the plain way, on padded sentences; trained fast are {fast}")
     families.freeze(model, recipe.frozen_layers)
-    input_ids = [RaggedArray.from_rows(sentences.input_ids) for sentences in (train, validation)]
-    plain: AbstractContextManager[tuple[list[RaggedArray], list[nn.Parameter]]] = nullcontext(
-        (input_ids, [weight for weight in model.parameters() if weight.requires_grad])
-    )
-    with (
-        speedups.fast_training(model, input_ids, precision, recipe.weight_decay) if packed else plain as (
-            (train_ids, validation_ids),
-            weights,
+    with speedups.prepare(model, sentences, recipe, precision) as prepared:
+        optimizer = torch.optim.AdamW(
+            prepared.parameters,
+            lr=recipe.learning_rate,
+            eps=recipe.adam_epsilon,
+            weight_decay=recipe.weight_decay,
+            fused=True,
         )
-    ):
-        training = Training(
-            model=model,
-            train=train_ids,
-            labels=torch.tensor(train.labels),
-            validation=validation_ids,
-            validation_labels=torch.tensor(validation.labels),
-            optimizer=torch.optim.AdamW(
-                weights,
-                lr=recipe.learning_rate,
-                eps=recipe.adam_epsilon,
-                weight_decay=recipe.weight_decay,
-                fused=True,
-            ),
-            recipe=recipe,
-            precision=precision,
-            packed=packed,
-            seed=seed,
-            checkpoint_path=checkpoint_path,
-        )
-        return _fit(training, on_epoch_end, on_step_end)
+        train, validation = prepared.sentences["train"], prepared.sentences["validation"]
+        yield Training(model, train, validation, recipe, precision, seed, prepared.packed, optimizer)
 
 
-def _fit(training: Training, on_epoch_end: Callable[[Epoch], None], on_step_end: Callable[[Step], None]) -> list[Epoch]:
-    state, best_weights = Progress(), list[Tensor]()
-    if training.checkpoint_path:
-        state, best_weights = checkpoint.load(training.checkpoint_path, training.optimizer)
-    for epoch in state.epochs:
-        on_epoch_end(epoch)
-    saved, cost = time.perf_counter(), 0.0  # of the last checkpoint at an epoch's end: its end, and the seconds it took
+def fit(
+    training: Training,
+    checkpointer: Checkpointer,
+    on_step: Callable[[Step], None] = lambda _: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> list[Epoch]:
+    """Train, and return the record of every epoch.
+
+    on_epoch is called with each record as soon as there is one, those of a checkpoint at once; on_step with each step
+    that is taken. recipe.max_steps ends the training early, on the schedule of the whole one. So does
+    recipe.early_stopping, which leaves the best epoch's weights. From a checkpoint the training goes on as if it had
+    never stopped. Of several processes, all must call this: each computes its share of every batch and returns the
+    same. Raises UserError where a loss is not finite.
+    """
+    progress = checkpointer.load(training.optimizer)
+    for epoch in progress.epochs:
+        on_epoch(epoch)
+    patience = training.recipe.early_stopping
     while True:
-        train_epoch(training, state, best_weights, on_step_end)
-        state.end_epoch(validate(training, state))
-        on_epoch_end(state.epochs[-1])
-        if training.recipe.early_stopping and best_epoch(state.epochs) is state.epochs[-1]:
-            best_weights = [weight.detach().clone() for weight in training.weights]
-        if has_ended(state.epochs, training.last_step, training.recipe.early_stopping):
+        for step in take_steps(training, progress):
+            on_step(step)
+            checkpointer.after_step(training.optimizer, progress)
+        progress.end_epoch(validate(training, progress))
+        on_epoch(progress.epochs[-1])
+        if patience and select_best(progress.epochs) is progress.epochs[-1]:
+            progress.best_weights = [weight.detach().clone() for weight in training.weights]
+        if has_ended(progress.epochs, training.last_step, patience):
             break
-        ended = time.perf_counter()
-        if training.checkpoint_path and is_worth_a_checkpoint(ended - saved, cost, training.model.device):
-            checkpoint.save(training.checkpoint_path, training.optimizer, state, best_weights)
-            saved = time.perf_counter()
-            cost = saved - ended
-    for weight, best in zip(training.weights, best_weights or training.weights, strict=True):
+        checkpointer.after_epoch(training.optimizer, progress)
+    for weight, best in zip(training.weights, progress.best_weights or training.weights, strict=True):
         weight.data.copy_(best)
-    return state.epochs
+    return progress.epochs
 
 
-def train_epoch(
-    training: Training, state: Progress, best_weights: Sequence[Tensor], on_step_end: Callable[[Step], None]
-) -> None:
-    """Take the steps of the current epoch that `state` does not have yet, and add them to it."""
-    recipe, number = training.recipe, len(state.epochs) + 1
-    batches = epoch_batches(training, number)
-    started = saved = time.perf_counter()
-    seconds_before = state.seconds
+def take_steps(training: Training, progress: Progress) -> Iterator[Step]:
+    """Take the steps of the current epoch that `progress` does not have yet, add each to it, and yield it."""
+    epoch = len(progress.epochs) + 1
+    batches = epoch_batches(training, epoch)
     training.model.train()
-    with progress.bar(len(training.train), "sentences", f"epoch {number}/{recipe.epochs}") as bar:
-        bar.update(sum(map(len, batches[: len(state.steps)])))
-        for rows in batches[len(state.steps) :]:
-            step = state.steps_done + 1
-            learning_rate = recipe.learning_rate * linear_decay(step - 1, training.total_steps)
-            for group in training.optimizer.param_groups:
-                group["lr"] = learning_rate
-            loss, norm = optimizer_step(
-                training.model,
-                micro_batches(
-                    training.model,
-                    training.train,
-                    training.labels,
-                    rows,
-                    recipe.micro_batch_tokens,
-                    training.packed,
-                    training.class_weights,
-                ),
-                training.optimizer,
-                recipe.max_grad_norm,
-                training.precision,
-            )
-            _check_finite(step, loss, norm)
-            state.steps.append(Step(step, loss, learning_rate, norm))
-            on_step_end(state.steps[-1])
-            state.seconds = seconds_before + time.perf_counter() - started
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+    description = f"epoch {epoch}/{training.recipe.epochs}"
+    with progress_bar.bar(len(training.train.labels), "sentences", description) as bar:
+        bar.update(sum(map(len, batches[: len(progress.steps)])))
+        started = time.perf_counter() - progress.seconds
+        for rows in batches[len(progress.steps) :]:
+            step = optimizer_step(training, rows, progress.steps_done + 1)
+            progress.steps.append(step)
+            progress.seconds = time.perf_counter() - started
+            bar.set_postfix(loss=f"{step.loss:.3f}", refresh=False)
             bar.update(len(rows))
-            if training.checkpoint_path and checkpoint_is_due(step, time.perf_counter() - saved, training.model.device):
-                saved = time.perf_counter()
-                checkpoint.save(training.checkpoint_path, training.optimizer, state, best_weights)
+            yield step
 
 
 def epoch_batches(training: Training, epoch: int) -> list[np.ndarray]:
     """The rows of each batch of an epoch (from 1), up to the training's last step."""
-    order = batching.shuffled_order(len(training.train), training.seed, epoch)
+    order = batching.shuffled_order(len(training.train.labels), training.seed, epoch)
     batches = batching.split_into_batches(order, training.recipe.batch_size)
     return batches[: training.last_step - training.steps_per_epoch * (epoch - 1)]
 
 
-def linear_decay(step: int, total_steps: int) -> float:
-    """The factor of the learning rate at a step (from 0): 1 at the first, 1/total_steps at the last."""
-    return 1 - step / total_steps
+def optimizer_step(training: Training, rows: np.ndarray, number: int) -> Step:
+    """The tutorial's step, on the batch `rows`: forward, backward, clipping, AdamW with a learning rate that falls.
+
+    `number` counts from 1. The loss and the norm are those of the whole batch, of which each process computes a share.
+    Raises UserError where one of them is not finite.
+    """
+    learning_rate = training.recipe.learning_rate * linear_decay(number - 1, training.total_steps)
+    optimizer: Any = training.optimizer
+    optimizer.param_groups[0]["lr"] = learning_rate
+    optimizer.zero_grad()
+    total_loss = backward(training, rows)
+    gradients = [weight.grad for weight in training.weights if weight.grad is not None]
+    distributed.all_reduce_sum([total_loss, *gradients])
+    norm = total_norm(gradients)
+    # Clipping divides every gradient by the same number. The fused optimizer does that as it reads them, which spares a
+    # pass over the memory. The 1e-6 is that of torch's clip_grad_norm_.
+    optimizer.grad_scale = ((norm + 1e-6) / training.recipe.max_grad_norm).clamp(min=1.0)
+    optimizer.step()
+    step = Step(number, total_loss.item(), learning_rate, norm.item())
+    if not math.isfinite(step.loss) or not math.isfinite(step.gradient_norm):
+        raise UserError(
+            f"step {number} went wrong (loss {step.loss}, norm of the gradient {step.gradient_norm}): "
+            "lower train.learning_rate"
+        )
+    return step
 
 
-def balanced(labels: Tensor, classes: int) -> Tensor:
+def backward(training: Training, rows: np.ndarray) -> Tensor:
+    """Add up the gradients of this process's share of the batch `rows`. Returns its part of the batch's mean loss."""
+    model, sentences = training.model, training.train
+    total_loss = torch.zeros((), device=model.device)
+    for part, weight in micro_batches(training, rows):
+        batch = classifier.collate(model, [sentences.input_ids[row] for row in part], training.packed)
+        logits = classifier.logits(model, batch, training.precision)
+        labels = torch.from_numpy(sentences.labels[part]).to(model.device)
+        loss = cross_entropy(logits, labels, training.class_weights) * weight
+        loss.backward()
+        total_loss += loss.detach()
+    return total_loss
+
+
+def micro_batches(training: Training, rows: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
+    """This process's share of the batch `rows`, in parts of at most recipe.micro_batch_tokens tokens.
+
+    Yields the rows of each part, and its weight: its part of the batch's sentences, or of their classes' weights. A
+    share without sentences is one sentence of weight 0: its gradients are 0, and every process has gradients.
+    """
+    share = rows[distributed.rank() :: distributed.world_size()]
+    tokens, input_ids = training.recipe.micro_batch_tokens, training.train.input_ids
+    parts = share if len(share) else rows[:1]
+    for part in batching.split_into_micro_batches(parts, input_ids, tokens, padded=not training.packed):
+        yield part, weigh(training, part) / weigh(training, rows) if len(share) else 0.0
+
+
+def weigh(training: Training, rows: np.ndarray) -> float:
+    """The number of sentences; with class weights, the sum of their classes' weights."""
+    if training.class_weights is None:
+        return len(rows)
+    return training.class_weights.cpu()[training.train.labels[rows]].sum().item()
+
+
+def balance_classes(labels: Tensor, classes: int) -> Tensor:
     """Weights (classes,) with which every class weighs as much as another, as scikit-learn's "balanced".
 
     `labels` are those of the training sentences, (sentences,) int64.
@@ -214,76 +217,16 @@ def balanced(labels: Tensor, classes: int) -> Tensor:
     return len(labels) / (classes * torch.bincount(labels, minlength=classes).clamp(min=1))
 
 
-@dataclass(frozen=True)
-class MicroBatch:
-    """Sentences that are computed at once: this process's share of a batch, or less where memory is bounded."""
-
-    inputs: batching.Padded | batching.Packed
-    labels: Tensor  # (sentences,) int64
-    weight: float  # its part of the whole batch's sentences, or of their classes' weights, 0 to 1
-    class_weights: Tensor | None = None  # (classes,), on the model's device
+def linear_decay(step: int, total_steps: int) -> float:
+    """The factor of the learning rate at a step (from 0): 1 at the first, 1/total_steps at the last."""
+    return 1 - step / total_steps
 
 
-def micro_batches(
-    model: PreTrainedModel,
-    input_ids: Sequence[batching.TokenIds],
-    labels: Tensor,
-    rows: np.ndarray,
-    tokens: int | None,
-    packed: bool,
-    class_weights: Tensor | None = None,
-) -> Iterator[MicroBatch]:
-    """This process's share of the batch `rows`, in micro-batches of at most `tokens` tokens, if that is not None.
-
-    A share without sentences is one sentence of weight 0: its gradients are 0, and every process has gradients.
-    """
-
-    def weight(rows: np.ndarray) -> float:
-        return len(rows) if class_weights is None else class_weights.cpu()[labels[rows]].sum().item()
-
-    whole = weight(rows)
-    share = rows[distributed.rank() :: distributed.world_size()]
-    for part in batching.split_into_micro_batches(
-        share if len(share) else rows[:1], input_ids, tokens, padded=not packed
-    ):
-        inputs = classifier.collate(model, [input_ids[row] for row in part], packed)
-        yield MicroBatch(inputs, labels[part], weight(part) / whole if len(share) else 0.0, class_weights)
-
-
-def optimizer_step(
-    model: PreTrainedModel,
-    share: Iterable[MicroBatch],
-    optimizer: torch.optim.AdamW,
-    max_grad_norm: float,
-    precision: torch.dtype,
-) -> tuple[float, float]:
-    """One step of the optimizer on one batch, of which this process computes `share`.
-
-    Returns (mean loss, norm of the gradient before clipping), both of the whole batch.
-    """
-    optimizer.zero_grad()
-    total_loss = torch.zeros((), device=model.device)
-    for micro_batch in share:
-        logits = classifier.logits(model, micro_batch.inputs, precision)
-        loss = cross_entropy(logits, micro_batch.labels.to(model.device), micro_batch.class_weights)
-        loss = loss * micro_batch.weight
-        loss.backward()
-        total_loss += loss.detach()
-    gradients = [weight.grad for weight in optimizer.param_groups[0]["params"] if weight.grad is not None]
-    distributed.all_reduce_sum([total_loss, *gradients])
-    norm = total_norm(gradients)
-    # Clipping divides every gradient by the same number; the fused optimizer does that as it reads them, which spares
-    # a pass over the memory. The 1e-6 is that of torch's clip_grad_norm_.
-    optimizer.grad_scale = ((norm + 1e-6) / max_grad_norm).clamp(min=1.0)  # type: ignore[attr-defined]
-    optimizer.step()
-    return total_loss.item(), norm.item()
-
-
-def total_norm(gradients: Iterable[torch.Tensor]) -> torch.Tensor:
+def total_norm(gradients: Iterable[Tensor]) -> Tensor:
     """The Euclidean norm of all of them together.
 
-    It is that of the norms of rows: a processor sums in float32, and of BERT's 110 million numbers in one row the norm
-    comes out 1% too low.
+    It is the norm of the norms of rows. A processor sums in float32: over BERT's 110 million numbers in one row, the
+    norm comes out 1% too low.
     """
     norms = []
     for gradient in gradients:
@@ -293,66 +236,32 @@ def total_norm(gradients: Iterable[torch.Tensor]) -> torch.Tensor:
     return torch.linalg.vector_norm(torch.cat(norms))
 
 
-def _check_finite(step: int, loss: float, norm: float) -> None:
-    if not math.isfinite(loss) or not math.isfinite(norm):
-        raise UserError(f"step {step} went wrong (loss {loss}, norm of the gradient {norm}): lower train.learning_rate")
-
-
-def is_worth_a_checkpoint(seconds: float, cost: float, device: torch.device) -> bool:
-    """Whether to save at an epoch's end, so many seconds after the last checkpoint, which took `cost` seconds.
-
-    Where epochs are short and the model is large, checkpoints take a twentieth of the time. All processes agree.
-    """
-    return distributed.all_reduce_max(float(cost < 0.1 or seconds > 20 * cost), device) > 0
-
-
-def checkpoint_is_due(step: int, seconds: float, device: torch.device) -> bool:
-    """Whether to save after this step, so many seconds after the last checkpoint.
-
-    Several processes must agree on it, which costs them a synchronization: they ask each other at every 50th step.
-    """
-    if distributed.world_size() > 1 and step % 50:
-        return False
-    return distributed.all_reduce_max(seconds, device) > CHECKPOINT_SECONDS
-
-
-def validate(training: Training, state: Progress) -> Epoch:
-    """The record of the epoch whose steps `state` has, with the figures of the validation sentences."""
-    started, number = time.perf_counter(), len(state.epochs) + 1
-    logits, labels = _validation_logits(training), training.validation_labels
+def validate(training: Training, progress: Progress) -> Epoch:
+    """The record of the epoch whose steps `progress` has, with the figures of the validation sentences."""
+    started, number = time.perf_counter(), len(progress.epochs) + 1
+    logits, labels = predict_validation(training), torch.from_numpy(training.validation.labels)
     predicted = logits.argmax(dim=1)
     rows = np.concatenate(epoch_batches(training, number))
     return Epoch(
         epoch=number,
-        training_loss=float(np.mean([step.loss for step in state.steps])),
+        training_loss=float(np.mean([step.loss for step in progress.steps])),
         validation_loss=cross_entropy(logits, labels).item(),
         validation_accuracy=(predicted == labels).double().mean().item(),
         validation_mcc=metrics.mcc(labels.numpy(), predicted.numpy()),
-        training_seconds=state.seconds,
+        training_seconds=progress.seconds,
         validation_seconds=time.perf_counter() - started,
         sentences=len(rows),
-        tokens=int(training.train.lengths[rows].sum()),
-        steps=state.steps,
+        tokens=int(training.train.input_ids.lengths[rows].sum()),
+        steps=progress.steps,
     )
 
 
-def _validation_logits(training: Training) -> Tensor:
+def predict_validation(training: Training) -> Tensor:
     """Logits (sentences, classes) of the validation sentences, of which each process computes its share; on the CPU."""
     model, share = training.model, slice(distributed.rank(), None, distributed.world_size())
-    logits = torch.zeros(len(training.validation), len(classifier.label_names(model)), device=model.device)
-    found = prediction.predict_logits(model, training.validation[share], training.precision, padded=not training.packed)
-    logits[share] = torch.from_numpy(found).to(logits)
+    input_ids = training.validation.input_ids
+    logits = torch.zeros(len(input_ids), len(classifier.label_names(model)), device=model.device)
+    predicted = prediction.predict_logits(model, input_ids[share], training.precision, padded=not training.packed)
+    logits[share] = torch.from_numpy(predicted).to(logits)
     distributed.all_reduce_sum([logits])
     return logits.cpu()
-
-
-def has_ended(epochs: Sequence[Epoch], last_step: int, patience: int | None) -> bool:
-    """Whether the training ends after these epochs: at its last step, or `patience` epochs after the best one."""
-    if epochs[-1].steps[-1].step == last_step:
-        return True
-    return patience is not None and epochs[-1].epoch - best_epoch(epochs).epoch >= patience
-
-
-def published_epoch(epochs: Sequence[Epoch], recipe: Train) -> Epoch:
-    """The epoch whose weights `fit` leaves: the last; with early stopping, the best."""
-    return best_epoch(epochs) if recipe.early_stopping else epochs[-1]

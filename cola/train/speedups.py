@@ -5,42 +5,66 @@ matrices are multiplied in bfloat16 where the processor has units for it (device
 dropout that costs less, and weights laid out so that a step moves less memory. The loop stays the tutorial's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from cola.data.ragged import RaggedArray
+from cola.core.params import Train
+from cola.data.ragged import Sentences
 from cola.model import attention, families
 
 
-@contextmanager
-def fast_training(
-    model: PreTrainedModel, input_ids: list[RaggedArray], precision: torch.dtype, weight_decay: float
-) -> Iterator[tuple[list[RaggedArray], list[nn.Parameter]]]:
-    """Within the block the model trains fast; afterwards its weights have their names, shapes and type as before.
+class Prepared(NamedTuple):
+    """What a training works with."""
 
-    Yields the sentences with the token ids that the model has within the block, and the parameters to optimize.
+    sentences: Mapping[str, Sentences]  # by split, with the token ids that the model has
+    parameters: list[nn.Parameter]  # for the optimizer
+    packed: bool  # the model takes sentences packed into rows
+
+
+@contextmanager
+def prepare(
+    model: PreTrainedModel, sentences: Mapping[str, Sentences], recipe: Train, precision: torch.dtype
+) -> Iterator[Prepared]:
+    """Within the block the model trains fast, if the recipe asks for it and its family is known; else as it is.
+
+    Afterwards its weights have their names, shapes and type as before.
     """
-    for module in model.modules():
-        for name, child in module.named_children():
-            if isinstance(child, nn.Dropout):
-                setattr(module, name, attention.Dropout(child.p).train(child.training))
+    if recipe.fast and families.known(model):
+        with _fast(model, sentences, precision, recipe.weight_decay) as prepared:
+            yield prepared
+        return
+    if recipe.fast:
+        known = ", ".join(families.FAMILIES)
+        print(f"{model.config.model_type} is trained the plain way, on padded sentences; trained fast are {known}")
+    yield Prepared(sentences, [weight for weight in model.parameters() if weight.requires_grad], packed=False)
+
+
+@contextmanager
+def _fast(
+    model: PreTrainedModel, sentences: Mapping[str, Sentences], precision: torch.dtype, weight_decay: float
+) -> Iterator[Prepared]:
     with ExitStack() as stack:
+        for module in list(model.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, nn.Dropout):
+                    setattr(module, name, attention.Dropout(child.p).train(child.training))
+                    stack.callback(setattr, module, name, child)
         stack.callback(model.set_attn_implementation, model.config._attn_implementation)
         families.use_short_attention(model)
         if not weight_decay and model.get_input_embeddings().weight.requires_grad:  # a decay moves unused rows, too
-            input_ids = stack.enter_context(used_rows(model, input_ids))
-        yield input_ids, [stack.enter_context(flat_weights(model, precision))]
+            sentences = stack.enter_context(used_rows(model, sentences))
+        yield Prepared(sentences, [stack.enter_context(flat_weights(model, precision))], packed=True)
 
 
 @contextmanager
-def used_rows(model: PreTrainedModel, input_ids: list[RaggedArray]) -> Iterator[list[RaggedArray]]:
+def used_rows(model: PreTrainedModel, sentences: Mapping[str, Sentences]) -> Iterator[dict[str, Sentences]]:
     """Train only those rows of the word embeddings that the sentences use: a fifth of BERT's, on CoLA.
 
     The other rows' gradients and moments are always 0, so AdamW without weight decay leaves them as they are. The whole
@@ -48,12 +72,15 @@ def used_rows(model: PreTrainedModel, input_ids: list[RaggedArray]) -> Iterator[
     """
     embedding: Any = model.get_input_embeddings()
     table, padding = embedding.weight, embedding.padding_idx
-    blocks = (np.unique(block) for sentences in input_ids for block in sentences.blocks())
-    used = np.unique(np.concatenate([[padding], *blocks]))
+    used = np.unique(np.concatenate([[padding], *(np.unique(split.input_ids.values) for split in sentences.values())]))
     embedding.weight = nn.Parameter(table.detach()[used])
     embedding.padding_idx = int(np.searchsorted(used, padding))
+
+    def renumber(split: Sentences) -> Sentences:
+        return split._replace(input_ids=split.input_ids.map_values(lambda values: np.searchsorted(used, values)))
+
     try:
-        yield [sentences.map_values(lambda block: np.searchsorted(used, block)) for sentences in input_ids]
+        yield {name: renumber(split) for name, split in sentences.items()}
     finally:
         with torch.no_grad():
             table[used] = embedding.weight

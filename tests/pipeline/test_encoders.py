@@ -11,6 +11,7 @@ from cola.data import encoding
 from cola.fetch import download
 from cola.model import classifier, prediction
 from cola.train import loop
+from cola.train.checkpoint import Checkpointer
 
 CPU = torch.device("cpu")
 SIZES = {
@@ -64,9 +65,9 @@ def test_an_encoder_of_any_kind_is_trained_saved_and_used(fetched, tmp_path, cap
     model = classifier.load(folder, CPU, NAMES)
     assert model.config.model_type == kind
     before = {name: weights.clone() for name, weights in model.named_parameters()}
-    epochs = list(
-        loop.fit(model, tiny.to_train_on(table), tiny.to_train_on(table[:32]), tiny.RECIPE, torch.float32, seed=3)
-    )
+    splits = {"train": tiny.to_train_on(table), "validation": tiny.to_train_on(table[:32])}
+    with loop.prepare(model, splits, tiny.RECIPE, torch.float32, seed=3) as training:
+        epochs = loop.fit(training, Checkpointer())
     assert ("padded sentences" in capsys.readouterr().out) == (kind == "deberta-v2")
     assert len(epochs) == 2
     assert epochs[1].training_loss < epochs[0].training_loss

@@ -15,7 +15,7 @@ from project import MINILM, ROOT, copy_of_the_project, outputs, run_stage
 
 from cola.core import errors, files, paths
 from cola.fetch import download
-from cola.train import checkpoint, loop
+from cola.train import checkpoint
 
 REFUSED = {  # what each stage writes first
     "fetch": "data/raw",
@@ -95,7 +95,7 @@ def test_a_full_disk_costs_no_more_than_the_steps_after_the_last_checkpoint(proj
         saved.append(path)
         save(path, *arguments)
 
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.05)
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.05)
     monkeypatch.setattr(checkpoint, "save", full_at_the_third)
     with pytest.raises(SystemExit, match="No space left on device"):
         run_stage("train")

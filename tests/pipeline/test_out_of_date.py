@@ -30,7 +30,7 @@ def out_of_date(project, run):
 
 def test_an_edit_of_what_only_shows_reruns_nothing_and_loses_no_checkpoint(applied, run, monkeypatch):
     monkeypatch.setattr(files, "__file__", str(applied / "cola/core/files.py"))  # whose library a digest is of
-    before = checkpoint.digest({}, [])
+    before = checkpoint.path_for({}, [])
     append(applied, "cola/report/figures.py", 'COLOUR = "red"')
     shown = [path for room in ("report", "experiments") for path in (applied / "cola" / room).glob("*.py")]
     assert len(shown) > 8
@@ -39,9 +39,9 @@ def test_an_edit_of_what_only_shows_reruns_nothing_and_loses_no_checkpoint(appli
     append(applied, "cola/predict.py")
     assert out_of_date(applied, run) == {}
     assert "up to date" in run(applied, "dvc", "repro")
-    assert checkpoint.digest({}, []) == before
+    assert checkpoint.path_for({}, []) == before
     append(applied, "cola/train/loop.py")
-    assert checkpoint.digest({}, []) != before
+    assert checkpoint.path_for({}, []) != before
 
 
 def test_an_edit_of_the_maths_of_training_trains_and_does_not_tokenize(applied, run):

@@ -9,7 +9,8 @@ from transformers import BertForSequenceClassification
 
 from cola.core.errors import UserError
 from cola.model import prediction
-from cola.train import checkpoint, distributed, history, loop
+from cola.train import checkpoint, history, loop
+from cola.train.checkpoint import Checkpointer
 
 
 def model(dropout=0.0):
@@ -17,9 +18,11 @@ def model(dropout=0.0):
     return BertForSequenceClassification(tiny.config(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout))
 
 
-def fitted(classifier_model, recipe=RECIPE, seed=5, sentences=20, checkpoint_path=None):
+def fitted(classifier_model, recipe=RECIPE, seed=5, sentences=20, checkpoint_path=None, on_epoch=print):
     train, validation = (tiny.to_train_on(tiny.sentences(*sizes)) for sizes in ((sentences,), (9, 1)))
-    return loop.fit(classifier_model, train, validation, recipe, torch.float32, seed, checkpoint_path)
+    splits = {"train": train, "validation": validation}
+    with loop.prepare(classifier_model, splits, recipe, torch.float32, seed) as training:
+        return loop.fit(training, Checkpointer(checkpoint_path), on_epoch=on_epoch)
 
 
 class KilledError(Exception):
@@ -120,17 +123,17 @@ def test_early_stopping_leaves_the_model_of_the_best_epoch(tmp_path, monkeypatch
         return next(mccs)
 
     monkeypatch.setattr(loop.metrics, "mcc", mcc)
-    sentences = [tiny.to_train_on(tiny.sentences(*sizes)) for sizes in ((20,), (9, 1))]
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
     died, trained = [], []
     stopped = model()
     for _ in range(2 if dies_in else 1):
         trained = []
         try:
-            loop.fit(stopped, *sentences, recipe, torch.float32, 5, path, trained.append)
+            fitted(stopped, recipe, checkpoint_path=path, on_epoch=trained.append)
         except KilledError:
             stopped = model()
     assert [epoch.validation_mcc for epoch in trained] == [0.1, 0.3, 0.3, 0.2]
-    assert loop.published_epoch(trained, recipe).epoch == 2
+    assert history.select_epoch(trained, recipe).epoch == 2
     for (name, one), other in zip(stopped.named_parameters(), expected.parameters(), strict=True):
         assert torch.equal(one, other), name
 
@@ -170,7 +173,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch,
     torch.manual_seed(8)
     expected = fitted(undisturbed, recipe)
 
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
     real_step, count = loop.optimizer_step, 0
 
     def dying_step(*arguments):
@@ -196,36 +199,6 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch,
     assert history.step_table(found).equals(history.step_table(expected))
 
 
-@pytest.mark.parametrize(("cost", "saved_after"), [(0.09, [1, 2, 3, 4, 5, 6, 7, 8, 9]), (1.0, [1, 5, 9])])
-def test_checkpoints_that_take_long_are_at_the_end_of_few_epochs(tmp_path, monkeypatch, cost, saved_after):
-    """Ten epochs of 6 seconds, after the last of which there is none."""
-    now, saved = [0.0], []
-
-    def validate(training, state, validate=loop.validate):
-        now[0] += 6
-        return validate(training, state)
-
-    def save(path, optimizer, progress, best):
-        now[0] += cost
-        saved.append(len(progress.epochs))
-
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(loop, "validate", validate)
-    monkeypatch.setattr(checkpoint, "save", save)
-    fitted(model(), RECIPE.model_copy(update={"epochs": 10}), checkpoint_path=tmp_path / "checkpoint.safetensors")
-    assert saved == saved_after
-
-
-def test_several_processes_agree_on_a_checkpoint_at_every_50th_step(monkeypatch):
-    cpu, asked = torch.device("cpu"), []
-    assert loop.checkpoint_is_due(7, 301.0, cpu)
-    assert not loop.checkpoint_is_due(7, 299.0, cpu)
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    monkeypatch.setattr(distributed, "all_reduce_max", lambda seconds, _: asked.append(seconds) or 301.0)
-    assert [step for step in range(1, 151) if loop.checkpoint_is_due(step, 0.0, cpu)] == [50, 100, 150]
-    assert len(asked) == 3
-
-
 def test_the_model_is_itself_again_after_a_fault(monkeypatch):
     broken = model()
     before = {name: weight.shape for name, weight in broken.named_parameters()}
@@ -238,10 +211,10 @@ def test_the_model_is_itself_again_after_a_fault(monkeypatch):
 
 def test_balanced_classes_weigh_the_same_together():
     labels = torch.tensor([0, 0, 0, 1, 0, 0, 0, 1])
-    weights = loop.balanced(labels, 2)
+    weights = loop.balance_classes(labels, 2)
     assert weights.tolist() == pytest.approx([8 / (2 * 6), 8 / (2 * 2)])
-    assert loop.balanced(labels, 3).tolist()[:2] == pytest.approx([8 / (3 * 6), 8 / (3 * 2)])
-    assert loop.balanced(labels, 3).isfinite().all(), "a class without sentences"
+    assert loop.balance_classes(labels, 3).tolist()[:2] == pytest.approx([8 / (3 * 6), 8 / (3 * 2)])
+    assert loop.balance_classes(labels, 3).isfinite().all(), "a class without sentences"
 
 
 @pytest.mark.parametrize("changed", [{}, {"fast": False}, {"micro_batch_tokens": 12}], ids=str)

@@ -20,7 +20,7 @@ from transformers import (
 
 from benchmarks import workload
 from benchmarks.proofs import step
-from cola.data.ragged import RaggedArray
+from cola.data.ragged import RaggedArray, Sentences
 from cola.model import batching, classifier, families
 from cola.train import speedups
 
@@ -36,6 +36,11 @@ every_shape = pytest.mark.parametrize(
     "shape", [SMALL, *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES if shape != SMALL)]
 )
 compared = []  # the configurations that a sweep has tried
+
+
+def split(*input_ids):
+    """A split of sentences without labels that mean anything."""
+    return Sentences(RaggedArray.from_rows(input_ids), np.zeros(len(input_ids), dtype=np.int64))
 
 
 def backward(model, batch, labels, precision=torch.float32):
@@ -54,10 +59,9 @@ def compare_a_step(config, input_ids, labels, tolerance=1e-5):
     loss.backward()
     expected = {name: weights.grad for name, weights in reference.named_parameters()}
     table = next(name for name in expected if name.endswith(("word_embeddings.weight", "tok_embeddings.weight")))
-    with speedups.fast_training(model, [RaggedArray.from_rows(input_ids)], torch.float32, 0.0) as (
-        (renumbered,),
-        (weights,),
-    ):
+    splits = {"train": Sentences(RaggedArray.from_rows(input_ids), labels.numpy())}
+    with speedups.prepare(model, splits, tiny.RECIPE, torch.float32) as prepared:
+        (weights,), renumbered = prepared.parameters, prepared.sentences["train"].input_ids
         fast_loss = backward(model, classifier.collate(model, renumbered, packed=True), labels)
         named = dict(model.named_parameters())
         flat = weights.grad.split([parameter.numel() for parameter in named.values()])
@@ -166,11 +170,12 @@ def test_the_whole_table_is_back_with_the_trained_rows_in_it():
     model = BertForSequenceClassification(tiny.config())
     table = model.get_input_embeddings()
     before = table.weight.detach().clone()
-    sentences = [RaggedArray.from_rows([[2, 9, 3]]), RaggedArray.from_rows([[2, 7, 9, 3]])]
-    with speedups.fast_training(model, sentences, torch.bfloat16, 0.0) as ((training, validation), (weights,)):
+    splits = {"train": split([2, 9, 3]), "validation": split([2, 7, 9, 3])}
+    with speedups.prepare(model, splits, tiny.RECIPE, torch.bfloat16) as prepared:
+        (weights,) = prepared.parameters
         assert table.weight.shape == (5, 16)  # 0 (padding), 2, 3, 7, 9
-        assert training[0].tolist() == [1, 4, 2]
-        assert validation[0].tolist() == [1, 3, 4, 2]
+        assert prepared.sentences["train"].input_ids[0].tolist() == [1, 4, 2]
+        assert prepared.sentences["validation"].input_ids[0].tolist() == [1, 3, 4, 2]
         with torch.no_grad():
             weights += 1
     assert table.weight.shape == (40, 16)
@@ -182,9 +187,10 @@ def test_the_whole_table_is_back_with_the_trained_rows_in_it():
 
 def test_with_weight_decay_every_row_takes_part():
     model = BertForSequenceClassification(tiny.config())
-    sentences = [RaggedArray.from_rows([[2, 9, 3]])]
-    with speedups.fast_training(model, sentences, torch.float32, 0.01) as (same, _):
-        assert same is sentences
+    splits = {"train": split([2, 9, 3])}
+    recipe = tiny.RECIPE.model_copy(update={"weight_decay": 0.01})
+    with speedups.prepare(model, splits, recipe, torch.float32) as prepared:
+        assert prepared.sentences is splits
         assert model.get_input_embeddings().weight.shape == (40, 16)
 
 
