@@ -90,7 +90,7 @@ def fit(
     """
     if distributed.rank():  # dropout differs by process; rank 0 goes on with the random state that it has
         torch.manual_seed(int(np.random.SeedSequence([seed, distributed.rank()]).generate_state(1)[0]))
-    packed = recipe.fast and families.known(model)
+    packed = recipe.fast and families.supports(model)
     if recipe.fast and not packed:
         fast = ", ".join(families.FAMILIES)
         print(f"{model.config.model_type} is trained the plain way, on padded sentences; trained fast are {fast}")

@@ -124,7 +124,7 @@ def _low_precision_linears(model: PreTrainedModel, precision: torch.dtype) -> It
     A copy is renewed as its Linear is about to compute: then it is in the processor's cache. Without gradients, as in
     validation, only the first use renews it, for the weights change no more until there are some.
     """
-    linears = families.linears(model)
+    linears = families.encoder_linears(model)
     originals: dict[nn.Module, list[Tensor]] = {  # float32
         linear: [weight.data for weight in linear.parameters()] for linear in linears
     }
