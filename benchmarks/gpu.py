@@ -127,7 +127,7 @@ def sameness() -> dict[str, dict[str, Any]]:
                 found |= distances(family)
                 first, second = (training.result() for training in trainings)
                 found["two runs"] = first == second
-                if on_a_gpu() or family == families.FAMILIES[0]:
+                if on_a_gpu() or family == next(iter(families.FAMILIES)):
                     found["killed and resumed"] = killed_and_resumed(family, other) == first
             except Exception as error:  # an operation without a deterministic algorithm, say
                 found["fault"] = first_line(error)

@@ -128,7 +128,7 @@ def work_of_a_step(config: PreTrainedConfig) -> tuple[float, int]:
     """(sums in linear layers, forward and backward, of 32 of CoLA's sentences; weights that AdamW moves)."""
     model = workload.model(config, torch.device("meta"))
     tokens = 363.4  # in 32 of CoLA's sentences, on average
-    linears = sum(linear.weight.numel() for linear in families.linears(model))
+    linears = sum(linear.weight.numel() for linear in families.encoder_linears(model))
     if getattr(config, "classifier_pooling", "cls") == "cls":
         spared = linears / config.num_hidden_layers - 2 * config.hidden_size**2  # all but keys and values
     else:

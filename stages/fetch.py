@@ -1,24 +1,41 @@
-"""Reads nothing. Writes data/raw/ (the corpus) and models/pretrained/ (the encoder), each with its source.json."""
+"""Writes data/raw/ (the corpus) and models/pretrained/ (the encoder), each with its source.json.
+
+`python -m stages.fetch corpus` writes one of them, and `python -m stages.fetch` both.
+"""
 
 from cola.core import processes
 
 if __name__ == "__main__":  # before the imports that take seconds
     processes.start_stage()
 
+import sys
+from functools import partial
+
 from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.fetch import download
 
 
-def main() -> None:
-    settings = params.load(paths.PARAMS)
+def fetch_corpus(settings: params.Params) -> None:
     with files.atomic_folder(paths.RAW) as folder:
         source = download.corpus(settings.fetch.corpus, folder)
         files.write_json(folder / "source.json", source)
+
+
+def fetch_encoder(settings: params.Params) -> None:
     with files.atomic_folder(paths.PRETRAINED) as folder:
         source = download.encoder(settings.fetch.encoder, settings.fetch.encoder_revision, folder)
         files.write_json(folder / "source.json", source)
 
 
+HALVES = {"corpus": fetch_corpus, "encoder": fetch_encoder}
+
+
+def main(*halves: str) -> None:
+    settings = params.load(paths.PARAMS)
+    for half in halves or HALVES:
+        HALVES[half](settings)
+
+
 if __name__ == "__main__":
-    run(main)
+    run(partial(main, *sys.argv[1:]))

@@ -28,7 +28,8 @@ def find_folder(name: str, setting: str) -> Path:
     if not found:
         raise UserError(f"{setting}: {name} is neither known nor a folder (params.yaml says what can stand there)")
     if paths.CORPORA not in folder.parents:
-        print(f"{name} is copied as it is now: after a change in it, run `dvc repro --force --downstream fetch`")
+        stage = setting.replace(".", "@")
+        print(f"{name} is copied as it is now: after a change in it, run `dvc repro --force --downstream {stage}`")
     return found[0]
 
 

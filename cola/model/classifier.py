@@ -78,7 +78,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
 def collate(
     model: PreTrainedModel, input_ids: Sequence[batching.TokenIds], packed: bool
 ) -> batching.Padded | batching.Packed:
-    """A batch of sentences as `logits` takes it. Packed: for the encoders that families.known knows."""
+    """A batch of sentences as `logits` takes it. Packed: where families.supports(model)."""
     return batching.pack(input_ids) if packed else batching.pad(input_ids, model.config.pad_token_id)
 
 
@@ -86,11 +86,11 @@ def logits(model: PreTrainedModel, batch: batching.Padded | batching.Packed, pre
     """(sentences, classes) float32, on the model's device. The encoder multiplies matrices in `precision`.
 
     The head computes in float32, for it has few rows: bfloat16 would leave three digits of a logit. (The head of an
-    encoder that families does not know is computed as the encoder is.)
+    encoder that families does not support is computed as the encoder is.)
     """
     batch = type(batch)(*(tensor.to(model.device) for tensor in batch))
     with autocast(model.device, precision):
-        if not families.known(model):
+        if not families.supports(model):
             return model(**batch._asdict()).logits.float()
-        states, mask = families.states(model, batch)
-    return families.head(model, states.float(), mask)
+        states, mask = families.encode(model, batch)
+    return families.classify(model, states.float(), mask)

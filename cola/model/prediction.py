@@ -26,7 +26,7 @@ def predict_logits(
     Sentences are packed where the model can take them so, unless `padded` asks for the reference.
     """
     model.eval()
-    packed = families.known(model) and not padded
+    packed = families.supports(model) and not padded
     # Sentences of like length share a batch: less padding.
     order = np.argsort([len(ids) for ids in input_ids], kind="stable")
     logits = np.empty((len(input_ids), len(classifier.label_names(model))), dtype=np.float32)
@@ -38,9 +38,9 @@ def predict_logits(
 
 def make_fast(model: PreTrainedModel, precision: torch.dtype) -> None:
     """Convert the encoder's Linears to `precision` once; autocast would do so at every use. Irreversible."""
-    if families.known(model):
+    if families.supports(model):
         families.use_short_attention(model)
-    for linear in families.linears(model):
+    for linear in families.encoder_linears(model):
         linear.to(precision)
 
 

@@ -36,7 +36,7 @@ def prepare(
 
     Afterwards its weights have their names, shapes and type as before.
     """
-    if recipe.fast and families.known(model):
+    if recipe.fast and families.supports(model):
         with _fast(model, sentences, precision, recipe.weight_decay) as prepared:
             yield prepared
         return
@@ -151,7 +151,7 @@ def _low_precision_linears(model: PreTrainedModel, precision: torch.dtype) -> It
     A copy is renewed as its Linear is about to compute: then it is in the processor's cache. Without gradients, as in
     validation, only the first use renews it, for the weights change no more until there are some.
     """
-    linears = families.linears(model)
+    linears = families.encoder_linears(model)
     originals: dict[nn.Module, list[Tensor]] = {  # float32
         linear: [weight.data for weight in linear.parameters()] for linear in linears
     }

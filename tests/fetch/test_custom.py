@@ -25,7 +25,7 @@ def test_a_corpus_is_copied_as_it_is(folder, tmp_path, capsys):
     assert source["name"] == "mine"
     assert source["labels"] == ["farewell", "greeting"]
     assert source["files"].keys() == {"train.csv", "test.csv"}
-    assert "`dvc repro --force --downstream fetch`" in capsys.readouterr().out
+    assert "`dvc repro --force --downstream fetch@corpus`" in capsys.readouterr().out
     for name in ("train.csv", "test.csv"):
         assert (tmp_path / "raw" / name).read_bytes() == (folder / name).read_bytes()
 

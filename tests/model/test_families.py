@@ -20,8 +20,8 @@ def classifier_of(config: PreTrainedConfig):
 
 
 def logits(model, batch):
-    states, mask = families.states(model, batch)
-    return families.head(model, states, mask)
+    states, mask = families.encode(model, batch)
+    return families.classify(model, states, mask)
 
 
 def sentences(seed=0):
@@ -80,15 +80,15 @@ def test_the_head_is_no_linear_of_the_encoder():
     for family, head in [("bert", 2), ("albert", 2), ("distilbert", 2), ("roberta", 2), ("modernbert", 2)]:
         model = classifier_of(workload.config_of(family, layers=2))
         every = sum(isinstance(module, torch.nn.Linear) for module in model.modules())
-        assert len(families.linears(model)) == every - head, family
+        assert len(families.encoder_linears(model)) == every - head, family
 
 
 def test_a_decoder_and_another_family_are_not_known():
-    assert families.known(classifier_of(workload.config_of("bert")))
+    assert families.supports(classifier_of(workload.config_of("bert")))
     decoder = workload.config_of("bert")
     decoder.is_decoder = True
-    assert not families.known(classifier_of(decoder))
-    assert not families.known(classifier_of(workload.config_of("deberta-v2")))
+    assert not families.supports(classifier_of(decoder))
+    assert not families.supports(classifier_of(workload.config_of("deberta-v2")))
 
 
 @pytest.mark.parametrize("family", [family for family in families.FAMILIES if family != "albert"])

@@ -40,7 +40,7 @@ def test_no_text_is_no_prediction(folder):
 def test_linears_are_in_the_precision_chosen(folder, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     model = Predictor(folder, torch.device("cpu"), torch.bfloat16).model
-    linears = families.linears(model)
+    linears = families.encoder_linears(model)
     assert len(linears) == 2 * 6
     assert model.classifier.weight.dtype == torch.float32
     assert {linear.weight.dtype for linear in linears} == {torch.bfloat16}

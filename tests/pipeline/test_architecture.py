@@ -1,6 +1,7 @@
 """dvc.yaml and the code agree, and imports run one way: all of it derived from the source."""
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from project import ROOT
 from cola.core import params, paths
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+FETCH = PIPELINE["fetch"]  # as it stands there: a template and its two halves
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 LIBRARY = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "cola").rglob("*.py"))
 # Each room of cola/, with the rooms that it may import.
@@ -25,6 +27,23 @@ ROOMS = {
 }
 SHOW_ONLY = {"report", "experiments"}  # rooms that write no output of a stage
 WRITERS = {"write_text", "write_json", "write_csv", "atomic_file", "atomic_folder"}  # of core.files
+
+
+def half_of_fetch(half):
+    """The stage fetch@corpus or fetch@encoder, as DVC makes it from the template."""
+    text = json.dumps(FETCH["do"]).replace("${key}", half)
+    for field, value in FETCH["foreach"][half].items():
+        text = text.replace(f"${{item.{field}}}", value)
+    assert "${" not in text
+    return json.loads(text)
+
+
+HALVES = {half: half_of_fetch(half) for half in ("corpus", "encoder")}
+PIPELINE["fetch"] = {  # both halves as one
+    "cmd": FETCH["do"]["cmd"].removesuffix(" ${key}"),
+    "params": ["fetch"],
+    **{key: HALVES["corpus"][key] + HALVES["encoder"][key] for key in ("deps", "outs")},
+}
 
 
 def parse(file):
@@ -124,6 +143,22 @@ def covers(dep, file):
 def test_the_pipeline_has_five_stages_and_fits_a_screen():
     assert STAGES == sorted(PIPELINE) == ["evaluate", "fetch", "sample_predict", "tokenize", "train"]
     assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 130
+
+
+def test_each_half_of_fetch_depends_on_its_settings_and_nothing_of_the_other():
+    assert FETCH["foreach"].keys() == HALVES.keys()
+    assert {half: stage["outs"] for half, stage in HALVES.items()} == {
+        "corpus": ["data/raw"],
+        "encoder": ["models/pretrained"],
+    }
+    assert {half: set(stage["params"]) for half, stage in HALVES.items()} == {
+        "corpus": {"fetch.corpus"},
+        "encoder": {"fetch.encoder", "fetch.encoder_revision"},
+    }
+    assert set(HALVES["corpus"]["deps"]) - set(HALVES["encoder"]["deps"]) == {"corpora"}
+    assert set(params.Fetch.model_fields) == {"corpus", "encoder", "encoder_revision"}
+    for half, stage in HALVES.items():
+        assert stage["cmd"] == f"DVC_PID=$PPID exec python -m stages.fetch {half}"
 
 
 @pytest.mark.parametrize("stage", STAGES)

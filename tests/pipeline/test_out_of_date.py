@@ -54,13 +54,14 @@ def test_an_edit_of_the_evaluation_does_not_train(applied, run):
     assert out_of_date(applied, run) == {"evaluate": {"cola/evaluate"}}
     printed = run(applied, "dvc", "repro")
     assert "Running stage 'evaluate'" in printed
-    for stage in ("fetch", "tokenize", "train", "sample_predict"):
+    for stage in ("fetch@corpus", "fetch@encoder", "tokenize", "train", "sample_predict"):
         assert f"Stage '{stage}' didn't change, skipping" in printed
 
 
 def test_an_edit_of_what_all_stand_on_reruns_all(applied, run):
     append(applied, "cola/core/files.py")
-    assert out_of_date(applied, run).keys() == {"fetch", "tokenize", "train", "evaluate", "sample_predict"}
+    stages = {"fetch@corpus", "fetch@encoder", "tokenize", "train", "evaluate", "sample_predict"}
+    assert out_of_date(applied, run).keys() == stages
 
 
 @pytest.mark.parametrize("name", ["cola/train/__pycache__/loop.cpython-311.pyc", "stages/__pycache__/train.pyc"])

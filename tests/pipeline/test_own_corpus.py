@@ -51,7 +51,7 @@ def test_a_change_in_corpora_is_noticed(project, run):
     printed = run(project, "dvc", "repro", "fetch", fails=True)
     assert "error: corpora/example/test.csv, line 26: label 'order' does not occur among the training" in printed
     file.write_text(text)
-    assert "Stage 'fetch' is cached" in run(project, "dvc", "repro", "fetch")
+    assert "Stage 'fetch@corpus' is cached" in run(project, "dvc", "repro", "fetch")
 
 
 def test_a_result_that_was_pushed_is_pulled_without_training(applied, run, tmp_path):

@@ -11,7 +11,7 @@ from project import check_contracts, copy_of_the_project, outputs
 
 from cola.core import errors
 
-STAGES = ("fetch", "tokenize", "train", "evaluate", "sample_predict")
+STAGES = ("fetch@corpus", "fetch@encoder", "tokenize", "train", "evaluate", "sample_predict")
 
 
 def test_the_demo_prints_its_result_and_leaves_the_workspace_clean(demo, run):
@@ -63,7 +63,7 @@ def test_a_run_changes_no_file_that_git_has_but_the_settings(whole_run, run):
 def test_a_second_demo_comes_from_the_cache(demo, applied, tiny_encoder, run):
     run(applied, "git", "stash", "--all", "--quiet", "--", "metrics", "dvc.lock", "params.yaml")
     again = run(applied, "make", "demo", f"ENCODER={tiny_encoder}")
-    for stage in ("fetch", "tokenize", "train", "evaluate"):
+    for stage in ("fetch@corpus", "fetch@encoder", "tokenize", "train", "evaluate"):
         assert f"Stage '{stage}' is cached - skipping run" in again
     printed = demo[1]
     assert printed[printed.rindex("Training: ") : printed.rindex("Look further")] in again
