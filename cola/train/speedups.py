@@ -48,12 +48,11 @@ def used_rows(model: PreTrainedModel, input_ids: list[RaggedArray]) -> Iterator[
     """
     embedding: Any = model.get_input_embeddings()
     table, padding = embedding.weight, embedding.padding_idx
-    blocks = (np.unique(block) for sentences in input_ids for block in sentences.blocks())
-    used = np.unique(np.concatenate([[padding], *blocks]))
+    used = np.unique(np.concatenate([[padding], *(np.unique(sentences.values) for sentences in input_ids)]))
     embedding.weight = nn.Parameter(table.detach()[used])
     embedding.padding_idx = int(np.searchsorted(used, padding))
     try:
-        yield [sentences.map_values(lambda block: np.searchsorted(used, block)) for sentences in input_ids]
+        yield [sentences.map_values(lambda values: np.searchsorted(used, values)) for sentences in input_ids]
     finally:
         with torch.no_grad():
             table[used] = embedding.weight
