@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,26 +104,27 @@ def _checked_rows(
     """Yield a Row for each row of fields. Raises UserError as read_table."""
     empty = True
     for line, fields in numbered_rows:
-        if fault := _fault(fields, header, labels):
+        row = dict(zip(header, fields, strict=False))
+        if fault := _fault(row, fields, header, labels):
             raise UserError(f"{path}, line {line}: {fault}")
-        by_column = dict(zip(header, fields, strict=True))
-        yield Row(by_column.get("source", "all"), by_column["label"], by_column["text"])
+        yield Row(row.get("source", "all"), row["label"], row["text"])
         empty = False
     if empty:
         raise UserError(f"{path}: no sentences")
 
 
-def _fault(fields: Sequence[str], header: Sequence[str], labels: Sequence[str] | None) -> str | None:
-    """What is wrong with a row; None if nothing is."""
+def _fault(
+    row: Mapping[str, str], fields: Sequence[str], header: Sequence[str], labels: Sequence[str] | None
+) -> str | None:
+    """What is wrong with a row, given by column and as its fields; None if nothing is."""
     if len(fields) != len(header):
         return f"{len(fields)} columns, {len(header)} expected ({', '.join(header)})"
-    label = fields[header.index("label")]
-    if not fields[header.index("text")]:
+    if not row["text"]:
         return "empty text"
-    if not label:
+    if not row["label"]:
         return "empty label"
-    if labels is not None and label not in labels:
-        return f"label {label[:40]!r} is not among the training labels ({', '.join(labels)[:200]})"
+    if labels is not None and row["label"] not in labels:
+        return f"label {row['label'][:40]!r} is not among the training labels ({', '.join(labels)[:200]})"
     if any("\0" in field for field in fields):
         return "a NUL"
     return None
