@@ -7,25 +7,23 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 from cola.core import files, params, paths
 from cola.core.errors import run
-from cola.data import corpus, encoding, tokenize
+from cola.data import corpus, encoding, tables, tokenize
 
 
 def main() -> None:
     settings = params.load(paths.PARAMS)
     source = files.read_json(files.verified(paths.RAW) / "source.json")
-    raw = corpus.read_folder(paths.RAW, source)
     tokenizer = encoding.load_tokenizer(files.verified(paths.PRETRAINED))
     max_length = settings.tokenize.max_length
     encoding.check_max_length(max_length, tokenizer)
 
-    with tokenize.scratch_folder(settings.tokenize, settings.seed) as scratch:
-        splits = tokenize.store_splits(scratch, raw, settings.tokenize, settings.seed)
-        shards = tokenize.tokenize_splits(scratch, splits, tokenizer, max_length)
-        with files.atomic_folder(paths.TOKENIZED) as folder:
-            tokenize.write_tables(folder, shards, source)
-        labels_and_lengths = tokenize.read_labels_and_lengths(shards)
-    metrics = tokenize.corpus_metrics(labels_and_lengths, max_length, len(source["labels"]))
-    files.write_json(paths.CORPUS_METRICS, metrics)
+    training_file, test = (corpus.read(paths.RAW / name, source["labels"]) for name in ("train.csv", "test.csv"))
+    splits = tokenize.split_rows(training_file, test, settings.tokenize, settings.seed)
+    tokenized = tokenize.tokenize_splits(splits, tokenizer, max_length)
+    with files.atomic_folder(paths.TOKENIZED) as folder:
+        for name, table in tokenized.items():
+            tables.write(folder / f"{name}.parquet", table, source)
+    files.write_json(paths.CORPUS_METRICS, tokenize.corpus_metrics(tokenized, max_length, len(source["labels"])))
 
 
 if __name__ == "__main__":

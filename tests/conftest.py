@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -33,11 +32,11 @@ def mirror():
 
 @pytest.fixture(scope="session")
 def raw(mirror, tmp_path_factory):
-    """A folder with the three TSVs of the real CoLA."""
+    """A folder with the real CoLA, train.csv and test.csv, as fetch leaves it in data/raw."""
     folder = tmp_path_factory.mktemp("raw")
-    with zipfile.ZipFile(mirror) as archive:
-        for name in ("in_domain_train.tsv", "in_domain_dev.tsv", "out_of_domain_dev.tsv"):
-            (folder / name).write_bytes(archive.read(f"cola_public/raw/{name}"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLA_MIRROR", str(mirror.parent))
+        download.corpus("cola", folder)
     return folder
 
 

@@ -14,7 +14,7 @@ from project import ROOT
 import cola.predict
 from cola.core import errors, files
 from cola.data import encoding
-from cola.data.corpus import COLA_LABELS
+from cola.fetch.tables import COLA_LABELS
 from cola.model import classifier
 
 TRAINED_FOR = 16  # tokens

@@ -20,7 +20,7 @@ from benchmarks import table, tutorial
 from cola.core import params, paths
 from cola.core.errors import run
 from cola.data import ragged, tables
-from cola.data.corpus import COLA_LABELS
+from cola.fetch.tables import COLA_LABELS
 from cola.model import batching, classifier, metrics, prediction
 from cola.model.device import choose_precision, prepare_device
 from cola.train import loop

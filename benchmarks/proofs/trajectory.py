@@ -13,7 +13,7 @@ from benchmarks import tutorial
 from cola.core import params, paths
 from cola.core.errors import run
 from cola.data import ragged
-from cola.data.corpus import COLA_LABELS
+from cola.fetch.tables import COLA_LABELS
 from cola.model import classifier
 from cola.model.device import describe_machine, prepare_device
 from cola.train import history, loop

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cola.core.errors import UserError
 
@@ -46,11 +46,15 @@ def write_csv(path: Path, frame: "pd.DataFrame") -> None:
         frame.to_csv(partial, index=False, lineterminator="\n")
 
 
-def read_csv(path: Path) -> "pd.DataFrame":
-    """Read what write_csv wrote: TEXT_COLUMNS as text, floats to the last digit. Raises UserError without the file."""
+def read_csv(file: Path | TextIO) -> "pd.DataFrame":
+    """Read what write_csv wrote, from a path or a text stream: TEXT_COLUMNS as text, floats to the last digit.
+
+    Raises UserError if there is no file at the path.
+    """
     import pandas as pd  # takes a quarter of a second, which fetch and tokenize do not need
 
-    return pd.read_csv(_existing(path), keep_default_na=False, dtype=dict.fromkeys(TEXT_COLUMNS, str))
+    source = _existing(file) if isinstance(file, Path) else file
+    return pd.read_csv(source, keep_default_na=False, dtype=dict.fromkeys(TEXT_COLUMNS, str))
 
 
 @contextmanager

@@ -1,16 +1,14 @@
-"""The token ids of many sentences in one array, which may be larger than memory."""
+"""The token ids of many sentences in one array."""
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cola.core import files, paths
-
-BLOCK_VALUES = 2**20  # read and written together
+from cola.core import files
 
 
 class RaggedArray(Sequence[np.ndarray]):
@@ -45,13 +43,9 @@ class RaggedArray(Sequence[np.ndarray]):
             return [self[number] for number in range(*row.indices(len(self)))]
         return self.values[self.starts[row] : self.starts[row + 1]]
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """The values in blocks of BLOCK_VALUES."""
-        return (self.values[start : start + BLOCK_VALUES] for start in range(0, len(self.values), BLOCK_VALUES))
-
     def map_values(self, change: Callable[[np.ndarray], np.ndarray]) -> "RaggedArray":
-        """Rows of the same lengths with other values, memory-mapped: `change` takes and returns a block of values."""
-        return RaggedArray(memory_mapped(change(block) for block in self.blocks()), self.starts)
+        """Rows of the same lengths with other values: `change` takes all of them, (tokens,) int32, and returns them."""
+        return RaggedArray(change(self.values).astype(np.int32), self.starts)
 
 
 class Sentences(NamedTuple):
@@ -62,29 +56,9 @@ class Sentences(NamedTuple):
 
 
 def read_sentences(path: Path) -> Sentences:
-    """The sentences of a table in data/tokenized, their token ids memory-mapped. Raises UserError as files.verified."""
-    labels, lengths = [], [np.zeros(1, dtype=np.int64)]
-
-    def blocks() -> Iterator[np.ndarray]:
-        for batch in pq.ParquetFile(files.verified(path)).iter_batches(columns=["label", "input_ids"]):
-            labels.append(batch.column("label").to_numpy().astype(np.int64))
-            lengths.append(batch.column("input_ids").value_lengths().to_numpy().astype(np.int64))
-            yield batch.column("input_ids").flatten().to_numpy()
-
-    values = memory_mapped(blocks())
-    return Sentences(RaggedArray(values, np.concatenate(lengths).cumsum()), np.concatenate(labels))
-
-
-def memory_mapped(blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """The values of int32 blocks, concatenated, in a memory-mapped file; there must be at least one value.
-
-    The file has no name, so that it is deleted with the array, or when the process ends. Raises UserError where the
-    system refuses to write.
-    """
-    with files.name_write_errors(paths.SCRATCH):
-        paths.SCRATCH.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=paths.SCRATCH) as file:
-            for block in blocks:
-                file.write(np.ascontiguousarray(block, dtype=np.int32).data)
-            file.flush()
-            return np.memmap(file, dtype=np.int32, mode="r")
+    """The sentences of a table in data/tokenized. Raises UserError as files.verified."""
+    table = pq.read_table(files.verified(path), columns=["label", "input_ids"])
+    lengths = pc.list_value_length(table["input_ids"]).to_numpy()
+    starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    values = pc.list_flatten(table["input_ids"]).to_numpy()
+    return Sentences(RaggedArray(values, starts), table["label"].to_numpy().astype(np.int64))

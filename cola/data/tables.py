@@ -1,7 +1,7 @@
 """The tables of tokenized sentences in data/tokenized, as Parquet."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPLITS = ("train", "validation", "test")  # a table each
+ROW_GROUP = 2**16  # sentences
 SCHEMA = pa.schema(
     [
         ("sentence_source", pa.string()),
@@ -24,17 +25,16 @@ SCHEMA = pa.schema(
 )
 
 
-def write(path: Path, tables: Iterable[pa.Table], source: Mapping[str, Any]) -> None:
-    """Write tables of tokenized sentences as the row groups of one; columns that SCHEMA has not are left out.
+def write(path: Path, table: pa.Table, source: Mapping[str, Any]) -> None:
+    """Write a table of tokenized sentences; columns that are not in SCHEMA are left out.
 
     `source` (plain data, where the sentences are from) goes into the file's metadata, where pandas keeps `attrs`.
-    Raises KeyError for a missing column, pyarrow.ArrowInvalid for a value that does not fit, and UserError where the
+    Raises KeyError for a missing column, pyarrow.ArrowInvalid for a value that does not fit, and UserError if the
     system refuses to write.
     """
     schema = SCHEMA.with_metadata({"PANDAS_ATTRS": json.dumps(source)})
-    with files.atomic_file(path) as partial, pq.ParquetWriter(partial, schema) as writer:
-        for table in tables:
-            writer.write_table(table.select(schema.names).cast(SCHEMA))
+    with files.atomic_file(path) as partial:
+        pq.write_table(table.select(schema.names).cast(schema), partial, row_group_size=ROW_GROUP)
 
 
 def read(path: Path) -> "pd.DataFrame":

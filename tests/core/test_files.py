@@ -1,3 +1,4 @@
+import io
 import os
 import subprocess
 import sys
@@ -50,7 +51,8 @@ def test_a_csv_comes_back_as_it_was(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "round.csv"
     rows = [*rows, ("NA", 0.1 + 0.2), ("None", 5e-324), ('"go"', 1e23)]
     files.write_csv(path, pd.DataFrame(rows, columns=["sentence", "probability"]))
-    assert list(files.read_csv(path).itertuples(index=False, name=None)) == rows
+    for source in (path, io.StringIO(path.read_text(encoding="utf-8"))):  # as from a DVC revision
+        assert list(files.read_csv(source).itertuples(index=False, name=None)) == rows
 
 
 @pytest.mark.parametrize("names", [["true", "false", "other"], ["1", "2", "x"], ["01", "1e3", "nan"]])
@@ -59,7 +61,9 @@ def test_text_of_a_csv_is_never_taken_for_numbers_or_booleans(tmp_path, names):
     table = pd.DataFrame({"label": names, "predicted": [names[0], names[1], names[0]], "source": names})
     table["correct"], table["probability"] = table["label"] == table["predicted"], [0.5, 1.0, 0.75]
     files.write_csv(tmp_path / "predictions.csv", table)
-    back = files.read_csv(tmp_path / "predictions.csv")
+    from_path = files.read_csv(tmp_path / "predictions.csv")
+    back = files.read_csv(io.StringIO((tmp_path / "predictions.csv").read_text()))
+    pd.testing.assert_frame_equal(back, from_path)
     for column in ("label", "predicted", "source"):
         assert back[column].to_list() == table[column].to_list()
     assert (back["label"] == back["predicted"]).to_list() == back["correct"].to_list() == [True, True, False]

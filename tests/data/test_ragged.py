@@ -1,21 +1,13 @@
-import gc
-
 import numpy as np
 import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cola.core import files, paths
+from cola.core import files
 from cola.core.errors import UserError
 from cola.data import ragged, tables
 from cola.data.ragged import RaggedArray
-
-
-@pytest.fixture(autouse=True)
-def scratch(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "SCRATCH", tmp_path / "scratch")
-    return tmp_path / "scratch"
 
 
 def test_rows_by_hand():
@@ -28,26 +20,30 @@ def test_rows_by_hand():
     assert RaggedArray.from_rows(rows) is rows
 
 
-@given(st.lists(st.lists(st.integers(0, 30_000), min_size=1), min_size=1), st.integers(1, 7))
-def test_values_are_mapped_block_by_block_on_the_disk(rows, block):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ragged, "BLOCK_VALUES", block)
-        changed = RaggedArray.from_rows(rows).map_values(lambda block: block + 1)
-    assert isinstance(changed.values, np.memmap)
+@given(st.lists(st.lists(st.integers(0, 30_000), min_size=1), min_size=1))
+def test_mapped_values_keep_their_rows_and_their_type(rows):
+    original = RaggedArray.from_rows(rows)
+    changed = original.map_values(lambda values: values.astype(np.int64) + 1)
+    assert changed.values.dtype == np.int32
     assert [row.tolist() for row in changed] == [[value + 1 for value in row] for row in rows]
+    assert [row.tolist() for row in original] == rows
 
 
-def test_a_table_is_read_by_row_groups_and_leaves_no_file(tmp_path, scratch):
-    frames = [tiny.sentences(count, seed=count) for count in (5, 1, 40)]
+def test_a_table_of_several_row_groups_is_read_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP", 7)
+    frame = tiny.sentences(46)
     with files.atomic_folder(tmp_path / "tokenized") as folder:
-        tables.write(folder / "train.parquet", map(tiny.arrow, frames), {})
-    found = ragged.read_sentences(tmp_path / "tokenized/train.parquet")
-    assert [row.tolist() for row in found.input_ids] == [ids.tolist() for frame in frames for ids in frame["input_ids"]]
-    assert found.labels.tolist() == [label for frame in frames for label in frame["label"]]
-    assert found.labels.dtype == np.int64
-    assert list(scratch.iterdir()) == []
-    del found
-    gc.collect()
+        tables.write(folder / "train.parquet", tiny.arrow(frame), {})
+    sentences = ragged.read_sentences(tmp_path / "tokenized/train.parquet")
+    assert [row.tolist() for row in sentences.input_ids] == [ids.tolist() for ids in frame["input_ids"]]
+    assert sentences.labels.tolist() == frame["label"].to_list()
+    types = (sentences.labels.dtype, sentences.input_ids.values.dtype, sentences.input_ids.starts.dtype)
+    assert types == (np.int64, np.int32, np.int64)
+
+
+def test_a_changed_table_is_refused(tmp_path):
+    with files.atomic_folder(tmp_path / "tokenized") as folder:
+        tables.write(folder / "train.parquet", tiny.arrow(tiny.sentences(5)), {})
     (tmp_path / "tokenized/train.parquet").write_bytes(b"changed")
     with pytest.raises(UserError, match="is not as it was written"):
         ragged.read_sentences(tmp_path / "tokenized/train.parquet")

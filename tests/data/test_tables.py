@@ -23,16 +23,18 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\
 rows_of_any_kind = st.tuples(texts, st.integers(0, 1), texts, st.lists(st.integers(0, 2**31 - 1)))
 
 
-def write_folder(path, parts, source):
-    """A folder with a train.parquet, whose row groups are `parts`; returns the table's path."""
+def write_folder(path, table, source):
+    """A folder with `table` as its train.parquet; returns the table's path."""
     with files.atomic_folder(path) as folder:
-        tables.write(folder / "train.parquet", parts, source)
+        tables.write(folder / "train.parquet", table, source)
     return path / "train.parquet"
 
 
-def test_a_table_has_its_schema_its_row_groups_and_its_source(tmp_path):
+def test_a_table_has_its_schema_its_row_groups_and_its_source(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP", 3)
     source, table = {"name": "cola", "files": {"in_domain_train.tsv": "f320"}}, tiny.arrow(TOKENIZED)
-    path = write_folder(tmp_path / "tokenized", [table, table.append_column("more", table["label"])], source)
+    twice = pa.concat_tables([table, table])
+    path = write_folder(tmp_path / "tokenized", twice.append_column("more", twice["label"]), source)
     back = tables.read(path)
     assert back.attrs == tables.read_source(path) == source
     assert back["sentence"].to_list() == ['He said "go".', "naïve 日本"] * 2
@@ -43,35 +45,42 @@ def test_a_table_has_its_schema_its_row_groups_and_its_source(tmp_path):
     assert schema.types == [pa.string(), pa.int8(), pa.string(), pa.list_(pa.int32())]
 
 
-def test_the_first_row_group_is_read_alone(tmp_path):
-    parts = [tiny.arrow(tiny.sentences(count, seed=count)) for count in (3, 5)]
-    path = write_folder(tmp_path / "tokenized", parts, {})
-    assert tables.read_first_row_group(path)["sentence"].to_list() == parts[0]["sentence"].to_pylist()
+def test_the_first_row_group_is_read_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP", 3)
+    sentences = tiny.sentences(8)
+    path = write_folder(tmp_path / "tokenized", tiny.arrow(sentences), {})
+    assert tables.read_first_row_group(path)["sentence"].to_list() == sentences["sentence"][:3].to_list()
+
+
+def test_a_row_group_has_65_536_sentences(tmp_path):
+    table = pa.concat_tables([tiny.arrow(TOKENIZED)] * 65_537)
+    metadata = pq.read_metadata(write_folder(tmp_path / "tokenized", table, {}))
+    assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [65_536, 65_536, 2]
 
 
 def test_the_shortest_sentence_is_the_first_of_the_shortest(tmp_path):
     parts = [tiny.arrow(TOKENIZED.assign(sentence=sentences)) for sentences in (["three", "two!"], ["four", "longer"])]
-    assert tables.shortest_sentence(write_folder(tmp_path / "tokenized", parts, {})) == "two!"
+    assert tables.shortest_sentence(write_folder(tmp_path / "tokenized", pa.concat_tables(parts), {})) == "two!"
 
 
 @settings(max_examples=40)  # every example writes a file
 @given(st.lists(rows_of_any_kind, min_size=1))
 def test_rows_come_back_as_they_were(tmp_path_factory, rows):
     table = tiny.arrow(pd.DataFrame(rows, columns=TOKENIZED.columns))
-    back = tables.read(write_folder(tmp_path_factory.getbasetemp() / "round", [table], {}))
+    back = tables.read(write_folder(tmp_path_factory.getbasetemp() / "round", table, {}))
     assert [(*row[:3], row[3].tolist()) for row in back.itertuples(index=False)] == rows
 
 
 @pytest.mark.parametrize("frame", [TOKENIZED.drop(columns="label"), TOKENIZED.assign(label=300)])
 def test_a_table_of_other_columns_or_labels_is_refused(tmp_path, frame):
     with pytest.raises((KeyError, pa.ArrowInvalid)):
-        tables.write(tmp_path / "train.parquet", [pa.Table.from_pandas(frame)], {})
+        tables.write(tmp_path / "train.parquet", pa.Table.from_pandas(frame), {})
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("read", [tables.read, tables.read_first_row_group])
 def test_a_missing_or_changed_table_is_refused(tmp_path, read):
-    path = write_folder(tmp_path / "tokenized", [tiny.arrow(TOKENIZED)], {})
+    path = write_folder(tmp_path / "tokenized", tiny.arrow(TOKENIZED), {})
     content = path.read_bytes()
     for place in np.linspace(0, len(content) - 1, 9, dtype=int):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])

@@ -1,32 +1,25 @@
-"""Corpora of a few sentences, in row groups of three; the real one; and a run that is killed."""
+"""Corpora of a few sentences, in chunks of three; and the real one."""
 
-import os
-import time
-from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_encoding import IDS, SENTENCE
 
-from cola.core import paths
 from cola.core.params import Tokenize
 from cola.data import corpus, encoding, tables, tokenize
 
 SHORT = [101, 2027, 2187, 1012, 102]
-SOURCE = {"name": "tiny", "labels": ["no", "yes"]}
+LABELS = ["unacceptable", "acceptable"]
 
 
 class Result(NamedTuple):
     metrics: dict
     tables: dict[str, pd.DataFrame]
-    shards: dict[str, list[Path]]
 
 
 @pytest.fixture(scope="module")
@@ -39,25 +32,27 @@ def tiny_tokenizer(tmp_path_factory):
     return encoding.load_tokenizer(tiny.encoder(tmp_path_factory.mktemp("tiny")))
 
 
-def tokenized(folder, tokenizer, training_rows, test_rows, max_length=64, fraction=0.1):
-    """Tokenize a corpus as the stage does, with `folder`/scratch as the scratch folder."""
-    scratch = folder / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    raw = corpus.Corpus(training_rows, test_rows, SOURCE)
+def table_of(rows):
+    """Tuples of sentence_source, label number, sentence, as corpus.read returns them."""
+    return pa.table(dict(zip(corpus.COLUMNS, map(list, zip(*rows, strict=True)), strict=True)))
+
+
+def tokenized(tokenizer, training_file, test, max_length=64, fraction=0.1):
+    """Tokenize a corpus as the stage does."""
     settings = Tokenize(max_length=max_length, validation_fraction=fraction, training_sentences=None)
-    splits = tokenize.store_splits(scratch, raw, settings, 42)
-    shards = tokenize.tokenize_splits(scratch, splits, tokenizer, max_length)
-    tokenize.write_tables(folder, shards, SOURCE)
-    metrics = tokenize.corpus_metrics(tokenize.read_labels_and_lengths(shards), max_length, 2)
-    return Result(metrics, {name: pd.read_parquet(folder / f"{name}.parquet") for name in tables.SPLITS}, shards)
+    splits = tokenize.split_rows(training_file, test, settings, 42)
+    found = tokenize.tokenize_splits(splits, tokenizer, max_length)
+    metrics = tokenize.corpus_metrics(found, max_length, 2)
+    return Result(metrics, {name: table.to_pandas() for name, table in found.items()})
 
 
-def test_the_tables_of_a_small_corpus(tokenizer, tmp_path):
+def test_the_tables_of_a_small_corpus(tokenizer):
     training_file = [("all", 1, SENTENCE), ("all", 0, "They left."), ("all", 1, "They left.")]  # 19, 5 and 5 tokens
     test = [("a", 1, SENTENCE + " " + SENTENCE), ("b", 1, SENTENCE), ("c", 0, "They left.")]
-    found = tokenized(tmp_path, tokenizer, training_file, test, max_length=19, fraction=0.4)
-    assert found.tables["test"].attrs == SOURCE
+    found = tokenized(tokenizer, table_of(training_file), table_of(test), max_length=19, fraction=0.4)
+    assert list(found.tables) == list(tables.SPLITS)
     assert found.tables["test"]["input_ids"].map(list).to_list() == [IDS, IDS, SHORT]
+    assert found.tables["test"]["length"].to_list() == [36, 19, 5], "before the cut"
     assert found.tables["test"]["sentence_source"].to_list() == ["a", "b", "c"]
     order = [2, 1, 0]  # NumPy's default_rng(42).permutation(3)
     training_and_validation = pd.concat([found.tables["train"], found.tables["validation"]])
@@ -85,9 +80,8 @@ def test_the_metrics_of_a_corpus_by_hand(classes, positives):
     assert all(type(value) in (int, float) for value in found.values()), "JSON takes these"
 
 
-def test_the_real_corpus_has_the_tutorials_lengths(tokenizer, raw, tmp_path):
-    training_rows, test_rows = (corpus.read_tsv(raw / name) for name in (corpus.TRAINING_FILE, corpus.TEST_FILE))
-    found = tokenized(tmp_path, tokenizer, training_rows, test_rows)
+def test_the_real_corpus_has_the_tutorials_lengths(tokenizer, raw):
+    found = tokenized(tokenizer, *(corpus.read(raw / name, LABELS) for name in ("train.csv", "test.csv")))
     assert found.metrics == {
         "training_sentences": 7695,
         "validation_sentences": 856,
@@ -102,70 +96,16 @@ def test_the_real_corpus_has_the_tutorials_lengths(tokenizer, raw, tmp_path):
     assert all(ids[0] == 101 and ids[-1] == 102 for ids in input_ids)
 
 
-@settings(max_examples=25)  # every example writes files
+@settings(max_examples=25)
 @given(st.integers(2, 20), st.integers(1, 20), st.floats(0.1, 0.5))
-def test_row_groups_of_three_make_the_same_tables_as_one(tmp_path_factory, tiny_tokenizer, training, test, fraction):
-    folder = tmp_path_factory.mktemp("row-groups")
-    rows = [[("all", row % 2, f"word{row}") for row in range(count)] for count in (training, test)]
-    whole = tokenized(folder / "whole", tiny_tokenizer, *rows, fraction=fraction)
+def test_chunks_of_three_make_the_same_tables_as_one(tiny_tokenizer, training, test, fraction):
+    rows = [table_of([("all", row % 2, f"word{row}") for row in range(count)]) for count in (training, test)]
+    whole = tokenized(tiny_tokenizer, *rows, fraction=fraction)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenize, "ROW_GROUP", 3)
-        divided = tokenized(folder / "divided", tiny_tokenizer, *rows, fraction=fraction)
+        patch.setattr(tokenize, "CHUNK", 3)
+        divided = tokenized(tiny_tokenizer, *rows, fraction=fraction)
     assert divided.metrics == whole.metrics
-    for name, table in whole.tables.items():
-        assert divided.tables[name].equals(table)
-        groups = pq.ParquetFile(folder / f"divided/{name}.parquet").num_row_groups
-        assert groups == len(divided.shards[name]) == -(-len(table) // 3)
+    for name in tables.SPLITS:
+        pd.testing.assert_frame_equal(divided.tables[name], whole.tables[name])
     training_file = pd.concat([whole.tables["train"], whole.tables["validation"]])
-    assert sorted(training_file["sentence"]) == sorted(sentence for *_, sentence in rows[0])
-
-
-def test_the_work_of_a_killed_run_is_not_done_again(tmp_path, monkeypatch, tiny_tokenizer):
-    monkeypatch.setattr(tokenize, "ROW_GROUP", 3)
-    rows = [("all", row % 2, f"word{row % 35}") for row in range(40)]
-    undisturbed = tokenized(tmp_path / "undisturbed", tiny_tokenizer, rows, rows[:7])
-    encode, calls = encoding.encode, []
-
-    def killed_at_the_fifth(*arguments):
-        calls.append(arguments[0])
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return encode(*arguments)
-
-    monkeypatch.setattr(encoding, "encode", killed_at_the_fifth)
-    with pytest.raises(KeyboardInterrupt):
-        tokenized(tmp_path / "killed", tiny_tokenizer, iter(rows), iter(rows[:7]))
-    assert len(list((tmp_path / "killed/scratch").glob("*.parquet"))) == 4
-    not_read = iter(lambda: pytest.fail("the stored rows are read once more"), None)
-    resumed = tokenized(tmp_path / "killed", tiny_tokenizer, not_read, not_read)
-    assert len(calls) == 5 + 12 + 2 + 3 - 4
-    assert resumed.metrics == undisturbed.metrics
-    for name, table in undisturbed.tables.items():
-        assert resumed.tables[name].equals(table)
-
-
-def test_a_scratch_folder_is_of_one_configuration_and_goes_when_the_work_is_done(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(paths, "SCRATCH", tmp_path / "scratch")
-    for folder in (paths.RAW, paths.PRETRAINED):
-        folder.mkdir(parents=True)
-        (folder / "SHA256SUMS").write_text("sums")
-    recipe = Tokenize(max_length=64, validation_fraction=0.1, training_sentences=None)
-
-    def interrupted(recipe, seed):
-        with suppress(KeyboardInterrupt), tokenize.scratch_folder(recipe, seed) as folder:
-            (folder / "shard").touch()
-            raise KeyboardInterrupt
-        return folder
-
-    first = interrupted(recipe, 42)
-    assert len({first, interrupted(recipe, 43), interrupted(recipe.model_copy(update={"max_length": 63}), 42)}) == 3
-    (paths.RAW / "SHA256SUMS").write_text("others")
-    assert interrupted(recipe, 42) != first
-    (paths.RAW / "SHA256SUMS").write_text("sums")
-    eight_days_ago = time.time() - 8 * 24 * 3600
-    os.utime(interrupted(recipe, 44), (eight_days_ago, eight_days_ago))
-    with tokenize.scratch_folder(recipe, 42) as folder:
-        assert folder == first
-        assert (folder / "shard").exists()
-    assert len(list((tmp_path / "scratch/tokenize").iterdir())) == 3
+    assert sorted(training_file["sentence"]) == sorted(f"word{row}" for row in range(training))

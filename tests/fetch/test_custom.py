@@ -20,14 +20,17 @@ def folder(tmp_path):
     return tmp_path / "mine"
 
 
-def test_a_corpus_is_copied_as_it_is(folder, tmp_path, capsys):
+def test_a_corpus_is_written_in_one_form_and_its_source_names_the_users_files(folder, tmp_path, capsys):
     source = download.corpus(str(folder), tmp_path / "raw")
     assert source["name"] == "mine"
     assert source["labels"] == ["farewell", "greeting"]
-    assert source["files"].keys() == {"train.csv", "test.csv"}
+    assert source["files"] == {name: files.sha256(folder / name) for name in ("test.csv", "train.csv")}
     assert "`dvc repro --force --downstream fetch@corpus`" in capsys.readouterr().out
-    for name in ("train.csv", "test.csv"):
-        assert (tmp_path / "raw" / name).read_bytes() == (folder / name).read_bytes()
+    written = {path.name: path.read_text().splitlines() for path in (tmp_path / "raw").iterdir()}
+    assert written == {
+        "train.csv": ["sentence_source,label,sentence", "all,greeting,Hello", 'all,farewell,"Bye, all"'],
+        "test.csv": ["sentence_source,label,sentence", "all,farewell,See you"],
+    }
 
 
 def test_a_folder_in_corpora_is_watched_by_dvc(folder, tmp_path, monkeypatch, capsys):
@@ -57,7 +60,7 @@ def test_an_experiment_finds_what_its_copy_of_the_project_lacks(folder, tmp_path
         ),
         (
             lambda mine: (mine / "test.csv").write_text("text,label\na,greeting\nb,Greeting\n"),
-            "test.csv, line 3: label 'Greeting' does not occur among the training sentences (farewell, greeting)",
+            "test.csv, line 3: label 'Greeting' is not among the training labels (farewell, greeting)",
         ),
     ],
 )
@@ -67,7 +70,6 @@ def test_a_corpus_that_cannot_be_used_is_refused_in_one_line(folder, tmp_path, c
         download.corpus(str(folder), tmp_path / "raw")
     assert str(refused.value).startswith(str(folder))
     assert "\n" not in str(refused.value)
-    assert not list((tmp_path / "raw").iterdir())
 
 
 def test_a_name_that_is_neither_known_nor_a_folder_is_refused(tmp_path):

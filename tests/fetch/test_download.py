@@ -22,10 +22,16 @@ from cola.fetch import checked, download, sources
 from cola.fetch.sources import Archive, File, Source
 
 ZIP = "cola_public_1.1.zip"
+NOISE = os.urandom(1500).hex().encode()  # does not compress
 MEMBERS = {
-    "in_domain_train.tsv": b"gj04\t1\t\tOur friends won't buy this analysis.\n" * 20 + os.urandom(1500).hex().encode(),
+    "in_domain_train.tsv": b"gj04\t1\t\tOur friends won't buy this.\n" * 20 + b"gj04\t0\t*\t" + NOISE + b"\n",
     "in_domain_dev.tsv": b"gj04\t1\t\tThe sailors rode the breeze clear of the rocks.\n",
     "out_of_domain_dev.tsv": b"clc95\t0\t*\tSomebody just left - guess who just left.\n",
+}
+HEADER = b"sentence_source,label,sentence\r\n"
+WRITTEN = {
+    "train.csv": HEADER + b"gj04,acceptable,Our friends won't buy this.\r\n" * 20 + b"gj04,unacceptable,%b\r\n" % NOISE,
+    "test.csv": HEADER + b"clc95,unacceptable,Somebody just left - guess who just left.\r\n",
 }
 REMEDY = (
     f"Set COLA_MIRROR to a folder or URL that has {ZIP}, or run `make demo`, or, for an encoder of BERT's size, which "
@@ -80,7 +86,7 @@ def content(folder):
 def fetch(folder):
     folder.mkdir(parents=True)
     provenance = download.corpus("cola", folder)
-    assert content(folder) == MEMBERS
+    assert content(folder) == WRITTEN
     return provenance
 
 
@@ -271,7 +277,7 @@ def test_whatever_a_server_does_no_wrong_byte_is_taken(tmp_path, monkeypatch, do
                 download.corpus("cola", folder / "raw")
             except UserError as error:
                 line = str(error)
-            assert content(folder / "raw") == ({} if line else MEMBERS)
+            assert content(folder / "raw") == ({} if line else WRITTEN)
             assert "\n" not in line
             ended["refused" if " is refused" in line else "unavailable" if line else "right"] += 1
             assert {path.name for path in folder.iterdir()} <= {"raw", "cache"}
@@ -361,5 +367,8 @@ def test_minimal_pairs(tmp_path):
     provenance = download.corpus("minimal_pairs", tmp_path)
     assert (provenance["name"], provenance["license"]) == ("minimal_pairs", "CC0-1.0")
     assert provenance["files"] == {
-        name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in sorted(MEMBERS)
+        "in_domain_dev.tsv": "da75f902acc8b33d667ff993fde16088366b3ff8908c7c922f641c748128de8a",
+        "in_domain_train.tsv": "d5ef86ad64b26f40eab617b63c1526a33f9e2c3a42ce3e581e4a85957e89a3db",
+        "out_of_domain_dev.tsv": "07528fe82ee00c213711c598d77ba7a07f5c318288c0ea0952b6fad74247119b",
     }
+    assert content(tmp_path).keys() == {"train.csv", "test.csv"}

@@ -1,10 +1,8 @@
 import hashlib
-import io
 
 import pytest
 
-from cola.data import corpus
-from cola.fetch import minimal_pairs
+from cola.fetch import minimal_pairs, tables
 from cola.fetch.minimal_pairs import IN_DOMAIN, OTHER_WORDS, OUT_OF_DOMAIN, TRAIN_WORDS
 
 TRAIN, DEV, TEST = "in_domain_train.tsv", "in_domain_dev.tsv", "out_of_domain_dev.tsv"
@@ -37,10 +35,12 @@ def test_the_bytes_are_pinned(files):
     assert hashlib.sha256(written).hexdigest() == "32a071b6eceba4cbb291634ff0cf30267a6e7aab1319b89dc598b74f1cc95e1a"
 
 
-def test_the_files_read_as_colas_do(files):
+def test_the_files_read_as_colas_do(files, tmp_path):
     for name, rows in files.items():
-        read = corpus.parse_tsv(io.BytesIO(minimal_pairs.tsv(rows).encode()), name)
-        assert [(label, sentence) for _, label, sentence in read] == [(row.label, row.sentence) for row in rows]
+        (tmp_path / name).write_text(minimal_pairs.tsv(rows))
+        expected = [(row.source, ("unacceptable", "acceptable")[row.label], row.sentence) for row in rows]
+        assert list(tables.read_cola(tmp_path / name)) == expected
+    assert len(files) == 3
     assert minimal_pairs.tsv([minimal_pairs.Sentence("case", 0, "Him left.")]) == "case\t0\t*\tHim left.\n"
 
 

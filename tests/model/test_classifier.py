@@ -10,7 +10,7 @@ from transformers import BertForMaskedLM, BertForSequenceClassification, pipelin
 
 from cola.core.errors import UserError
 from cola.data import encoding
-from cola.data.corpus import COLA_LABELS
+from cola.fetch.tables import COLA_LABELS
 from cola.model import classifier, prediction
 
 CPU = torch.device("cpu")

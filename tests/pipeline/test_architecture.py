@@ -17,7 +17,7 @@ LIBRARY = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "cola").r
 # Each room of cola/, with the rooms that it may import.
 ROOMS = {
     "core": set(),
-    "fetch": {"core", "data"},
+    "fetch": {"core"},
     "data": {"core"},
     "model": {"core", "data"},
     "train": {"core", "data", "model"},

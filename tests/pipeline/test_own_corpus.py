@@ -49,7 +49,7 @@ def test_a_change_in_corpora_is_noticed(project, run):
     assert "corpora" in run(project, "dvc", "status", "fetch")
     file.write_text(text + "Sing louder!,order\n")
     printed = run(project, "dvc", "repro", "fetch", fails=True)
-    assert "error: corpora/example/test.csv, line 26: label 'order' does not occur among the training" in printed
+    assert "error: corpora/example/test.csv, line 26: label 'order' is not among the training labels" in printed
     file.write_text(text)
     assert "Stage 'fetch@corpus' is cached" in run(project, "dvc", "repro", "fetch")
 

@@ -125,7 +125,7 @@ def test_a_changed_byte_is_noticed_before_it_is_used_and_put_right(applied, run,
     monkeypatch.setattr(sys, "argv", ["predict", "She slept."])
     changed = (
         ("models/pretrained/model.safetensors", "stages.tokenize"),
-        ("data/raw/in_domain_train.tsv", "stages.tokenize"),
+        ("data/raw/train.csv", "stages.tokenize"),
         ("data/tokenized/train.parquet", "stages.train"),
         ("models/finetuned/model.safetensors", "stages.sample_predict"),
         ("data/tokenized/test.parquet", "stages.evaluate"),

@@ -17,7 +17,7 @@ from project import ROOT
 from cola.core import files, paths
 from cola.core.errors import UserError
 from cola.data import encoding
-from cola.data.corpus import COLA_LABELS
+from cola.fetch.tables import COLA_LABELS
 from cola.model import classifier
 from cola.report import mlflow_runs, pyfunc
 

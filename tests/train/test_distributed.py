@@ -39,7 +39,7 @@ def project(folder, dropout=0.0, **train):
         files.write_json(partial / "source.json", source | {"files": hashes})
     with files.atomic_folder(folder / "data/tokenized") as partial:
         for part, count in (("train", 99), ("validation", 21)):
-            rows = [tiny.arrow(tiny.sentences(count, seed=count))]
+            rows = tiny.arrow(tiny.sentences(count, seed=count))
             tables.write(partial / f"{part}.parquet", rows, source | {"labels": ["lower", "upper"]})
     (folder / "metrics").mkdir()
     return folder
