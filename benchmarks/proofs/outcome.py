@@ -16,7 +16,7 @@ import torch
 from scipy import stats
 from torch.nn.functional import cross_entropy
 
-from benchmarks import table, tutorial
+from benchmarks import tutorial
 from cola.core import params, paths
 from cola.core.errors import run
 from cola.data import ragged, tables
@@ -98,13 +98,11 @@ def show(results: pd.DataFrame) -> None:
         margin = MARGIN * tutorial.std()
         difference, half, p = equivalence(pipeline, tutorial, margin)
         cells = [f"{scores.mean():.3f} ({scores.std():.3f})" for scores in (tutorial, pipeline)]
-        verdict = f"{'yes' if p < 0.05 else 'not shown'}, p = {p:.2g}"
-        rows.append((name, *cells, f"{difference:+.3f}", f"±{half:.3f}", f"{margin:.3f}", verdict))
-    table.show(
-        f"{len(by_method['bert-cola'])} seeds of each method: mean (standard deviation)",
-        ("", "the tutorial's loop", "bert-cola", "difference", "90% interval", "margin", "equal"),
-        rows,
-    )
+        equal = f"{'yes' if p < 0.05 else 'not shown'}, p = {p:.2g}"
+        rows.append((name, *cells, f"{difference:+.3f}", f"±{half:.3f}", f"{margin:.3f}", equal))
+    print(f"{len(by_method['bert-cola'])} seeds of each method: mean (standard deviation)")
+    headings = ["", "the tutorial's loop", "bert-cola", "difference", "90% interval", "margin", "equal"]
+    print(pd.DataFrame(rows, columns=headings).to_string(index=False))
 
 
 if __name__ == "__main__":
