@@ -108,13 +108,16 @@ def file_stem(machine: str) -> str:
 
 def groups(device_type: str, shapes: Sequence[str]) -> list[Group]:
     """What is measured, in this order. On a GPU every method is a group: it is saved before the next one begins."""
-    together = [Group(kind, shape, list(by_method)) for shape in shapes for kind, by_method in methods.METHODS.items()]
-    if device_type != "cuda":
-        on_a_gpu = methods.ONLY_ON_A_GPU
-        return [group._replace(methods=[name for name in group.methods if name not in on_a_gpu]) for group in together]
-    alone = [group._replace(methods=[name]) for group in together for name in group.methods]
-    launches = [Group("launches", shape, ["bert-cola"]) for shape in shapes]
-    return sorted(alone + launches, key=lambda group: group.methods[0].endswith("compiled"))
+    gpu = device_type == "cuda"
+    kinds = {
+        kind: [method for method in by_method if gpu or method not in methods.ONLY_ON_A_GPU]
+        for kind, by_method in methods.METHODS.items()
+    }
+    if not gpu:
+        return [Group(kind, shape, names) for shape in shapes for kind, names in kinds.items()]
+    kinds["launches"] = ["bert-cola"]
+    alone = [Group(kind, shape, [name]) for shape in shapes for kind, names in kinds.items() for name in names]
+    return sorted(alone, key=lambda group: group.methods[0].endswith("compiled"))
 
 
 def compare(group: Group, device: torch.device, turns: Turns) -> dict[str, Figures]:
