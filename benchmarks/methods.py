@@ -33,50 +33,42 @@ def recipe() -> params.Train:
     return params.load(paths.PARAMS).train
 
 
-class Clock:
-    """Marks of time. On a GPU a mark is an event in its stream: it waits for nothing, and holds up no launch."""
+def mark(device: torch.device) -> Any:
+    """A moment in time. On a GPU it is an event in its stream, which waits for nothing and holds up no launch."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
 
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
-        self.marks: list[Any] = []
 
-    def mark(self) -> None:
-        if not self.cuda:
-            self.marks.append(time.perf_counter())
-            return
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        self.marks.append(event)
-
-    def seconds(self) -> list[float]:
-        """From each mark to the next."""
-        if not self.cuda:
-            return np.diff(self.marks).tolist()
-        torch.cuda.synchronize()
-        return [start.elapsed_time(end) / 1e3 for start, end in pairwise(self.marks)]
+def seconds_between(marks: list[Any]) -> list[float]:
+    """From each mark to the next."""
+    if isinstance(marks[0], float):
+        return np.diff(marks).tolist()
+    torch.cuda.synchronize()
+    return [start.elapsed_time(end) / 1e3 for start, end in pairwise(marks)]
 
 
 def _time_steps(step: Callable[[Batch], Any], device: torch.device) -> Timed:
     def timed(batches: list[Batch]) -> list[float]:
-        clock = Clock(device)
-        clock.mark()
+        marks = [mark(device)]
         for batch in batches:
             step(batch)
-            clock.mark()
-        return clock.seconds()
+            marks.append(mark(device))
+        return seconds_between(marks)
 
     return timed
 
 
 def _time_all(predict: Callable[[list[Batch]], Any], device: torch.device) -> Timed:
-    """The batches are predicted in one call: each gets their mean."""
+    """The batches are predicted in one call: the seconds of each are their mean."""
 
     def timed(batches: list[Batch]) -> list[float]:
-        clock = Clock(device)
-        clock.mark()
+        start = mark(device)
         predict(batches)
-        clock.mark()
-        return [clock.seconds()[0] / len(batches)] * len(batches)
+        (seconds,) = seconds_between([start, mark(device)])
+        return [seconds / len(batches)] * len(batches)
 
     return timed
 
@@ -98,32 +90,25 @@ def train_with_trainer(model: PreTrainedModel, compiled: bool = False) -> Iterat
     """`compiled` needs a process of its own: accelerate settles it once in each."""
     from transformers import PrinterCallback, Trainer, TrainerCallback
 
-    class Marks(TrainerCallback):
-        def __init__(self, clock: Clock) -> None:
-            self.clock = clock
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.clock.mark()
-
     def timed(batches: list[Batch]) -> list[float]:
-        clock = Clock(model.device)
-        rows = [{"input_ids": ids, "labels": label} for batch in batches for ids, label in zip(*batch, strict=True)]
-        trainer = Trainer(
-            model,
-            _arguments(
-                model.device,
-                max_steps=len(batches),
-                train_sampling_strategy="sequential",
-                torch_compile=compiled and model.device.type == "cuda",
-            ),
-            DataCollatorWithPadding(_tokenizer()),
-            train_dataset=rows,
-            callbacks=[Marks(clock)],
+        marks: list[Any] = []
+
+        class Marks(TrainerCallback):
+            def on_step_begin(self, *_: Any, **__: Any) -> None:
+                marks.append(mark(model.device))
+
+        arguments = _arguments(
+            model.device,
+            max_steps=len(batches),
+            train_sampling_strategy="sequential",
+            torch_compile=compiled and model.device.type == "cuda",
         )
+        rows = [{"input_ids": ids, "labels": label} for batch in batches for ids, label in zip(*batch, strict=True)]
+        collator = DataCollatorWithPadding(_tokenizer())
+        trainer = Trainer(model, arguments, collator, train_dataset=rows, callbacks=[Marks()])
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        clock.mark()
-        return clock.seconds()
+        return seconds_between([*marks, mark(model.device)])
 
     yield timed
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from matplotlib.figure import Figure
 from tqdm import tqdm
 from transformers import BertConfig
 
@@ -85,6 +84,8 @@ def measure(sizes: Sizes) -> tuple[float, float]:
 
 
 def draw(seconds: dict[str, dict[float | str, float]]) -> None:
+    from matplotlib.figure import Figure  # not on every machine with a GPU
+
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     for axes, (quantity, points) in zip(figure.subplots(1, len(seconds), sharey=True), seconds.items(), strict=True):
         axes.plot(points.keys(), [1e3 * step for step in points.values()], marker="o")
