@@ -90,7 +90,7 @@ test: .venv ## run the tests, in three minutes
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --dist worksteal
 
 test-all: .venv ## run the slow tests, too: MiniLM, CoLA, servers that hang, a database, a cluster
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --dist worksteal -m 'not torture'
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --dist worksteal -m 'not torture and not gpu'
 
 verify: .venv .git ## run the pipeline twice, and compare every byte of what it writes
 	python -m benchmarks.proofs.bytes

@@ -1,12 +1,13 @@
 """The methods of training and of predicting that `benchmarks.speed` compares, each as its users run it.
 
-A method takes a model, and is a context that gives a function: from batches to the seconds that each took.
+A method is a context manager. It takes a model, and yields a function from batches to the seconds that each took.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from itertools import pairwise
 from tempfile import mkdtemp
 from typing import Any
@@ -18,128 +19,126 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 from benchmarks import tutorial, workload
 from benchmarks.workload import Batch
 from cola.core import params, paths
-from cola.data.ragged import RaggedArray
-from cola.model import classifier, prediction
+from cola.data.ragged import RaggedArray, Sentences
+from cola.model import prediction
 from cola.model.device import choose_precision
-from cola.train import loop, speedups
+from cola.train import loop
 
-Model = PreTrainedModel
 Timed = Callable[[list[Batch]], list[float]]
-Method = Callable[[Model], AbstractContextManager[Timed]]
-RECIPE = params.load(paths.PARAMS).train
+Method = Callable[[PreTrainedModel], AbstractContextManager[Timed]]
 
 
-class Clock:
-    """Marks of time. On a GPU they are in its stream: a mark waits for nothing, and holds up no launch."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
-        self.marks: list[Any] = []
-
-    def mark(self) -> None:
-        if not self.cuda:
-            self.marks.append(time.perf_counter())
-            return
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        self.marks.append(event)
-
-    def seconds(self) -> list[float]:
-        """From each mark to the next."""
-        if not self.cuda:
-            return np.diff(self.marks).tolist()
-        torch.cuda.synchronize()
-        return [one.elapsed_time(other) / 1e3 for one, other in pairwise(self.marks)]
+@cache
+def recipe() -> params.Train:
+    """The settings of training in params.yaml."""
+    return params.load(paths.PARAMS).train
 
 
-def _each(step: Callable[[Batch], Any], device: torch.device) -> Timed:
+def mark(device: torch.device) -> Any:
+    """A moment in time. On a GPU it is an event in its stream, which waits for nothing and holds up no launch."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def seconds_between(marks: list[Any]) -> list[float]:
+    """From each mark to the next."""
+    if isinstance(marks[0], float):
+        return np.diff(marks).tolist()
+    torch.cuda.synchronize()
+    return [start.elapsed_time(end) / 1e3 for start, end in pairwise(marks)]
+
+
+def _time_steps(step: Callable[[Batch], Any], device: torch.device) -> Timed:
     def timed(batches: list[Batch]) -> list[float]:
-        clock = Clock(device)
-        clock.mark()
+        marks = [mark(device)]
         for batch in batches:
             step(batch)
-            clock.mark()
-        return clock.seconds()
+            marks.append(mark(device))
+        return seconds_between(marks)
 
     return timed
 
 
-def now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
+def _time_all(predict: Callable[[list[Batch]], Any], device: torch.device) -> Timed:
+    """The batches are predicted in one call: the seconds of each are their mean."""
+
+    def timed(batches: list[Batch]) -> list[float]:
+        start = mark(device)
+        predict(batches)
+        (seconds,) = seconds_between([start, mark(device)])
+        return [seconds / len(batches)] * len(batches)
+
+    return timed
 
 
 @contextmanager
-def train_as_the_tutorial(model: Model) -> Iterator[Timed]:
+def train_as_the_tutorial(model: PreTrainedModel) -> Iterator[Timed]:
     model.set_attn_implementation("eager")
     model.train()
-    optimizer, scheduler = tutorial.optimization(model, RECIPE, workload.STEPS)
+    optimizer, scheduler = tutorial.optimization(model, recipe(), workload.STEPS)
 
     def step(batch: Batch) -> None:
-        tutorial.step(model, tutorial.collate(*batch), optimizer, scheduler, RECIPE.max_grad_norm)
+        tutorial.step(model, tutorial.collate(*batch), optimizer, scheduler, recipe().max_grad_norm)
 
-    yield _each(step, model.device)
+    yield _time_steps(step, model.device)
 
 
 @contextmanager
-def train_with_trainer(model: Model, compiled: bool = False) -> Iterator[Timed]:
+def train_with_trainer(model: PreTrainedModel, compiled: bool = False) -> Iterator[Timed]:
     """`compiled` needs a process of its own: accelerate settles it once in each."""
     from transformers import PrinterCallback, Trainer, TrainerCallback
 
-    class Marks(TrainerCallback):
-        def __init__(self, clock: Clock) -> None:
-            self.clock = clock
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.clock.mark()
-
     def timed(batches: list[Batch]) -> list[float]:
-        clock = Clock(model.device)
-        rows = [{"input_ids": ids, "labels": label} for batch in batches for ids, label in zip(*batch, strict=True)]
-        trainer = Trainer(
-            model,
-            _arguments(
-                model.device,
-                max_steps=len(batches),
-                train_sampling_strategy="sequential",
-                torch_compile=compiled and model.device.type == "cuda",
-            ),
-            DataCollatorWithPadding(_tokenizer()),
-            train_dataset=rows,
-            callbacks=[Marks(clock)],
+        marks: list[Any] = []
+
+        class Marks(TrainerCallback):
+            def on_step_begin(self, *_: Any, **__: Any) -> None:
+                marks.append(mark(model.device))
+
+        arguments = _arguments(
+            model.device,
+            max_steps=len(batches),
+            train_sampling_strategy="sequential",
+            torch_compile=compiled and model.device.type == "cuda",
         )
+        rows = [{"input_ids": ids, "labels": label} for batch in batches for ids, label in zip(*batch, strict=True)]
+        collator = DataCollatorWithPadding(_tokenizer())
+        trainer = Trainer(model, arguments, collator, train_dataset=rows, callbacks=[Marks()])
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        clock.mark()
-        return clock.seconds()
+        return seconds_between([*marks, mark(model.device)])
 
     yield timed
 
 
 @contextmanager
-def train_fast(model: Model, precision: torch.dtype | None = None) -> Iterator[Timed]:
+def train_fast(
+    model: PreTrainedModel, precision: torch.dtype | None = None, micro_batch_tokens: int | None = None
+) -> Iterator[Timed]:
     """The pipeline's training: what loop.fit does at each step."""
     precision = precision or choose_precision("auto", model.device)
-    with speedups.fast_training(model, [RaggedArray.from_rows([workload.VOCABULARY])], precision, weight_decay=0) as (
-        _,
-        weights,
-    ):
-        optimizer = torch.optim.AdamW(weights, lr=RECIPE.learning_rate, weight_decay=0, fused=True)
+    changed = recipe().model_copy(update={"micro_batch_tokens": micro_batch_tokens})
+    vocabulary = as_sentences([workload.VOCABULARY], torch.zeros(1, dtype=torch.int64))
+    splits = {"train": vocabulary, "validation": vocabulary}
+    with loop.prepare(model, splits, changed, precision, seed=0) as training:
         model.train()
 
         def step(batch: Batch) -> None:
-            input_ids, labels = batch
-            collated = classifier.collate(model, input_ids, packed=True)
-            loop.optimizer_step(
-                model, [loop.MicroBatch(collated, labels, 1.0)], optimizer, RECIPE.max_grad_norm, precision
-            )
+            sentences = as_sentences(*batch)
+            loop.optimizer_step(replace(training, train=sentences), np.arange(len(sentences.labels)), 1)
 
-        yield _each(step, model.device)
+        yield _time_steps(step, model.device)
+
+
+def as_sentences(input_ids: list[np.ndarray], labels: torch.Tensor) -> Sentences:
+    return Sentences(RaggedArray.from_rows(input_ids), labels.numpy())
 
 
 @contextmanager
-def predict_as_the_tutorial(model: Model) -> Iterator[Timed]:
+def predict_as_the_tutorial(model: PreTrainedModel) -> Iterator[Timed]:
     model.set_attn_implementation("eager")
     model.eval()
 
@@ -148,49 +147,50 @@ def predict_as_the_tutorial(model: Model) -> Iterator[Timed]:
         collated = {name: tensor.to(model.device) for name, tensor in tutorial.collate(*batch).items()}
         model(input_ids=collated["input_ids"], attention_mask=collated["attention_mask"]).logits.cpu()
 
-    yield _each(step, model.device)
+    yield _time_steps(step, model.device)
 
 
 @contextmanager
-def predict_with_trainer(model: Model) -> Iterator[Timed]:
+def predict_with_trainer(model: PreTrainedModel) -> Iterator[Timed]:
+    """Without cuDNN's attention: it makes a plan for each new shape of batch, which would spoil the mean."""
     from transformers import Trainer
 
     trainer = Trainer(model, _arguments(model.device, bf16_full_eval=True), DataCollatorWithPadding(_tokenizer()))
 
-    def timed(batches: list[Batch]) -> list[float]:
+    def predict(batches: list[Batch]) -> None:
         rows = [{"input_ids": ids} for input_ids, _ in batches for ids in input_ids]
-        started = now(model.device)
         trainer.predict(rows)  # type: ignore[arg-type]
-        return [(now(model.device) - started) / len(batches)] * len(batches)
 
-    yield timed
+    enabled = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield _time_all(predict, model.device)
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(enabled)
 
 
 @contextmanager
-def predict_fast(model: Model) -> Iterator[Timed]:
+def predict_fast(model: PreTrainedModel) -> Iterator[Timed]:
     precision = choose_precision("auto", model.device)
     prediction.make_fast(model, precision)
 
-    def timed(batches: list[Batch]) -> list[float]:
-        input_ids = [ids for sentences, _ in batches for ids in sentences]
-        started = now(model.device)
-        prediction.predict_logits(model, input_ids, precision)
-        return [(now(model.device) - started) / len(batches)] * len(batches)
+    def predict(batches: list[Batch]) -> None:
+        prediction.predict_logits(model, [ids for input_ids, _ in batches for ids in input_ids], precision)
 
-    yield timed
+    yield _time_all(predict, model.device)
 
 
 def _arguments(device: torch.device, **more: Any) -> Any:
-    """Trainer's settings as someone who knows them well would choose them, for the recipe."""
+    """Trainer's settings for the recipe, as someone who knows them well would choose them."""
     from transformers import TrainingArguments
 
     return TrainingArguments(
         mkdtemp(),
         per_device_train_batch_size=workload.BATCH_SIZE,
         per_device_eval_batch_size=workload.BATCH_SIZE,
-        learning_rate=RECIPE.learning_rate,
+        learning_rate=recipe().learning_rate,
         weight_decay=0,
-        max_grad_norm=RECIPE.max_grad_norm,
+        max_grad_norm=recipe().max_grad_norm,
         optim="adamw_torch_fused",
         bf16=True,
         use_cpu=device.type == "cpu",
@@ -203,7 +203,7 @@ def _arguments(device: torch.device, **more: Any) -> Any:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """Nothing but what a collator pads with."""
+    """A tokenizer that knows its padding, which is all that a collator needs."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 
@@ -211,10 +211,10 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def not_deterministic(method: Method) -> Method:
-    """The method with the algorithms that PyTorch takes by default, which on a GPU need not repeat their bytes."""
+    """The method with PyTorch's default algorithms, which on a GPU need not give the same bytes twice."""
 
     @contextmanager
-    def changed(model: Model) -> Iterator[Timed]:
+    def changed(model: PreTrainedModel) -> Iterator[Timed]:
         before = torch.are_deterministic_algorithms_enabled()
         torch.use_deterministic_algorithms(False)
         try:
@@ -226,19 +226,20 @@ def not_deterministic(method: Method) -> Method:
     return changed
 
 
-TRAINING: dict[str, Method] = {
-    "the tutorial's loop": not_deterministic(train_as_the_tutorial),
-    "transformers' Trainer": not_deterministic(train_with_trainer),
-    "bert-cola, in float32": partial(train_fast, precision=torch.float32),
-    "bert-cola": train_fast,
+METHODS: dict[str, dict[str, Method]] = {
+    "training": {
+        "the tutorial's loop": not_deterministic(train_as_the_tutorial),
+        "transformers' Trainer": not_deterministic(train_with_trainer),
+        "bert-cola, in float32": partial(train_fast, precision=torch.float32),
+        "bert-cola": train_fast,
+        "bert-cola, not deterministic": not_deterministic(train_fast),
+        "transformers' Trainer, compiled": not_deterministic(partial(train_with_trainer, compiled=True)),
+    },
+    "prediction": {
+        "padded, in float32": not_deterministic(predict_as_the_tutorial),
+        "transformers' Trainer": not_deterministic(predict_with_trainer),
+        "bert-cola": predict_fast,
+    },
 }
-TRAINING_ON_A_GPU: dict[str, Method] = {  # on a CPU these are the same as two above
-    "transformers' Trainer, compiled": not_deterministic(partial(train_with_trainer, compiled=True)),
-    "bert-cola, not deterministic": not_deterministic(train_fast),
-}
-PREDICTION: dict[str, Method] = {
-    "padded, in float32": not_deterministic(predict_as_the_tutorial),
-    "transformers' Trainer": not_deterministic(predict_with_trainer),
-    "bert-cola": predict_fast,
-}
-METHODS = {"training": TRAINING, "prediction": PREDICTION}
+# On a CPU these are the same as the methods without the addition.
+ONLY_ON_A_GPU = {"bert-cola, not deterministic", "transformers' Trainer, compiled"}

@@ -1,21 +1,23 @@
 """Where a training step's time goes: `python -m benchmarks.profile all-MiniLM-L6-v2` (random weights).
 
-The shape is one of benchmarks/workload.py.
+The shape is a key of workload.SHAPES.
 """
 
 import statistics
 import sys
 from typing import Any
 
+import pandas as pd
 import torch
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import methods, table, workload
+from benchmarks import methods, workload
 from cola.core.errors import UserError, run
 from cola.model.device import describe_machine, prepare_device
 
-STEPS, SHOWN = 10, 15
+STEPS = 10  # few: on a GPU the profiler takes about a second for each
+OPERATIONS = 15  # that the table has
 
 
 def main() -> None:
@@ -24,34 +26,50 @@ def main() -> None:
         raise UserError(f"which shape? one of {', '.join(workload.SHAPES)}: make profile SHAPE=bert-base-uncased")
     device = prepare_device("auto")
     batches = workload.batches(STEPS, seed=0)
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     with methods.train_fast(workload.model(shape, device)) as train:
         train(batches)  # warm-up
         seconds = statistics.median(train(batches))
-        with profile(activities=activities) as profiler:
-            train(batches)
-    spent = operations(profiler.key_averages(), device)
-    total = sum(time for _, time, _ in spent)
-    table.show(
-        f"{shape}, a step of {seconds:.3f} s: {describe_machine(device)}",
-        ("operation", "share", "ms a step", "calls a step"),
-        (
-            (name, f"{time / total:.1%}", f"{time / STEPS / 1e3:.2f}", f"{count / STEPS:.0f}")
-            for name, time, count in spent[:SHOWN]
-        ),
-    )
+        operations = profiled(train, batches, device)
+    total = sum(time for _, time, _ in operations)
+    rows = [
+        (name, f"{time / total:.1%}", f"{time / STEPS / 1e3:.2f}", f"{count / STEPS:.0f}")
+        for name, time, count in operations[:OPERATIONS]
+    ]
+    print(f"{shape}, a step of {seconds:.3f} s: {describe_machine(device)}")
+    print(pd.DataFrame(rows, columns=["operation", "share", "ms a step", "calls a step"]).to_string(index=False))
     print(f"the profiler itself takes time: it saw {total / STEPS / 1e6:.3f} s a step; torch {torch.__version__}")
 
 
-def operations(averages: Any, device: torch.device) -> list[tuple[str, float, int]]:
-    """(name, microseconds that it took itself, how often it ran) of all operations, the longest first.
+def profiled(train: methods.Timed, batches: list[workload.Batch], device: torch.device) -> list[tuple[str, float, int]]:
+    """(name, its own microseconds, number of calls) of each operation in these steps, the longest first.
 
-    Of a GPU these are its kernels and copies alone: an operation that launches them has their time once more.
+    On a GPU these are kernels and copies only: the operations that launch them would count their time twice.
     """
-    if device.type == "cuda":
-        averages = [each for each in averages if each.device_type == DeviceType.CUDA and not each.is_user_annotation]
-    on = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    return sorted(((each.key, getattr(each, on), each.count) for each in averages), key=lambda found: -found[1])
+    gpu = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * gpu) as profiler:
+        train(batches)
+    averages: list[Any] = list(profiler.key_averages())
+    if gpu:
+        averages = [row for row in averages if row.device_type == DeviceType.CUDA and not row.is_user_annotation]
+    time = "self_device_time_total" if gpu else "self_cpu_time_total"
+    return sorted(((row.key, getattr(row, time), row.count) for row in averages), key=lambda row: -row[1])
+
+
+def launches(train: methods.Timed, seconds: float, device: torch.device) -> dict[str, float]:
+    """The kernels of a step, kernel_seconds in which the GPU works on them, and the share of `seconds` it is waiting.
+
+    It waits for launches and for Python. `seconds` of a step are measured without the profiler, which slows launches.
+    Raises RuntimeError where the profiler sees no kernel.
+    """
+    operations = profiled(train, workload.batches(STEPS, seed=1), device)
+    if not operations:
+        raise RuntimeError("the profiler saw no kernel: this machine may not allow it")
+    kernel_seconds = sum(microseconds for _, microseconds, _ in operations) / 1e6 / STEPS
+    return {
+        "kernels": sum(count for *_, count in operations) / STEPS,
+        "kernel_seconds": kernel_seconds,
+        "waiting": 1 - kernel_seconds / seconds,
+    }
 
 
 if __name__ == "__main__":

@@ -1,118 +1,218 @@
 """How fast this trains and predicts beside the tutorial's loop and transformers' Trainer, on this machine.
 
-`make bench` runs them in turn, round after round, each in a process of its own that sleeps while another's turn lasts,
-and each on the same batches. It prints medians and ratios (the median of the rounds' ratios), and writes them to
-benchmarks/results/<machine>.json, with the roofline: the time of a step's arithmetic at the rate that matrices are
-multiplied here, plus the time that the optimizer's bytes take at the rate that memory is copied.
+`make bench` runs every method on the same batches, each in its own process. It prints medians and ratios to bert-cola.
+They are in benchmarks/results/<machine>.json as soon as they are known: a run that is cut short leaves what it had.
+
+On a CPU the methods take turns, because other work comes and goes; a ratio is the median of the rounds' ratios. Beside
+them stands the roofline: the time of a step's arithmetic at the rate at which this machine multiplies matrices, plus
+the time of the optimizer's bytes at the rate at which it copies memory.
+
+On a GPU (`python -m benchmarks.speed --device cuda bert-base-uncased`) the methods run one after another, and
+torch.compile, which takes minutes, comes last. The figures there include the GPU's memory and the launches of a step.
+Trainer predicts without cuDNN's attention (methods.predict_with_trainer). Neither dvc nor mlflow is needed.
 """
 
+import argparse
+import gc
 import json
 import multiprocessing
+import os
 import re
 import statistics
 import time
-from contextlib import suppress
-from multiprocessing.connection import Connection
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pandas as pd
 import psutil
 import torch
+import transformers
 from tqdm import tqdm
-from transformers import PreTrainedConfig
 
-from benchmarks import table, workload
+from benchmarks import methods, profile, workload
+from cola.core import files
 from cola.core.errors import UserError, run
 from cola.model import families
-from cola.model.device import choose_precision, describe_machine, prepare_device
+from cola.model.device import choose_precision, describe_machine, peak_memory, prepare_device
 
-ROUNDS = 3
-WARM_UP = 3.0  # seconds: in them threads see that no other method computes any more (cores.give_way)
-TURN, AT_LEAST = 5.0, 2  # seconds that a method's turn lasts after that, and batches in it
 RESULTS = Path("benchmarks/results")
+Figures = dict[str, Any]  # of a method; {"fault": one line} where it failed
+_method, _timed = ExitStack(), list[methods.Timed]()  # of the process that measures a method
+
+
+class Turns(NamedTuple):
+    """How long a method is measured."""
+
+    rounds: int
+    warm_up: int  # steps before the timed ones of a turn
+    seconds: float  # that the timed steps of a turn take
+
+
+TURNS = {"cpu": Turns(rounds=3, warm_up=2, seconds=5.0), "cuda": Turns(rounds=1, warm_up=20, seconds=3.0)}
+
+
+class Group(NamedTuple):
+    """Methods that take turns."""
+
+    kind: str  # training, prediction or launches
+    shape: str  # a key of workload.SHAPES
+    methods: list[str]
+
+
+class Task(NamedTuple):
+    """What a process measures."""
+
+    kind: str
+    method: str
+    shape: transformers.PreTrainedConfig
+    device: str  # its type
+    warm_up: int
 
 
 def main() -> None:
-    device = prepare_device("auto")
-    machine = describe_machine(device)
-    results = {kind: {shape: compare(kind, shape) for shape in workload.SHAPES} for kind in ("training", "prediction")}
-    for shape, config in workload.SHAPES.items():
-        results["training"][shape]["roofline"] = {"seconds": roofline(config, device)}
-    path = results_path(machine)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"machine": machine, "torch": torch.__version__} | results, indent=2) + "\n")
-    show(json.loads(path.read_text()))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("shapes", nargs="*", help=f"some of {', '.join(workload.SHAPES)}; all by default")
+    arguments = parser.parse_args()
+    shapes = arguments.shapes or list(workload.SHAPES)
+    if unknown := set(shapes) - set(workload.SHAPES):
+        parser.error(f"{min(unknown)} is no shape; there are {', '.join(workload.SHAPES)}")
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this machine has no CUDA device; leave the option out to measure the CPU")
+    device = prepare_device(arguments.device)
+    path = RESULTS / f"{file_stem(describe_machine(device))}.json"
+    for group in tqdm(groups(device.type, shapes), "groups of methods"):
+        save(path, device, group, compare(group, device, TURNS["cuda" if device.type == "cuda" else "cpu"]))
+    if device.type != "cuda":
+        for shape in shapes:
+            save(path, device, Group("training", shape, []), {"roofline": {"seconds": roofline(shape, device)}})
+    results = json.loads(path.read_text())
+    for kind in ("training", "prediction", "launches"):
+        if kind in results:
+            print(f"\n{kind}, {workload.BATCH_SIZE} sentences a step, ratio to bert-cola: {results['machine']}")
+            print(table(results, kind).to_string(index=False, na_rep="", float_format="{:.4g}".format))
+    if device.type != "cuda":
+        draw(results, path.with_suffix(".png"))
     print(f"{path} has the figures of each round")
 
 
-def results_path(machine: str) -> Path:
-    """'NVIDIA H200' -> benchmarks/results/nvidia-h200.json"""
-    return RESULTS / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
+def file_stem(machine: str) -> str:
+    """'NVIDIA H200' -> 'nvidia-h200'"""
+    return re.sub("[^a-z0-9]+", "-", machine.lower()).strip("-")
 
 
-def compare(kind: str, shape: str) -> dict[str, Any]:
-    """Seconds a batch of each method, and the ratio to bert-cola's; by round, and their medians."""
-    from benchmarks import methods
-
-    context = multiprocessing.get_context("spawn")
-    workers = {}
-    for method in methods.METHODS[kind]:
-        here, there = context.Pipe()
-        process = context.Process(target=work, args=(kind, shape, method, there), daemon=True)
-        process.start()
-        there.close()
-        here.recv()  # it is ready, and sleeps
-        workers[method] = (process, here)
-    if (busy := psutil.cpu_percent(1.0)) > 15:
-        raise UserError(
-            f"other work takes {busy:.0f}% of this machine: no timing would be worth anything; end it first"
-        )
-    rounds: dict[str, list[float]] = {method: [] for method in workers}
-    for turn in tqdm(range(ROUNDS), f"{shape}, {kind}", unit=" rounds"):
-        for method, (_, pipe) in workers.items():
-            pipe.send(turn)
-            rounds[method].append(pipe.recv())
-    for process, _ in workers.values():
-        process.kill()
-    return {
-        method: {
-            "seconds": statistics.median(seconds),
-            "ratio": statistics.median(a / b for a, b in zip(seconds, rounds["bert-cola"], strict=True)),
-            "rounds": seconds,
-        }
-        for method, seconds in rounds.items()
+def groups(device_type: str, shapes: Sequence[str]) -> list[Group]:
+    """What is measured, in this order. On a GPU every method is a group: it is saved before the next one begins."""
+    gpu = device_type == "cuda"
+    kinds = {
+        kind: [method for method in by_method if gpu or method not in methods.ONLY_ON_A_GPU]
+        for kind, by_method in methods.METHODS.items()
     }
+    if not gpu:
+        return [Group(kind, shape, names) for shape in shapes for kind, names in kinds.items()]
+    kinds["launches"] = ["bert-cola"]
+    alone = [Group(kind, shape, [name]) for shape in shapes for kind, names in kinds.items() for name in names]
+    return sorted(alone, key=lambda group: group.methods[0].endswith("compiled"))
 
 
-def work(kind: str, shape: str, method: str, pipe: Connection) -> None:
-    """A worker: builds the model, then takes its turn whenever it is told to, and answers with the median seconds.
+def compare(group: Group, device: torch.device, turns: Turns) -> dict[str, Figures]:
+    """By method: seconds of a batch, the median of `rounds`; on a GPU memory_gib, the most at once; or its fault.
 
-    It ends when the other end of its pipe is closed.
+    Each process is forked from a server that has imported everything and used nothing: importing again takes seconds,
+    and CUDA cannot be used in the fork of a process that has used it.
     """
-    from benchmarks import methods
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.speed"])
+    with ExitStack() as stack:
+        processes = {method: stack.enter_context(ProcessPoolExecutor(1, context)) for method in group.methods}
+        tasks = {
+            method: Task(group.kind, method, workload.SHAPES[group.shape], device.type, turns.warm_up)
+            for method in group.methods
+        }
+        answers = {method: [ask(processes[method], build, task)] for method, task in tasks.items()}
+        if device.type != "cuda":
+            check_idle()
+        for turn in range(turns.rounds):
+            for method, task in tasks.items():
+                if "fault" not in answers[method][-1]:
+                    steps = max(2, round(turns.seconds / answers[method][0]["seconds"]))
+                    answers[method].append(ask(processes[method], take_turn, task, turn, steps))
+    return {method: summary(figures) for method, figures in answers.items()}
 
-    with (
-        suppress(EOFError),
-        methods.METHODS[kind][method](workload.model(shape, prepare_device("auto"))) as timed,
-    ):
-        pipe.send("ready")
-        while True:
-            seed = pipe.recv()
-            warm, started = 0.0, time.monotonic()
-            while not warm or time.monotonic() - started < WARM_UP:
-                warm = timed(workload.batches(2, seed))[-1]
-            count = max(AT_LEAST, round(TURN / warm))
-            pipe.send(statistics.median(timed(workload.batches(count, seed))))
+
+def ask(process: ProcessPoolExecutor, call: Callable[..., Figures], *arguments: Any) -> Figures:
+    """What the call returns in that process; where it fails, its fault, which costs no other method its figures."""
+    try:
+        return process.submit(call, *arguments).result()
+    except Exception as error:
+        traceback.print_exception(error)
+        return {"fault": f"{str(error).strip() or type(error).__name__}".splitlines()[0][:100]}
 
 
-def roofline(config: PreTrainedConfig, device: torch.device) -> float:
-    """The least seconds that a training step could take on this device, were there nothing but sums and bytes.
+def summary(answers: list[Figures]) -> Figures:
+    """Of the answers of `build` and of each turn."""
+    if "fault" in answers[-1]:
+        return answers[-1]
+    rounds = [figures["seconds"] for figures in answers[1:]]
+    return answers[-1] | {"seconds": statistics.median(rounds), "rounds": rounds}
 
-    The sums are those of the linear layers, forward and backward, for a batch's real tokens; of the last layer, keys
-    and values for all tokens and the rest for each sentence's first, unless the head takes the mean of all. AdamW reads
-    four float32 numbers for each weight (itself, gradient, two moments) and writes three.
+
+def check_idle() -> None:
+    if (busy := psutil.cpu_percent(1.0)) > 15:
+        raise UserError(f"other programs take {busy:.0f}% of this machine, which spoils every timing: end them first")
+
+
+def build(task: Task) -> Figures:
+    """Build the model in this process, which then sleeps until its turn. Returns the seconds of a step."""
+    method = methods.METHODS["training" if task.kind == "launches" else task.kind][task.method]
+    timed = _method.enter_context(method(workload.model(task.shape, prepare_device(task.device))))
+    _timed.append(timed)
+    return {"seconds": timed(workload.batches(task.warm_up, seed=0))[-1]}
+
+
+def take_turn(task: Task, turn: int, steps: int) -> Figures:
+    """The figures of so many steps, in the process that `build` has prepared."""
+    timed, device = _timed[0], torch.device(task.device)
+    gc.collect()  # Trainer's last run, above all its optimizer
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    batches = workload.batches(task.warm_up + steps, seed=1 + turn)
+    figures = {"seconds": statistics.median(timed(batches)[task.warm_up :])}
+    if device.type == "cuda":
+        figures["memory_gib"] = peak_memory(device)
+    if task.kind == "launches":
+        figures |= profile.launches(timed, figures["seconds"], device)
+    return figures
+
+
+def save(path: Path, device: torch.device, group: Group, by_method: dict[str, Figures]) -> None:
+    """Put figures into the machine's file, in place of those methods' earlier ones; and every method's ratio."""
+    results: dict[str, Any] = {"machine": describe_machine(device), "training": {}, "prediction": {}}
+    if path.exists():
+        results |= json.loads(path.read_text())
+    results |= {"torch": torch.__version__, "cuda": torch.version.cuda, "transformers": transformers.__version__}
+    figures = results.setdefault(group.kind, {}).setdefault(group.shape, {})
+    figures |= by_method
+    ours = figures.get("bert-cola", {}).get("rounds", []) if group.kind != "launches" else []
+    for method in figures.values():
+        if ours and "rounds" in method:
+            method["ratio"] = statistics.median(a / b for a, b in zip(method["rounds"], ours, strict=False))
+        elif ours and "seconds" in method:  # the roofline
+            method["ratio"] = method["seconds"] / statistics.median(ours)
+    files.write_text(path, json.dumps(results, indent=2) + "\n")
+
+
+def roofline(shape: str, device: torch.device) -> float:
+    """The least seconds that a training step of this shape could take on this device: sums and bytes, nothing else.
+
+    AdamW reads four float32 numbers for each weight (itself, gradient, two moments) and writes three.
     """
-    precision = choose_precision("auto", device)
+    config, precision = workload.SHAPES[shape], choose_precision("auto", device)
     width, inner = config.hidden_size, config.intermediate_size
     sums, weights = work_of_a_step(config)
     left, right = (torch.randn(shape, device=device, dtype=precision) for shape in ((384, width), (width, inner)))
@@ -124,8 +224,12 @@ def roofline(config: PreTrainedConfig, device: torch.device) -> float:
     return sums / multiplied + 7 * 4 * weights / copied
 
 
-def work_of_a_step(config: PreTrainedConfig) -> tuple[float, int]:
-    """(sums in linear layers, forward and backward, of 32 of CoLA's sentences; weights that AdamW moves)."""
+def work_of_a_step(config: transformers.PreTrainedConfig) -> tuple[float, int]:
+    """(sums in linear layers, forward and backward, for 32 of CoLA's sentences; weights that AdamW moves).
+
+    Padding does not count. The last layer computes keys and values for all tokens, and the rest for the first token of
+    each sentence, unless the head takes the mean of all tokens.
+    """
     model = workload.model(config, torch.device("meta"))
     tokens = 363.4  # in 32 of CoLA's sentences, on average
     linears = sum(linear.weight.numel() for linear in families.encoder_linears(model))
@@ -139,8 +243,8 @@ def work_of_a_step(config: PreTrainedConfig) -> tuple[float, int]:
     return 6 * (tokens * linears - (tokens - workload.BATCH_SIZE) * spared), weights
 
 
-def best(call: Any, device: torch.device) -> float:
-    """Seconds that a call takes when all is warm and nothing disturbs it: the least within five seconds."""
+def best(call: Callable[[], Any], device: torch.device) -> float:
+    """The least seconds that a call takes, of all calls in five seconds: warm and undisturbed."""
     seconds: list[float] = []
     while sum(seconds) < 5:
         started = time.perf_counter()
@@ -151,15 +255,31 @@ def best(call: Any, device: torch.device) -> float:
     return min(seconds)
 
 
-def show(results: dict[str, Any]) -> None:
-    for kind in ("training", "prediction"):
-        rows = []
-        for shape, by_method in results[kind].items():
-            for method, found in by_method.items():
-                ratio = found["seconds"] / by_method["bert-cola"]["seconds"] if method == "roofline" else found["ratio"]
-                rows.append((shape, method, f"{found['seconds']:.4f}", f"{ratio:.2f}"))
-        headings = "encoder's shape", "method", "seconds", "ratio to bert-cola"
-        table.show(f"{kind}, 32 sentences: {results['machine']}", headings, rows, words=2)
+def table(results: dict[str, Any], kind: str) -> pd.DataFrame:
+    """A row for each method: the encoder's shape, the method, and its figures, such as seconds, ratio or fault."""
+    rows = [
+        {"encoder's shape": shape, "method": method} | figures
+        for shape, by_method in results.get(kind, {}).items()
+        for method, figures in by_method.items()
+    ]
+    return pd.DataFrame(rows).drop(columns="rounds", errors="ignore")
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """A picture of each method's ratio to bert-cola."""
+    from matplotlib.figure import Figure  # not on every machine with a GPU
+
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, 2), ("training", "prediction"), strict=True):
+        rows = table(results, kind).query("method != 'roofline'")
+        bars = axes.barh(rows["method"] + "\n" + rows["encoder's shape"], rows["ratio"])
+        axes.bar_label(bars, fmt="%.1f", padding=3)
+        axes.tick_params(axis="y", labelsize=7)
+        axes.margins(x=0.18)
+        axes.invert_yaxis()
+        axes.set_xlabel(f"{kind}: time, with bert-cola as 1")
+    figure.suptitle(results["machine"], fontsize=9)
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,36 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import project as projects
 import pytest
 from filelock import FileLock
-from hypothesis import settings
 
 from cola.core.errors import UserError
-from cola.fetch import download
 
-# The same examples on every run, however busy the machine.
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
+with suppress(ImportError):  # a machine that runs the tests marked gpu may lack it
+    from hypothesis import settings
+
+    # The same examples on every run, however busy the machine.
+    settings.register_profile("repeatable", derandomize=True, deadline=None)
+    settings.load_profile("repeatable")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    """The device that a test computes on, with algorithms that repeat their bytes: a CPU, or CUDA (pytest -m gpu)."""
+    import torch  # takes seconds: only here
+
+    from cola.model.device import make_deterministic
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("this machine has no CUDA device")
+    before = torch.are_deterministic_algorithms_enabled()
+    make_deterministic()
+    yield torch.device(request.param)
+    torch.use_deterministic_algorithms(before)
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +51,8 @@ def mirror():
 def raw(mirror, tmp_path_factory):
     """A folder with the real CoLA, train.csv and test.csv, as fetch leaves it in data/raw."""
     folder = tmp_path_factory.mktemp("raw")
+    from cola.fetch import download
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLA_MIRROR", str(mirror.parent))
         download.corpus("cola", folder)
@@ -43,6 +62,8 @@ def raw(mirror, tmp_path_factory):
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory):
     """The small encoder of the demo, with the vocabulary that bert-base-uncased has too."""
+    from cola.fetch import download  # needs packages that a machine with a GPU may lack
+
     folder = tmp_path_factory.mktemp("encoder")
     try:
         download.encoder("sentence-transformers/all-MiniLM-L6-v2", None, folder)
@@ -172,8 +193,10 @@ def documented():
 
 def pytest_terminal_summary(terminalreporter):
     """Where tests fail in a workspace with other settings (after `dvc exp apply`, say), name that as a likely cause."""
+    if not terminalreporter.stats.get("failed"):
+        return
     changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "params.yaml"], cwd=projects.ROOT, check=False)
-    if terminalreporter.stats.get("failed") and changed.returncode:
+    if changed.returncode:
         terminalreporter.write_line(
             "params.yaml differs from the commit, whose settings some tests hold: `git stash`, and try again"
         )

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,12 @@ from project import ROOT
 from tiny import RECIPE
 from transformers import BertForSequenceClassification
 
-from benchmarks import methods, overhead, speed, tutorial, workload
+from benchmarks import methods, profile, sizes, speed, tutorial, workload
 from benchmarks.proofs import outcome
 from cola.train import history, loop
+from cola.train.checkpoint import Checkpointer
+
+MINILM = "all-MiniLM-L6-v2"
 
 
 def model():
@@ -30,7 +34,9 @@ def test_this_training_goes_where_the_tutorials_loop_goes(length):
     labels = torch.tensor(table["label"].to_numpy())
     reference, found = model(), model()
     expected = list(tutorial.fit(reference, table["input_ids"].to_list(), labels, RECIPE, 5, length))
-    epochs = list(loop.fit(found, tiny.to_train_on(table), tiny.to_train_on(table[:2]), RECIPE, torch.float32, 5))
+    splits = {"train": tiny.to_train_on(table), "validation": tiny.to_train_on(table[:2])}
+    with loop.prepare(found, splits, RECIPE, torch.float32, seed=5) as training:
+        epochs = loop.fit(training, Checkpointer())
     assert history.step_table(epochs)["loss"].to_list() == pytest.approx(expected, rel=1e-4)
     assert len(expected) == 6
     for (name, parameter), other in zip(found.named_parameters(), reference.parameters(), strict=True):
@@ -62,35 +68,118 @@ def test_sentences_are_as_long_as_colas():
 
 
 @pytest.mark.parametrize(
-    ("kind", "method"), [(kind, method) for kind, all_ in methods.METHODS.items() for method in all_]
+    ("kind", "method"), [(kind, method) for kind, by_method in methods.METHODS.items() for method in by_method]
 )
-def test_every_method_times_every_batch(kind, method):
-    one = workload.model(tiny.config(vocab_size=7000), torch.device("cpu"))
-    before = one.classifier.weight.detach().clone()
-    with methods.METHODS[kind][method](one) as timed:
+def test_every_method_times_every_batch(kind, method, device):
+    model = workload.model(tiny.config(vocab_size=7000), device)
+    before = model.classifier.weight.detach().clone()
+    with methods.METHODS[kind][method](model) as timed:
         seconds = timed(workload.batches(3, seed=0))
-    moved = (one.classifier.weight - before).abs().mean().item()
+    moved = (model.classifier.weight - before).abs().mean().item()
     # AdamW moves a weight by about the learning rate a step, whatever its gradient: 2e-5, which falls to 0 in Trainer.
     assert kind == "prediction" or 2e-5 < moved < 7e-5
     assert len(seconds) == 3
     assert all(0 < second < 60 for second in seconds)
 
 
-@pytest.mark.slow
-def test_methods_are_compared_in_turn(monkeypatch, capsys):
-    monkeypatch.setattr(speed, "ROUNDS", 1)
-    monkeypatch.setattr(speed, "WARM_UP", 0.0)
-    monkeypatch.setattr(speed, "TURN", 0.0)
-    monkeypatch.setattr(speed.psutil, "cpu_percent", lambda _: 0.0)
-    two = {name: methods.PREDICTION[name] for name in ("padded, in float32", "bert-cola")}
-    monkeypatch.setitem(methods.METHODS, "prediction", two)
-    found = speed.compare("prediction", "all-MiniLM-L6-v2")
-    assert list(found) == ["padded, in float32", "bert-cola"]
-    assert [len(result["rounds"]) for result in found.values()] == [1, 1]
-    assert found["bert-cola"]["ratio"] == 1
-    results = {"machine": "a machine", "training": {}, "prediction": {"all-MiniLM-L6-v2": found}}
-    speed.show(json.loads(json.dumps(results)))
-    assert "padded, in float32" in capsys.readouterr().out
+def test_on_a_gpu_every_method_is_measured_by_itself_and_torch_compile_last():
+    groups = [(group.kind, group.shape, group.methods) for group in speed.groups("cuda", ["roberta-base", MINILM])]
+    assert groups[0] == ("training", "roberta-base", ["the tutorial's loop"])
+    assert groups[8] == ("launches", "roberta-base", ["bert-cola"])
+    assert [methods for *_, methods in groups[-2:]] == [["transformers' Trainer, compiled"]] * 2
+    assert len(groups) == 2 * (6 + 3 + 1)
+    assert [(group.kind, len(group.methods)) for group in speed.groups("cpu", [MINILM])] == [
+        ("training", 4),
+        ("prediction", 3),
+    ]
+
+
+@pytest.fixture
+def tiny_shapes(monkeypatch):
+    """Encoders that take no time; one cannot be built, so every method of it fails."""
+    shapes = {"bert": tiny.config(vocab_size=7000), "broken": tiny.config(hidden_size=15)}
+    monkeypatch.setattr(workload, "SHAPES", shapes)
+    monkeypatch.setattr(speed, "check_idle", lambda: None)
+
+
+@pytest.mark.usefixtures("tiny_shapes")
+def test_figures_are_saved_one_by_one_and_a_fault_costs_no_method_its_figures(tmp_path, device):
+    """The measurement of a GPU: each method in a process of its own, then the launches of a step."""
+    path, turns = tmp_path / "machine.json", speed.Turns(rounds=1, warm_up=2, seconds=0.0)
+    groups = [
+        speed.Group("training", "bert", ["the tutorial's loop"]),
+        speed.Group("training", "broken", ["bert-cola"]),
+        speed.Group("training", "bert", ["bert-cola"]),
+        speed.Group("launches", "bert", ["bert-cola"]),
+    ]
+    for number, group in enumerate(groups, start=1):
+        speed.save(path, device, group, speed.compare(group, device, turns))
+        results = json.loads(path.read_text())
+        assert len(speed.table(results, "training")) + len(speed.table(results, "launches")) == number
+    assert results["torch"] == torch.__version__
+    training, launches = results["training"], results["launches"]["bert"]["bert-cola"]
+    assert training["broken"] == {"bert-cola": {"fault": training["broken"]["bert-cola"]["fault"]}}
+    assert "not a multiple of the number of attention heads" in training["broken"]["bert-cola"]["fault"]
+    tutorial_seconds, seconds = (training["bert"][method]["seconds"] for method in ("the tutorial's loop", "bert-cola"))
+    assert training["bert"]["the tutorial's loop"]["ratio"] == pytest.approx(tutorial_seconds / seconds)
+    assert training["bert"]["bert-cola"]["ratio"] == 1
+    assert launches["kernels"] > 100
+    assert launches["waiting"] == pytest.approx(1 - launches["kernel_seconds"] / launches["seconds"])
+    assert ("memory_gib" in training["bert"]["bert-cola"]) == (device.type == "cuda")
+
+
+@pytest.mark.usefixtures("tiny_shapes")
+def test_methods_take_turns(tmp_path):
+    group, cpu = speed.Group("prediction", "bert", ["padded, in float32", "bert-cola"]), torch.device("cpu")
+    turns = speed.Turns(rounds=3, warm_up=1, seconds=0.0)
+    by_method = speed.compare(group, cpu, turns)
+    assert [len(figures["rounds"]) for figures in by_method.values()] == [3, 3]
+    path = tmp_path / "machine.json"
+    speed.save(path, cpu, group, by_method)
+    roofline = {"seconds": by_method["bert-cola"]["seconds"] / 4}
+    speed.save(path, cpu, speed.Group("prediction", "bert", []), {"roofline": roofline})
+    speed.save(path, cpu, speed.Group("training", "bert", []), by_method)
+    results = json.loads(path.read_text())
+    assert speed.table(results, "prediction")["method"].to_list() == ["padded, in float32", "bert-cola", "roofline"]
+    assert speed.table(results, "prediction")["ratio"].to_list()[1:] == [1, 0.25]
+    speed.draw(results, tmp_path / "machine.png")
+    assert (tmp_path / "machine.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios(tmp_path):
+    path, group = tmp_path / "machine.json", speed.Group("training", "bert", [])
+    figures = {
+        "Trainer": {"seconds": 4.0, "rounds": [4.0, 3.0, 9.0]},
+        "bert-cola": {"seconds": 2.0, "rounds": [2.0, 1.0, 5.0]},
+    }
+    speed.save(path, torch.device("cpu"), group, figures)
+    assert json.loads(path.read_text())["training"]["bert"]["Trainer"]["ratio"] == 2.0  # of 2, 3 and 1.8
+
+
+def test_a_kernels_time_counts_once(device):
+    """On a GPU nothing but kernels and copies, whose time is less than that of the wall; on a CPU the operations."""
+    with methods.train_fast(workload.model(tiny.config(vocab_size=7000), device)) as train:
+        batches = workload.batches(3, seed=0)
+        train(batches)
+        started = time.perf_counter()
+        operations = profile.profiled(train, batches, device)
+        seconds = time.perf_counter() - started
+    names = {name for name, *_ in operations}
+    assert len(names) > 10
+    assert any(name.startswith("aten::") for name in names) == (device.type == "cpu")
+    assert 0 < sum(microseconds for _, microseconds, _ in operations) < 1e6 * seconds
+    times = [microseconds for _, microseconds, _ in operations]
+    assert times == sorted(times, reverse=True)
+
+
+def test_a_step_is_measured_at_the_sizes_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(sizes, "ENCODERS", {"tiny": (1, 64)})
+    seconds, gib = sizes.measure(sizes.Sizes("tiny", sentences=4, length=2, micro_batch_tokens=16))
+    assert 0 < seconds < 60
+    assert 0.05 < gib < 50
+    monkeypatch.setattr(sizes, "PICTURE", tmp_path / "cost.png")
+    sizes.draw({"batch size, sentences": {4: 0.1, 8: 0.2}, "encoder": {"tiny": 0.1, "mini": 0.3}})
+    assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_work_of_a_step_by_hand():
@@ -111,8 +200,3 @@ def test_equivalence_by_hand():
     assert half == pytest.approx(0.0174, abs=1e-4)
     assert p == pytest.approx(0.0040, abs=1e-4)
     assert outcome.equivalence(one, other, 0.01)[2] == pytest.approx(0.5)
-
-
-def test_what_a_run_costs_beside_its_loop_is_its_seconds_less_the_loops():
-    line = overhead.describe("dvc repro", 6.0, {"training_seconds": 5.0})
-    assert line == "dvc repro: 6.0 s, 5.0 s of them the training loop: 1.0 s (20.0%) on top of it"

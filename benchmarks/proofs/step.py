@@ -6,12 +6,13 @@ in bfloat16, beside autocast on the padded model: what bfloat16 itself costs. Dr
 
 import copy
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from benchmarks import table, tutorial, workload
+from benchmarks import tutorial, workload
 from cola.core.errors import run
 from cola.model import batching, classifier, families
 from cola.model.device import autocast, choose_precision, describe_machine, prepare_device
@@ -33,12 +34,9 @@ def main() -> None:
         for method, precision, step in compared:
             loss, gradient = deviation(step(model, batch, precision), reference)
             rows.append((shape, str(precision).removeprefix("torch."), method, f"{loss:.1e}", f"{gradient:.1e}"))
-    table.show(
-        f"distance from float32, padded and eager: {describe_machine(device)}",
-        ("encoder's shape", "precision", "method", "loss", "gradient"),
-        rows,
-        words=3,
-    )
+    print(f"distance from float32, padded and eager: {describe_machine(device)}")
+    headings = ["encoder's shape", "precision", "method", "loss", "gradient"]
+    print(pd.DataFrame(rows, columns=headings).to_string(index=False))
 
 
 def packed(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype) -> Step:

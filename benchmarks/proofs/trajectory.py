@@ -17,6 +17,7 @@ from cola.fetch.tables import COLA_LABELS
 from cola.model import classifier
 from cola.model.device import describe_machine, prepare_device
 from cola.train import history, loop
+from cola.train.checkpoint import Checkpointer
 
 STEPS = 200
 
@@ -26,17 +27,19 @@ def main() -> None:
     recipe = settings.train.model_copy(update={"max_steps": STEPS})
     device = prepare_device(settings.device)
     train = ragged.read_sentences(paths.TOKENIZED / "train.parquet")
-    one = ragged.Sentences(train.input_ids[:1], train.labels[:1])  # of validation there is no need
+    # The validation is of no interest, so one sentence will do.
+    one = ragged.Sentences(ragged.RaggedArray.from_rows(train.input_ids[:1]), train.labels[:1])
 
     start, reference, model = (without_dropout(device, settings.seed) for _ in range(3))
     reference.set_attn_implementation("eager")
     steps = tutorial.fit(reference, train.input_ids, torch.from_numpy(train.labels), recipe, settings.seed)
     expected = [next(steps) for _ in range(STEPS)]
-    epochs = list(loop.fit(model, train, one, recipe, torch.float32, settings.seed))
-    found = history.step_table(epochs)["loss"]
+    splits = {"train": train, "validation": one}
+    with loop.prepare(model, splits, recipe, torch.float32, settings.seed) as training:
+        losses = history.step_table(loop.fit(training, Checkpointer()))["loss"]
 
     print(f"{STEPS} steps, float32, no dropout, {describe_machine(device)}")
-    largest = max(abs(found - expected))
+    largest = max(abs(losses - expected))
     print(f"losses: {expected[0]:.4f} at first, {expected[-1]:.4f} at last; at most {largest:.1e} apart")
     travelled, apart = distance(start, reference), distance(reference, model)
     print(f"weights: travelled {travelled:.4f}, apart {apart:.1e}: {apart / travelled:.1e} of the distance")

@@ -13,9 +13,10 @@ from cola.train import checkpoint, history, loop
 from cola.train.checkpoint import Checkpointer
 
 
-def model(dropout=0.0):
+def model(dropout=0.0, device="cpu"):
     torch.manual_seed(3)
-    return BertForSequenceClassification(tiny.config(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout))
+    config = tiny.config(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    return BertForSequenceClassification(config).to(device)
 
 
 def fitted(classifier_model, recipe=RECIPE, seed=5, sentences=20, checkpoint_path=None, on_epoch=print):
@@ -41,9 +42,9 @@ def test_the_norm_of_many_numbers_is_exact():
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_training_is_the_tutorials_loop(fast):
-    """Against the loop spelled out with PyTorch's parts: AdamW, clip_grad_norm_, padded sentences."""
-    trained = model()
+def test_training_is_the_tutorials_loop(fast, device):
+    """Against the loop spelled out on the CPU with PyTorch's parts: AdamW, clip_grad_norm_, padded sentences."""
+    trained = model(device=device)
     epochs = fitted(trained, RECIPE.model_copy(update={"fast": fast}))
     reference = model()
     reference.train()
@@ -77,7 +78,7 @@ def test_training_is_the_tutorials_loop(fast):
     for name, expected in reference.named_parameters():
         # A key's bias has no gradient but rounding, which AdamW turns into steps of full size.
         if "key.bias" not in name:
-            distance = (dict(trained.named_parameters())[name] - expected).norm()
+            distance = (dict(trained.named_parameters())[name].cpu() - expected).norm()
             assert distance <= 0.02 * (expected - start[name]).norm() + 1e-5, name
 
 
@@ -165,11 +166,11 @@ def test_tables_of_a_training():
 
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("dead_after", range(1, 6))
-def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, dead_after, fast):
+def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, dead_after, fast, device):
     """Six steps, of which the checkpoint has the first `dead_after`; then a process with another random state."""
     recipe = RECIPE.model_copy(update={"fast": fast})
     path = tmp_path / "checkpoint.safetensors"
-    undisturbed = model(dropout=0.1)
+    undisturbed = model(0.1, device)
     torch.manual_seed(8)
     expected = fitted(undisturbed, recipe)
 
@@ -183,7 +184,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch,
         count += 1
         return real_step(*arguments)
 
-    killed, resumed = model(dropout=0.1), model(dropout=0.1)
+    killed, resumed = model(0.1, device), model(0.1, device)
     torch.manual_seed(8)
     monkeypatch.setattr(loop, "optimizer_step", dying_step)
     with pytest.raises(KilledError):

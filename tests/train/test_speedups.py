@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as some
 from torch.nn.functional import cross_entropy
 from transformers import (
     AlbertConfig,
@@ -44,7 +42,7 @@ def split(*input_ids):
 
 
 def backward(model, batch, labels, precision=torch.float32):
-    loss = cross_entropy(classifier.logits(model, batch, precision), labels)
+    loss = cross_entropy(classifier.logits(model, batch, precision), labels.to(model.device))
     loss.backward()
     return loss.item()
 
@@ -91,6 +89,9 @@ def test_a_step_is_the_padded_models_step(shape):
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_step_is_the_padded_models_step_for_any_shape_and_batch(family):
+    from hypothesis import given, settings  # only here: a machine that runs the tests marked gpu may lack it
+    from hypothesis import strategies as some
+
     compared.clear()
 
     @settings(max_examples=20)
@@ -125,9 +126,9 @@ def test_in_bfloat16_a_step_deviates_as_autocast_does(shape):
     assert losses.max() <= 5e-3
 
 
-def test_the_copies_in_bfloat16_are_what_autocast_would_make():
+def test_the_copies_in_bfloat16_are_what_autocast_would_make(device):
     torch.manual_seed(0)
-    model = BertForSequenceClassification(tiny.config()).eval()
+    model = BertForSequenceClassification(tiny.config()).eval().to(device)
     expected = copy.deepcopy(model)
     batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)
     labels = torch.tensor([0, 1, 1] * 3)
@@ -148,9 +149,9 @@ def test_the_copies_in_bfloat16_are_what_autocast_would_make():
         assert torch.equal(parameter, other)
 
 
-def test_a_validation_is_of_the_weights_that_the_steps_before_have_left():
+def test_a_validation_is_of_the_weights_that_the_steps_before_have_left(device):
     torch.manual_seed(0)
-    model = BertForSequenceClassification(tiny.config()).eval()
+    model = BertForSequenceClassification(tiny.config()).eval().to(device)
     reference = copy.deepcopy(model)
     batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)
     labels = torch.tensor([0, 1, 1] * 3)
@@ -194,9 +195,9 @@ def test_with_weight_decay_every_row_takes_part():
         assert model.get_input_embeddings().weight.shape == (40, 16)
 
 
-def test_frozen_layers_compute_in_bfloat16_as_autocast_has_them():
+def test_frozen_layers_compute_in_bfloat16_as_autocast_has_them(device):
     torch.manual_seed(0)
-    model = BertForSequenceClassification(tiny.config()).eval()
+    model = BertForSequenceClassification(tiny.config()).eval().to(device)
     families.freeze(model, 1)
     expected = copy.deepcopy(model)
     batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)

@@ -1,0 +1,109 @@
+"""On every device and for every family: a step is transformers', and a training repeats its bytes, killed or not.
+
+The CPU takes tiny encoders. A GPU takes encoders as large as bert-base, because sizes decide which kernels it uses.
+"""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from threading import RLock
+
+import pytest
+import torch
+from tiny import RECIPE
+from tqdm import tqdm
+
+from benchmarks import workload
+from benchmarks.proofs import step
+from cola.data.ragged import RaggedArray, Sentences
+from cola.model import families
+from cola.model.device import choose_precision, make_deterministic
+from cola.train import checkpoint, loop
+
+KILLED_AFTER = 2  # of 6 steps
+every_family = pytest.mark.parametrize("family", families.FAMILIES)
+
+
+def model_of(family, device):
+    vocabulary = len(workload.VOCABULARY)
+    if device.type == "cuda":
+        config = workload.config_of(family, heads=12, size=64, layers=12, inner=3072, vocabulary=vocabulary)
+    else:
+        config = workload.config_of(family, vocabulary=vocabulary)
+        config.initializer_range = 0.2  # a new model's weights are so small that all logits would be alike
+    return workload.model(config, device)
+
+
+def train(family, device, checkpoint_path=None, on_step=lambda _: None):
+    """Train in this process, with dropout, always from the same weights and random state: the sha256 of all weights."""
+    make_deterministic()
+    tqdm.set_lock(RLock())  # tqdm's own is a semaphore that a killed process would leave behind
+    model = model_of(family, device)
+    batches = workload.batches(3, seed=1, size=RECIPE.batch_size)
+    labels = torch.cat([labels for _, labels in batches]).numpy()
+    sentences = Sentences(RaggedArray.from_rows([ids for input_ids, _ in batches for ids in input_ids]), labels)
+    torch.manual_seed(0)
+    precision = choose_precision("auto", device)
+    splits = {"train": sentences, "validation": sentences}
+    with loop.prepare(model, splits, RECIPE, precision, seed=0) as training:
+        loop.fit(training, checkpoint.Checkpointer(checkpoint_path), on_step)
+    digest = hashlib.sha256()
+    for weights in model.state_dict().values():
+        digest.update(weights.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def train_and_die(family, device, checkpoint_path):
+    """Train with a checkpoint after each step, and be killed in the step after KILLED_AFTER."""
+
+    def die(taken):
+        if taken.step > KILLED_AFTER:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint.SECONDS = 0.0
+    train(family, device, checkpoint_path, die)
+
+
+def new_process():
+    """A process that has used nothing yet: CUDA cannot be used in the fork of a process that has used it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cola.train.loop", "benchmarks.proofs.step"])  # their imports take seconds
+    return ProcessPoolExecutor(1, context)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Two processes, which share nothing."""
+    with new_process() as first, new_process() as second:
+        yield first, second
+
+
+@every_family
+def test_a_step_is_that_of_transformers_in_float32_on_the_cpu(family, device):
+    """Loss and gradient, on a GPU too against the CPU's; in bfloat16 they deviate no more than twice as autocast's."""
+    batch = workload.batches(1, seed=0)[0]
+    model = model_of(family, device).cpu().eval()
+    reference = step.padded(model, batch, torch.float32)
+    model.to(device)
+    loss, gradient = step.deviation(step.packed(model, batch, torch.float32), reference)
+    assert loss < 1e-4
+    assert gradient < 1e-4
+    _, packed = step.deviation(step.packed(model, batch, torch.bfloat16), reference)
+    _, autocast = step.deviation(step.padded(model, batch, torch.bfloat16), reference)
+    assert 1e-3 < packed < 2 * autocast
+
+
+@every_family
+def test_a_training_repeats_its_bytes_also_when_it_was_killed(family, device, processes, tmp_path):
+    first, second = (process.submit(train, family, device) for process in processes)
+    expected = first.result()
+    assert second.result() == expected
+    path = tmp_path / "checkpoints" / "training.safetensors"
+    with new_process() as doomed, suppress(BrokenProcessPool):
+        doomed.submit(train_and_die, family, device, path).result()
+    assert checkpoint.read_progress(path).steps_done == KILLED_AFTER
+    assert processes[1].submit(train, family, device, path).result() == expected
