@@ -1,11 +1,11 @@
 """Reads data/tokenized/{train,validation}.parquet and models/pretrained/. Writes models/finetuned/ and metrics/."""
 
 from cola.core import processes
-from cola.report import recorder
+from cola.report import mlflow_logger
 
 if __name__ == "__main__":  # before the imports that take seconds
     processes.start_stage()
-    recorder.start()
+    mlflow_logger.start()
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -47,7 +47,7 @@ def main() -> None:
                 write_model(model, source, settings, epochs)
                 write_metrics(settings, epochs, size | machine)
                 console.print_training(pd.DataFrame(epochs), source)
-                recorder.record("training")
+                mlflow_logger.record("training")
                 checkpoint.remove(checkpoint_path)
 
 
@@ -83,8 +83,8 @@ def live_run(
 ) -> AbstractContextManager[Callable[..., None]]:
     """The training's run in MLflow, to which rank 0 alone sends steps and epochs as they end."""
     if distributed.rank():
-        return nullcontext(lambda **_: None)
-    return recorder.live_run(
+        return nullcontext(lambda *_: None)
+    return mlflow_logger.live_run(
         settings=params.flatten(settings), source=source, machine=machine, resumed=checkpoint_path.exists()
     )
 
@@ -100,7 +100,7 @@ def train(
 
     def on_epoch_end(epoch: history.Epoch) -> None:
         print(epoch, flush=True)
-        send(epoch=history.epoch_table([epoch]).to_dict("records")[0])
+        send("epoch", history.epoch_table([epoch]).to_dict("records")[0])
 
     torch.manual_seed(settings.seed)
     model = classifier.load(paths.PRETRAINED, device, labels, settings.train.pretrained)
@@ -113,7 +113,7 @@ def train(
         settings.seed,
         checkpoint_path,
         on_epoch_end,
-        lambda step: send(step=step._asdict()),
+        lambda step: send("step", step._asdict()),
     )
     return model, epochs
 

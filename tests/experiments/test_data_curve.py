@@ -14,7 +14,7 @@ from cola.core import params, paths
 from cola.core.errors import UserError
 from cola.experiments import data_curve
 from cola.experiments.data_curve import Cell
-from cola.report import mlflow_runs
+from cola.report import mlflow_logger
 
 SETTINGS = params.load(ROOT / paths.PARAMS)
 # Ten sentences, of which a model predicts all, eight (MCC 0.6) or five (0) right.
@@ -168,7 +168,7 @@ def trained(tmp_path, monkeypatch):
 
 def test_what_was_trained_is_summed_up_in_files_and_on_the_terminal(trained, monkeypatch, capsys):
     recorded = []
-    monkeypatch.setattr(mlflow_runs, "record", lambda record: recorded.append(record.args))
+    monkeypatch.setattr(mlflow_logger, "record", lambda *arguments: recorded.append(arguments))
     monkeypatch.setattr(sys, "argv", ["data_curve", "train.learning_rate=5e-5"])
     data_curve.main()
     assert len(trained) == 12
