@@ -189,7 +189,14 @@ def test_what_was_trained_is_summed_up_in_files_and_on_the_terminal(trained, mon
     # labels 0 1 0 1, words alone 0 1 1 1: 1 / sqrt(3)
     assert summary["bag_of_words_validation_mcc"] == pytest.approx([3**-0.5] * 3)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in data_curve.PICTURES)
-    assert recorded == [(summary, list(trained))]
+    ((kind, name, means, written, models),) = recorded
+    assert (kind, name, models) == ("parent", "data curve", list(trained))
+    assert means == {
+        "test_mcc_pretrained": {100: 1, 200: 1},
+        "test_mcc_random_weights": {100: 0, 200: 0},
+        "test_mcc_bag_of_words": {100: 1, 200: 1},
+    }
+    assert written == [paths.DATA_CURVE, *data_curve.PICTURES]
     printed = capsys.readouterr().out
     assert "where words alone have an MCC of 0.577" in printed
     assert "pretrained: better after epoch 1, 3.0 s; 0.900 after epoch 1, 3.0 s\n" in printed

@@ -113,7 +113,10 @@ def test_two_trained_seeds_are_summed_up_in_files_and_on_the_terminal(trained, m
     summary = json.loads(paths.SEEDS.read_text())
     assert summary == seeds.summary({1: 0.5, 2: 0.54}, TUTORIAL, SETTINGS, REFERENCES)
     assert paths.SEEDS_PICTURE.read_bytes().startswith(b"\x89PNG")
-    statistics = {"test_mcc_mean": {0: summary["mean"]}, "test_mcc_standard_deviation": {0: summary["standard_deviation"]}}
+    statistics = {
+        "test_mcc_mean": {0: summary["mean"]},
+        "test_mcc_standard_deviation": {0: summary["standard_deviation"]},
+    }
     written = [paths.SEEDS, paths.SEEDS_PICTURE]
     assert recorded == [("parent", "2 seeds", statistics, written, ["1" * 64, "2" * 64])]
     printed = capsys.readouterr().out
