@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
 from typing import Any, NamedTuple
 
 from cola.core import processes
@@ -23,15 +24,12 @@ UPDATE_SECONDS = 1.0  # between two batches of points
 # A stage waits at its end until MLflow is imported, until it answers, and until all is recorded: at most so long.
 LIMITS = (60, 10, 60)  # seconds
 
-Row = dict[str, float]
-Messages = multiprocessing.Queue
-
 
 class Logger(NamedTuple):
     """The process that logs this stage."""
 
     process: BaseProcess
-    messages: "Messages[Any]"  # to it: (kind, value)
+    messages: Queue[Any]  # to it: (kind, value)
     reports: Connection  # from it: None in time for each of LIMITS, or an error
 
 
@@ -46,7 +44,7 @@ def start() -> None:
     global _logger
     if os.environ.get("RANK", "0") == "0":
         context = multiprocessing.get_context("fork")
-        messages: Messages[Any] = context.Queue()
+        messages: Queue[Any] = context.Queue()
         messages.cancel_join_thread()  # the stage ends, whether these are read or not
         reports, sender = context.Pipe(duplex=False)
         process = context.Process(target=_follow, args=(os.getpid(), messages, sender), daemon=True)
@@ -55,14 +53,14 @@ def start() -> None:
         _logger = Logger(process, messages, reports)
 
 
-def send(kind: str, row: Row) -> None:
+def send(kind: str, row: dict[str, float]) -> None:
     """Log a "step" or an "epoch" of a training: its row of steps.csv or history.csv. Never waits."""
     if _logger:
         _logger.messages.put((kind, (row, int(time.time() * 1000))))
 
 
 @contextmanager
-def live_run(**training: Any) -> Iterator[Callable[[str, Row], None]]:
+def live_run(**training: Any) -> Iterator[Callable[[str, dict[str, float]], None]]:
     """An MLflow run that is RUNNING while the training in this block runs; yields `send`.
 
     `training` is what mlflow_runs.TrainingRun takes. After an error the run is FAILED, after Ctrl-C KILLED.
@@ -78,9 +76,9 @@ def live_run(**training: Any) -> Iterator[Callable[[str, Row], None]]:
 
 
 def record(what: str, *arguments: Any) -> None:
-    """Record the files of a stage: `what` is "training", "evaluation" or "samples"; log_... in mlflow_runs.py does it.
+    """Call log_{what} of mlflow_runs.py: "training", "evaluation" or "samples", or "parent" with its arguments.
 
-    After `start` its process records, else this one. A failure is a warning.
+    The process of `start` does it, or this one if there is none. A failure is a warning.
     """
     if _logger:
         error = _finish(_logger, what)
@@ -93,7 +91,7 @@ def record(what: str, *arguments: Any) -> None:
 
 
 def _finish(logger: Logger, kind: str, **arguments: str) -> str | None:
-    """Have log_{kind} of mlflow_runs.py called, wait within LIMITS, and end the process. Returns the error, or None."""
+    """Have the process call log_{kind}, wait within LIMITS, and end it. Returns the error, or None."""
     global _logger
     _logger = None
     logger.messages.put((kind, arguments))
@@ -111,14 +109,15 @@ def _finish(logger: Logger, kind: str, **arguments: str) -> str | None:
     return None
 
 
-def _follow(stage: int, messages: "Messages[Any]", reports: Connection) -> None:
+def _follow(stage: int, messages: Queue[Any], reports: Connection) -> None:
     """Log the stage, a process id, until its last message; end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage, which then sends how it ended
     if not processes.end_with_parent(stage):
         return
     from cola.report import mlflow_runs  # takes seconds to import
 
-    mlflow_runs.create_database()
+    with suppress(Exception):  # it is raised again when something is logged
+        mlflow_runs.connect()
     reports.send(None)
     run, updated = None, 0.0
     while os.getppid() == stage:  # on macOS the kernel does not end this process
@@ -126,7 +125,7 @@ def _follow(stage: int, messages: "Messages[Any]", reports: Connection) -> None:
             kind, value = messages.get(timeout=UPDATE_SECONDS)
             if kind == "start":
                 run = mlflow_runs.TrainingRun(**value)
-            elif kind in ("step", "epoch"):
+            elif run and kind in ("step", "epoch"):
                 run.add(kind, *value)
             else:
                 reports.send(mlflow_runs.try_log(lambda store: None))  # whether MLflow answers

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,11 +52,24 @@ class Store:
     experiment_id: str
 
 
+def connect() -> MlflowClient:
+    """A client of MLflow; the local database is created if there is none, which takes seconds."""
+    database = _root() / "mlflow.db"
+    # Two processes must not create the database at once; one that is killed meanwhile must not leave half of it.
+    with FileLock(_root() / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        if not uri and not database.exists():
+            with files.atomic_file(database) as partial:
+                partial.unlink(missing_ok=True)
+                MlflowClient(f"sqlite:///{partial}")
+        return MlflowClient(uri or f"sqlite:///{database}")
+
+
 def try_log(log: Callable[[Store], Any]) -> str | None:
     """Call `log` with the store. Returns MLflow's error in one line without passwords, or None."""
     for _ in range(2):
         try:
-            client = _connect()
+            client = connect()
             log(Store(client, _experiment_id(client)))
             return None
         except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests'
@@ -67,46 +79,40 @@ def try_log(log: Callable[[Store], Any]) -> str | None:
     return message
 
 
-def create_database() -> None:
-    """Create the local database if there is none, which takes seconds. Errors show when something is logged."""
-    with suppress(Exception):
-        _connect()
-
-
 class TrainingRun:
     """The run of a training: RUNNING from the first `update`."""
 
     def __init__(
         self, settings: Mapping[str, Any], source: Mapping[str, Any], machine: Mapping[str, str], resumed: bool
     ) -> None:
-        """For params.yaml (flattened), the model's source.json, and device and precision.
+        """`settings`: params.yaml, flattened; `source`: the model's source.json; `machine`: device and precision.
 
-        A training that is resumed continues its earlier run, if that has not ended well.
+        A training that is `resumed` continues its earlier run, if that has not ended well.
         """
         self.settings, self.source, self.machine, self.resumed = settings, source, machine, resumed
         # Host and path tell the users of one server apart.
         parts = json.dumps([settings, source, machine, platform.node(), str(_root())], sort_keys=True)
         self.digest = hashlib.sha256(parts.encode()).hexdigest()
-        self.run_id: str | None = None
+        self.run_id = ""  # until the first `update`
         self.logged: dict[str, set[int]] = {}  # steps of each metric that are not to be logged again
         self.points: list[Metric] = []  # not yet logged
 
     def add(self, index: str, row: Mapping[str, float], time: int) -> None:
         """Take a row of steps.csv ("step") or history.csv ("epoch"), of this time in milliseconds since 1970."""
-        names = row.keys() - {index}
-        self.points += [Metric(name, float(row[name]), time, int(row[index])) for name in names]
+        step = int(row[index])
+        self.points += [Metric(name, float(value), time, step) for name, value in row.items() if name != index]
 
     def update(self, store: Store) -> None:
         """Log the points that are not yet logged, to a run that is created if there is none."""
-        if self.run_id is None and self.resumed:
-            unfinished = f"tags.`training.digest` = '{self.digest}' and attributes.status != 'FINISHED'"
-            if run_id := _find_run(store, unfinished):
+        if not self.run_id and self.resumed:
+            run_id = _find_run(store, "training.digest", self.digest, " and attributes.status != 'FINISHED'")
+            if run_id:
                 store.client.update_run(run_id, "RUNNING")
                 self.logged, self.run_id = _logged_steps(store, run_id), run_id
-        if self.run_id is None:
+        if not self.run_id:
             tags = {**_tags(self.source), **self.machine, "training.digest": self.digest}
             run = store.client.create_run(store.experiment_id, tags=tags, run_name=os.environ.get("DVC_EXP_NAME"))
-            self.run_id = run.info.run_id
+            self.run_id = str(run.info.run_id)
             self.log_inputs(store)
         self.points = [point for point in self.points if point.step not in self.logged.get(point.key, ())]
         while self.points:
@@ -121,9 +127,7 @@ class TrainingRun:
         for line in (paths.TOKENIZED / files.CHECKSUMS).read_text(encoding="utf-8").splitlines():
             digest, _, name = line.partition("  ")
             path = json.dumps({"uri": (paths.TOKENIZED / name).as_posix()})
-            dataset = Dataset(
-                self.source["corpus"]["name"], digest[:36], "local", path
-            )  # MLflow takes no longer digest
+            dataset = Dataset(self.source["corpus"]["name"], digest[:36], "local", path)  # it takes no more digits
             datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", Path(name).stem)]))
         store.client.log_inputs(self.run_id, datasets)
 
@@ -138,7 +142,8 @@ def log_training(store: Store, run: TrainingRun | None = None) -> str:
     if run is None:
         source = files.read_json(paths.FINETUNED / "source.json")
         run = TrainingRun(params.flatten(params.load(paths.PARAMS)), source, machine, resumed=True)
-    run.run_id = run.run_id or _find_run(store, _trained(_model_digest()))
+    model = _model_digest()
+    run.run_id = run.run_id or _find_run(store, "model.sha256", model)
     run.logged = _logged_steps(store, run.run_id) if run.run_id else {}
     now = int(time.time() * 1000)
     run.points = [Metric(name, value, now, 0) for name, value in timings.items()]
@@ -147,20 +152,19 @@ def log_training(store: Store, run: TrainingRun | None = None) -> str:
             run.add(index, row, now)
     run.update(store)
     run.log_inputs(store)
-    run_id = str(run.run_id)
-    for name, value in {**machine, "model.sha256": _model_digest()}.items():
-        store.client.set_tag(run_id, name, value)
+    for name, value in {**machine, "model.sha256": model}.items():
+        store.client.set_tag(run.run_id, name, value)
     written = [paths.CORPUS_METRICS, paths.TRAIN_METRICS, paths.HISTORY, paths.STEPS, paths.TIMINGS]
-    _log_files(store, run_id, written, {"learning_curve.png": figures.learning_curve(history)})
-    if store.client.get_run(run_id).info.status != "FINISHED":
-        store.client.set_terminated(run_id)
-    return run_id
+    _log_files(store, run.run_id, written, {"learning_curve.png": figures.learning_curve(history)})
+    if store.client.get_run(run.run_id).info.status != "FINISHED":
+        store.client.set_terminated(run.run_id)
+    return run.run_id
 
 
 def log_end(store: Store, run: TrainingRun, status: str) -> None:
     """Log the last rows of a training that did not end well, and its status: FAILED or KILLED."""
     run.update(store)
-    store.client.set_terminated(str(run.run_id), status)
+    store.client.set_terminated(run.run_id, status)
 
 
 def log_evaluation(store: Store) -> None:
@@ -191,7 +195,7 @@ def log_parent(
     points = [Metric(key, value, now, step) for key, values in metrics.items() for step, value in values.items()]
     store.client.log_batch(parent, metrics=points)
     for digest in models:
-        if child := _find_run(store, _trained(digest)):  # a model that came from another's cache has no run here
+        if child := _find_run(store, "model.sha256", digest):  # a model that came from another's cache has no run here
             store.client.set_tag(child, "mlflow.parentRunId", parent)
     _log_files(store, parent, written)
     store.client.set_terminated(parent)
@@ -216,7 +220,7 @@ def show_runs(port: str) -> None:
         raise UserError(f"port {port} cannot be used ({error}): choose another, as in `make ui PORT=5001`") from None
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # the runs here, not those of another server
     # MLflow's first page shows traces of language models, of which there are none.
-    runs = f"http://127.0.0.1:{port}/#/experiments/{_experiment_id(_connect())}?workflowType=machine_learning"
+    runs = f"http://127.0.0.1:{port}/#/experiments/{_experiment_id(connect())}?workflowType=machine_learning"
     print(f"the runs: {runs}", flush=True)
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # it starts in 5 seconds instead of 20
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
@@ -228,18 +232,6 @@ def _root() -> Path:
     return Path(os.environ.get("DVC_ROOT", ".")).absolute()
 
 
-def _connect() -> MlflowClient:
-    database = _root() / "mlflow.db"
-    # Two processes must not create the database at once; one that is killed meanwhile must not leave half of it.
-    with FileLock(_root() / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
-        uri = os.environ.get("MLFLOW_TRACKING_URI")
-        if not uri and not database.exists():
-            with files.atomic_file(database) as partial:
-                partial.unlink(missing_ok=True)
-                MlflowClient(f"sqlite:///{partial}")
-        return MlflowClient(uri or f"sqlite:///{database}")
-
-
 def _experiment_id(client: MlflowClient) -> str:
     """The id of EXPERIMENT, which is created if there is none."""
     if experiment := client.get_experiment_by_name(EXPERIMENT):
@@ -248,20 +240,15 @@ def _experiment_id(client: MlflowClient) -> str:
     return str(client.create_experiment(EXPERIMENT, artifact_location))
 
 
-def _find_run(store: Store, condition: str) -> str | None:
-    """The id of the newest run of which the condition is true."""
-    runs = store.client.search_runs([store.experiment_id], condition, max_results=1)
-    return str(runs[0].info.run_id) if runs else None
-
-
-def _trained(digest: str) -> str:
-    """The condition that a run trained the model with this sha256."""
-    return f"tags.`model.sha256` = '{digest}'"
+def _find_run(store: Store, tag: str, value: str, condition: str = "") -> str:
+    """The id of the newest run with this value of a tag; empty if there is none."""
+    runs = store.client.search_runs([store.experiment_id], f"tags.`{tag}` = '{value}'{condition}", max_results=1)
+    return str(runs[0].info.run_id) if runs else ""
 
 
 def _run_of_the_model(store: Store) -> str:
     """The id of the newest run that trained the model here, which is recorded if there is none, as in a fresh clone."""
-    return _find_run(store, _trained(_model_digest())) or log_training(store)
+    return _find_run(store, "model.sha256", _model_digest()) or log_training(store)
 
 
 def _logged_steps(store: Store, run_id: str) -> dict[str, set[int]]:
