@@ -29,7 +29,7 @@ class Logger(NamedTuple):
     """The process that logs this stage."""
 
     process: BaseProcess
-    messages: Queue[Any]  # to it: (kind, value)
+    messages: "Queue[Any]"  # to it: (kind, value)
     reports: Connection  # from it: None in time for each of LIMITS, or an error
 
 
@@ -109,7 +109,7 @@ def _finish(logger: Logger, kind: str, **arguments: str) -> str | None:
     return None
 
 
-def _follow(stage: int, messages: Queue[Any], reports: Connection) -> None:
+def _follow(stage: int, messages: "Queue[Any]", reports: Connection) -> None:
     """Log the stage, a process id, until its last message; end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage, which then sends how it ended
     if not processes.end_with_parent(stage):
