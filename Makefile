@@ -52,10 +52,10 @@ repro: .venv .git ## run what is out of date of the pipeline, with params.yaml: 
 	dvc repro
 
 ui: .venv ## show the runs in MLflow, on http://127.0.0.1:5000 (make ui PORT=...)
-	@python -m cola.report.ui $(PORT)
+	@python -m cola.report.mlflow_runs ui $(PORT)
 
-track: .venv .git ## record in MLflow what it missed of the result here: after its server was away, say
-	python -m cola.report.mlflow_runs
+track: .venv .git ## record the result here in MLflow, if its server was away when it was made
+	python -m cola.report.mlflow_runs track
 
 predict: .venv ## judge a sentence with the trained model: make predict TEXT="The book was written by John."
 	@python -m cola.predict "$$TEXT"

@@ -1,11 +1,11 @@
 """Reads models/finetuned/ and data/tokenized/. Writes the test's scores, predictions and analysis in metrics/."""
 
 from cola.core import processes
-from cola.report import recorder
+from cola.report import mlflow_logger
 
 if __name__ == "__main__":  # before the imports that take seconds
     processes.start_stage()
-    recorder.start()
+    mlflow_logger.start()
 
 from cola.core import files, params, paths
 from cola.core.errors import run
@@ -42,7 +42,7 @@ def main() -> None:
     files.write_csv(paths.CALIBRATION, calibration)
     console.print_test(scores, figures, source, references.read())
     console.print_mistakes(analysis.mistakes(predictions, console.MISTAKES))
-    recorder.record("evaluation")
+    mlflow_logger.record("evaluation")
 
 
 if __name__ == "__main__":

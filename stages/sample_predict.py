@@ -1,11 +1,11 @@
 """Reads models/finetuned/ and data/tokenized/test.parquet. Writes five predictions to metrics/samples.json."""
 
 from cola.core import processes
-from cola.report import recorder
+from cola.report import mlflow_logger
 
 if __name__ == "__main__":  # before the imports that take seconds
     processes.start_stage()
-    recorder.start()
+    mlflow_logger.start()
 
 from cola.core import files, params, paths
 from cola.core.errors import run
@@ -32,7 +32,7 @@ def main() -> None:
     samples = predictions.drop(columns="sentence_source").to_dict("records")
     files.write_json(paths.SAMPLES, samples)
     console.print_samples(samples, source)
-    recorder.record("samples")
+    mlflow_logger.record("samples")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Reads data/tokenized/{train,validation}.parquet and models/pretrained/. Writes models/finetuned/ and metrics/."""
 
 from cola.core import processes
-from cola.report import recorder
+from cola.report import mlflow_logger
 
 if __name__ == "__main__":  # before the imports that take seconds
     processes.start_stage()
-    recorder.start()
+    mlflow_logger.start()
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -44,9 +44,9 @@ def train(settings: params.Params, device: torch.device) -> None:
     configuration = {"train": settings.train.model_dump(), "seed": settings.seed, "processes": distributed.world_size()}
     path = checkpoint.path_for(configuration | machine, [*SPLITS.values(), *paths.PRETRAINED.iterdir()])
     checkpointer = Checkpointer(path)
-    live_run: AbstractContextManager[Callable[..., None]] = nullcontext(lambda **_: None)
+    live_run: AbstractContextManager[Callable[..., None]] = nullcontext(lambda *_: None)
     if distributed.rank() == 0:
-        live_run = recorder.live_run(
+        live_run = mlflow_logger.live_run(
             settings=params.flatten(settings), source=source, machine=machine, resumed=path.exists()
         )
 
@@ -54,19 +54,19 @@ def train(settings: params.Params, device: torch.device) -> None:
 
         def on_epoch(epoch: history.Epoch) -> None:
             print(epoch, flush=True)
-            send(epoch=history.epoch_table([epoch]).to_dict("records")[0])
+            send("epoch", history.epoch_table([epoch]).to_dict("records")[0])
 
         torch.manual_seed(settings.seed)  # of the classifier's head, then of dropout
         model = classifier.load(paths.PRETRAINED, device, source["corpus"]["labels"], settings.train.pretrained)
         sentences = {split: ragged.read_sentences(path) for split, path in SPLITS.items()}
         with loop.prepare(model, sentences, settings.train, precision, settings.seed) as training:
-            epochs = loop.fit(training, checkpointer, lambda step: send(step=step._asdict()), on_epoch)
+            epochs = loop.fit(training, checkpointer, lambda step: send("step", step._asdict()), on_epoch)
         peak = distributed.all_reduce_max(peak_memory(device), device)
         if distributed.rank() == 0:
             write_model(model, source, settings, epochs)
             write_metrics(settings, epochs, {"processes": distributed.world_size(), "peak_memory_gib": peak} | machine)
             console.print_training(pd.DataFrame(epochs), source)
-            recorder.record("training")
+            mlflow_logger.record("training")
             checkpoint.remove(path)
 
 

@@ -13,7 +13,6 @@ import math
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from cola.core.errors import UserError, run
 from cola.evaluate import analysis, interval
 from cola.experiments import seeds
 from cola.model import metrics
-from cola.report import console, figures, mlflow_runs, revision
+from cola.report import console, figures, mlflow_logger, revision
 from cola.report.recipe import recipe
 
 SIZES = (100, 300, 1000, 3000)  # sentences; and all of them
@@ -159,7 +158,9 @@ def main() -> None:
     for path, draw in PICTURES.items():
         figures.save(draw(summary), path)
     console.print_data_curve(summary)
-    mlflow_runs.record(partial(mlflow_runs.data_curve, summary, list(map(seeds.model_digest, names.values()))))
+    means = {f"test_mcc_{way}": {row["sentences"]: row[way]["mean"] for row in summary["curve"]} for way in WAYS}
+    models = [seeds.model_digest(name) for name in names.values()]
+    mlflow_logger.record("parent", "data curve", means, [paths.DATA_CURVE, *PICTURES], models)
 
 
 def _corpus(settings: Sequence[str]) -> tuple[int, params.Params]:

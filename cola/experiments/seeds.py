@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from cola.core import files, params, paths
 from cola.core.errors import UserError, run
 from cola.data import tutorial
 from cola.experiments import jobs
-from cola.report import console, figures, mlflow_runs, references, revision
+from cola.report import console, figures, mlflow_logger, references, revision
 from cola.report.recipe import recipe
 from cola.report.references import Reference
 
@@ -81,7 +80,9 @@ def main() -> None:
     files.write_json(paths.SEEDS, seeds)
     figures.save(figures.seeds(seeds), paths.SEEDS_PICTURE)
     console.print_seeds(seeds, source)
-    mlflow_runs.record(partial(mlflow_runs.seeds, seeds, list(map(model_digest, names.values()))))
+    statistics = {f"test_mcc_{name}": {0: seeds[name]} for name in ("mean", "standard_deviation")}
+    models = [model_digest(name) for name in names.values()]
+    mlflow_logger.record("parent", f"{len(mccs)} seeds", statistics, [paths.SEEDS, paths.SEEDS_PICTURE], models)
 
 
 def train(experiments: Mapping[str, Sequence[str]], last_stages: Sequence[str] = ()) -> None:

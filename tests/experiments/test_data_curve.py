@@ -14,7 +14,7 @@ from cola.core import params, paths
 from cola.core.errors import UserError
 from cola.experiments import data_curve
 from cola.experiments.data_curve import Cell
-from cola.report import mlflow_runs
+from cola.report import mlflow_logger
 
 SETTINGS = params.load(ROOT / paths.PARAMS)
 # Ten sentences, of which a model predicts all, eight (MCC 0.6) or five (0) right.
@@ -168,7 +168,7 @@ def trained(tmp_path, monkeypatch):
 
 def test_what_was_trained_is_summed_up_in_files_and_on_the_terminal(trained, monkeypatch, capsys):
     recorded = []
-    monkeypatch.setattr(mlflow_runs, "record", lambda record: recorded.append(record.args))
+    monkeypatch.setattr(mlflow_logger, "record", lambda *arguments: recorded.append(arguments))
     monkeypatch.setattr(sys, "argv", ["data_curve", "train.learning_rate=5e-5"])
     data_curve.main()
     assert len(trained) == 12
@@ -189,7 +189,14 @@ def test_what_was_trained_is_summed_up_in_files_and_on_the_terminal(trained, mon
     # labels 0 1 0 1, words alone 0 1 1 1: 1 / sqrt(3)
     assert summary["bag_of_words_validation_mcc"] == pytest.approx([3**-0.5] * 3)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in data_curve.PICTURES)
-    assert recorded == [(summary, list(trained))]
+    ((kind, name, means, written, models),) = recorded
+    assert (kind, name, models) == ("parent", "data curve", list(trained))
+    assert means == {
+        "test_mcc_pretrained": {100: 1, 200: 1},
+        "test_mcc_random_weights": {100: 0, 200: 0},
+        "test_mcc_bag_of_words": {100: 1, 200: 1},
+    }
+    assert written == [paths.DATA_CURVE, *data_curve.PICTURES]
     printed = capsys.readouterr().out
     assert "where words alone have an MCC of 0.577" in printed
     assert "pretrained: better after epoch 1, 3.0 s; 0.900 after epoch 1, 3.0 s\n" in printed

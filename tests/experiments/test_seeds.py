@@ -12,7 +12,7 @@ from scipy import stats
 from cola.core import files, params, paths
 from cola.core.errors import UserError
 from cola.experiments import seeds
-from cola.report import mlflow_runs
+from cola.report import mlflow_logger
 
 SETTINGS = params.load(Path(__file__).parents[2] / "params.yaml")
 
@@ -108,12 +108,17 @@ def trained(tmp_path, monkeypatch):
 
 def test_two_trained_seeds_are_summed_up_in_files_and_on_the_terminal(trained, monkeypatch, capsys):
     recorded = []
-    monkeypatch.setattr(mlflow_runs, "record", lambda record: recorded.append(record.args))
+    monkeypatch.setattr(mlflow_logger, "record", lambda *arguments: recorded.append(arguments))
     seeds.main()
     summary = json.loads(paths.SEEDS.read_text())
     assert summary == seeds.summary({1: 0.5, 2: 0.54}, TUTORIAL, SETTINGS, REFERENCES)
     assert paths.SEEDS_PICTURE.read_bytes().startswith(b"\x89PNG")
-    assert recorded == [(summary, ["1" * 64, "2" * 64])]
+    statistics = {
+        "test_mcc_mean": {0: summary["mean"]},
+        "test_mcc_standard_deviation": {0: summary["standard_deviation"]},
+    }
+    written = [paths.SEEDS, paths.SEEDS_PICTURE]
+    assert recorded == [("parent", "2 seeds", statistics, written, ["1" * 64, "2" * 64])]
     printed = capsys.readouterr().out
     assert "mean 0.520, standard deviation 0.028" in printed
     assert "3 public runs of its recipe: their mean of 0.540 agrees with 0.520." in printed

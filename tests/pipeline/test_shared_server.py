@@ -74,7 +74,7 @@ def test_of_eight_runs_at_once_none_is_lost(server, tmp_path, documented):
     done = project(tmp_path / "done")
     (done / "metrics/corpus.json").write_text("{}")
     train(done)
-    record, workers = "from cola.report import mlflow_runs; mlflow_runs.record(mlflow_runs.training)", []
+    record, workers = "from cola.report import mlflow_logger; mlflow_logger.record('training')", []
     for number in range(RUNS):
         copy = shutil.copytree(done, tmp_path / f"copy{number}")
         environment = os.environ | {"MLFLOW_TRACKING_URI": server, "PYTHONPATH": str(ROOT), "DVC_EXP_NAME": copy.name}

@@ -1,0 +1,140 @@
+"""Logs a stage to MLflow from a process beside it, which imports MLflow while the stage imports PyTorch.
+
+A training never waits: what it logs goes through a queue. At its end a stage waits for its record, within limits: after
+the stage, DVC may remove the files that are recorded.
+"""
+
+import gc
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
+from typing import Any, NamedTuple
+
+from cola.core import processes
+
+UPDATE_SECONDS = 1.0  # between two batches of points
+# A stage waits at its end until MLflow is imported, until it answers, and until all is recorded: at most so long.
+LIMITS = (60, 10, 60)  # seconds
+
+
+class Logger(NamedTuple):
+    """The process that logs this stage."""
+
+    process: BaseProcess
+    messages: "Queue[Any]"  # to it: (kind, value)
+    reports: Connection  # from it: None in time for each of LIMITS, or an error
+
+
+_logger: Logger | None = None  # this stage's
+
+
+def start() -> None:
+    """Fork the process that logs this stage: before other imports, while this process is small and has no threads.
+
+    Of a training's processes, rank 0 alone has one.
+    """
+    global _logger
+    if os.environ.get("RANK", "0") == "0":
+        context = multiprocessing.get_context("fork")
+        messages: Queue[Any] = context.Queue()
+        messages.cancel_join_thread()  # the stage ends, whether these are read or not
+        reports, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_follow, args=(os.getpid(), messages, sender), daemon=True)
+        process.start()
+        sender.close()
+        _logger = Logger(process, messages, reports)
+
+
+def send(kind: str, row: dict[str, float]) -> None:
+    """Log a "step" or an "epoch" of a training: its row of steps.csv or history.csv. Never waits."""
+    if _logger:
+        _logger.messages.put((kind, (row, int(time.time() * 1000))))
+
+
+@contextmanager
+def live_run(**training: Any) -> Iterator[Callable[[str, dict[str, float]], None]]:
+    """An MLflow run that is RUNNING while the training in this block runs; yields `send`.
+
+    `training` is what mlflow_runs.TrainingRun takes. After an error the run is FAILED, after Ctrl-C KILLED.
+    """
+    if _logger:
+        _logger.messages.put(("start", training))
+    try:
+        yield send
+    except BaseException as error:
+        if _logger:
+            _finish(_logger, "end", status="FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+
+
+def record(what: str, *arguments: Any) -> None:
+    """Call log_{what} of mlflow_runs.py: "training", "evaluation" or "samples", or "parent" with its arguments.
+
+    The process of `start` does it, or this one if there is none. A failure is a warning.
+    """
+    if _logger:
+        error = _finish(_logger, what)
+    else:
+        from cola.report import mlflow_runs  # takes seconds to import
+
+        error = mlflow_runs.try_log(lambda store: getattr(mlflow_runs, f"log_{what}")(store, *arguments))
+    if error:
+        print(f"warning: not recorded in MLflow: {error}; `make track` records it later", file=sys.stderr)
+
+
+def _finish(logger: Logger, kind: str, **arguments: str) -> str | None:
+    """Have the process call log_{kind}, wait within LIMITS, and end it. Returns the error, or None."""
+    global _logger
+    _logger = None
+    logger.messages.put((kind, arguments))
+    try:
+        for seconds in LIMITS:
+            if not logger.reports.poll(seconds):
+                return f"no answer for {seconds} s"
+            if error := logger.reports.recv():
+                return str(error)
+    except EOFError:
+        return "the process that records was killed"
+    finally:
+        logger.process.kill()
+        logger.process.join()
+    return None
+
+
+def _follow(stage: int, messages: "Queue[Any]", reports: Connection) -> None:
+    """Log the stage, a process id, until its last message; end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage, which then sends how it ended
+    if not processes.end_with_parent(stage):
+        return
+    from cola.report import mlflow_runs  # takes seconds to import
+
+    with suppress(Exception):  # it is raised again when something is logged
+        mlflow_runs.connect()
+    gc.freeze()  # the imports' objects stay
+    gc.enable()  # the stage had it off as it forked
+    reports.send(None)
+    run, updated = None, 0.0
+    while os.getppid() == stage:  # on macOS the kernel does not end this process
+        with suppress(queue.Empty):
+            kind, value = messages.get(timeout=UPDATE_SECONDS)
+            if kind == "start":
+                run = mlflow_runs.TrainingRun(**value)
+            elif run and kind in ("step", "epoch"):
+                run.add(kind, *value)
+            else:
+                reports.send(mlflow_runs.try_log(lambda store: None))  # whether MLflow answers
+                log = getattr(mlflow_runs, f"log_{kind}")
+                reports.send(mlflow_runs.try_log(partial(log, run=run, **value) if run else log))
+                return
+        if run and time.monotonic() > updated + UPDATE_SECONDS:
+            mlflow_runs.try_log(run.update)
+            updated = time.monotonic()
