@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from results import DATA_CURVE, SOURCE
+from results import DATA_CURVE, HISTORY, SOURCE
 
 from cola.core import files, paths
 from cola.core.errors import UserError
@@ -57,17 +57,23 @@ def test_a_check_names_the_block_that_differs_and_writes_nothing(project, monkey
 
 
 def test_an_output_is_what_a_terminal_of_80_columns_shows(project, monkeypatch):
-    (project / "README.md").write_text("<!-- output: data-curve tiny -->\n<!-- end of output -->\n")
+    folder, sentence = paths.REFERENCE / "tiny", "She said that nobody in the town had thought of the insurance before."
+    files.write_csv(folder / "history.csv", HISTORY.assign(validation_accuracy=0.5))
+    files.write_json(folder / "test.json", {"mcc": 0.2, "sentences": 2})
+    files.write_json(folder / "analysis.json", {"mcc_low": 0.1, "mcc_high": 0.3, "bag_of_words_mcc": 0.05})
+    sample = {"sentence": sentence, "label": "yes", "predicted": "no", "probability": 0.875, "correct": False}
+    files.write_json(folder / "samples.json", [sample])
+    (project / "README.md").write_text("<!-- output: result tiny -->\nold\n<!-- end of output -->\n")
     run(monkeypatch)
     lines = (project / "README.md").read_text().splitlines()
-    assert lines[:3] == [
-        "<!-- output: data-curve tiny -->",
+    assert lines[:3] == ["<!-- output: result tiny -->", "```", "Training: cola, tiny/bert"]
+    assert lines[-4:] == [
+        " She said that nobody in the town had     yes    no                0.88  wrong",
+        " thought of the insurance before.",
         "```",
-        "Test MCC by number of training sentences, with 95% intervals",
+        "<!-- end of output -->",
     ]
-    assert lines[-2:] == ["```", "<!-- end of output -->"]
-    assert 60 < max(map(len, lines)) <= 80
-    assert "\x1b" not in "".join(lines)
+    assert "Test MCC: 0.200" in lines
 
 
 @pytest.mark.parametrize(
