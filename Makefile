@@ -13,7 +13,7 @@ SWEEP ?= train.batch_size=16,32 train.learning_rate=5.0e-5,3.0e-5,2.0e-5 train.e
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export TEXT
 
-.PHONY: help .venv lock demo repro ui track predict report seeds data-curve reference worker sweep table test test-all verify torture audit bench profile lint clean
+.PHONY: help .venv lock demo repro ui track predict report seeds data-curve reference worker sweep table test test-all verify torture audit bench profile docs lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z.-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -109,10 +109,14 @@ bench: .venv ## how fast this is beside the tutorial's loop and transformers' Tr
 profile: .venv ## where the time of a training step goes: make profile SHAPE=all-MiniLM-L6-v2
 	python -m benchmarks.profile $(SHAPE)
 
-lint: .venv ## check style, types and the workflow of GitHub
+docs: .venv ## write the results that the documents show, from metrics/reference/ and benchmarks/results/
+	@python -m docs.generate
+
+lint: .venv ## check style, types, the results in the documents, and the workflow of GitHub
 	ruff check .
 	ruff format --check .
 	mypy
+	python -m docs.generate --check
 	zizmor --offline --no-progress --quiet .github/workflows
 
 clean: ## remove the environment and what the stages wrote; DVC's cache and MLflow's records stay

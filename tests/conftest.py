@@ -1,11 +1,9 @@
 """What several test files need: the real corpus and encoders, commands in a project, and one whole run for them all."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -158,37 +156,6 @@ def whole_run(once, demo, run):
 def applied(whole_run, tmp_path):
     """A copy of that project, to change things in."""
     return Path(shutil.copytree(whole_run, tmp_path / "project", symlinks=True))
-
-
-CASES = pytest.StashKey[Counter]()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config, items):
-    """Count the cases of each test and of each file, before any is deselected (test_reliability.py)."""
-    config.stash[CASES] = Counter()
-    for item in items:
-        examples = getattr(item.function, "_hypothesis_internal_use_settings", None)
-        config.stash[CASES].update(
-            dict.fromkeys((item.originalname, item.path.name), getattr(examples, "max_examples", 1))
-        )
-
-
-def marked_numbers(text):
-    """{"name": 35} for each 35<!-- name --> in a text."""
-    marks = re.findall(r"([\d,]+)<!-- ([\w. ]+) -->", text)
-    return {name: int(number.replace(",", "")) for number, name in marks}
-
-
-@pytest.fixture(scope="session")
-def documented():
-    """documented("name", count): docs/reliability.md states this very number where it is marked with this name."""
-
-    def check(name, count):
-        stated = marked_numbers((projects.ROOT / "docs/reliability.md").read_text(encoding="utf-8")).get(name)
-        assert stated == count, f"docs/reliability.md states {stated} for {name}, and {count} were tried"
-
-    return check
 
 
 def pytest_terminal_summary(terminalreporter):

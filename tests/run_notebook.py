@@ -1,11 +1,19 @@
-"""Runs tutorial.ipynb. `python tests/run_notebook.py` does so on the result in the workspace, and keeps the outputs."""
+"""Runs tutorial.ipynb. `python tests/run_notebook.py` does so on the result in the workspace, and keeps the outputs.
 
+It also keeps the result files that README.md shows of the demo: `make docs` reads metrics/reference/demo/.
+"""
+
+import shutil
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 
+from cola.core import paths
+
 NAME = "tutorial.ipynb"
+DEMO = paths.REFERENCE / "demo"
+SHOWN = (paths.FINETUNED / "source.json", paths.HISTORY, paths.TEST_METRICS, paths.ANALYSIS, paths.SAMPLES)
 
 
 def run(folder, **options):
@@ -23,3 +31,6 @@ def run(folder, **options):
 
 if __name__ == "__main__":
     nbformat.write(run(Path()), NAME)
+    DEMO.mkdir(exist_ok=True)
+    for path in SHOWN:
+        shutil.copyfile(path, DEMO / path.name)

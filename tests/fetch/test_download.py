@@ -253,10 +253,10 @@ FAULTS = {
     "a good answer": lambda _: Answer(),
 }
 PASSING = ["a cut", "a cut in chunks", "an error", "a redirect to nothing"]  # another try may end better
-CASES = 300  # which docs/reliability.md states
+CASES = 300
 
 
-def test_whatever_a_server_does_no_wrong_byte_is_taken(tmp_path, monkeypatch, documented):
+def test_whatever_a_server_does_no_wrong_byte_is_taken(tmp_path, monkeypatch):
     """Downloads with up to four faults in a row, in half of them faults that may pass; every third cache is spoiled."""
     monkeypatch.setattr(download, "TIMEOUT", (5.0, 0.05))
     chance, ended, tried = random.Random(0), Counter(), Counter()
@@ -285,7 +285,6 @@ def test_whatever_a_server_does_no_wrong_byte_is_taken(tmp_path, monkeypatch, do
     assert ended.total() == CASES
     assert min(ended[outcome] for outcome in ("refused", "unavailable", "right")) >= 20, ended
     assert tried.keys() == FAULTS.keys()
-    documented("sequences of answers", CASES)
 
 
 # The mirror

@@ -84,9 +84,7 @@ def test_control_c_ends_at_once_and_says_where_training_goes_on(tmp_path, enviro
     print(f"\nCtrl-C: ended after {took:.1f} s; the resumed run wrote the same bytes")
 
 
-def test_whatever_is_killed_the_end_is_the_same(tmp_path, environment, expected, documented):
-    if "KILLS" not in os.environ:
-        documented("kills", KILLS)
+def test_whatever_is_killed_the_end_is_the_same(tmp_path, environment, expected):
     chance = random.Random(int(os.environ.get("SEED", "0")))
     (tmp_path / "project").mkdir()
     project = copy_of_the_project(tmp_path / "project", **SETTINGS)

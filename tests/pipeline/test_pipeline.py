@@ -87,7 +87,7 @@ sys.addaudithook(hook)
 
 
 def test_every_stage_once_more_elsewhere_gives_the_same_bytes_loads_no_pickle_and_tells_no_secret(
-    applied, tmp_path, run, documented
+    applied, tmp_path, run
 ):
     before = outputs(applied)
     (tmp_path / "audit").mkdir()
@@ -102,7 +102,7 @@ def test_every_stage_once_more_elsewhere_gives_the_same_bytes_loads_no_pickle_an
     assert [name for name in before if before[name] != after[name]] == []
     for stage in STAGES:
         assert f"Running stage '{stage}'" in printed
-    documented("files twice", len(after))
+    assert len(after) > 25
 
     canary = "import pickle, pathlib; pickle.loads(pickle.dumps(pathlib.Path()))"
     subprocess.run([sys.executable, "-c", canary], env=audited, check=True)
@@ -116,10 +116,9 @@ def test_every_stage_once_more_elsewhere_gives_the_same_bytes_loads_no_pickle_an
     for secret in SECRETS.values():
         assert secret not in printed
         assert [path for path in files if secret.encode() in path.read_bytes()] == []
-    documented("secrets", len(SECRETS))
 
 
-def test_a_changed_byte_is_noticed_before_it_is_used_and_put_right(applied, run, monkeypatch, documented):
+def test_a_changed_byte_is_noticed_before_it_is_used_and_put_right(applied, run, monkeypatch):
     before = outputs(applied)
     monkeypatch.chdir(applied)
     monkeypatch.setattr(sys, "argv", ["predict", "She slept."])
@@ -140,7 +139,6 @@ def test_a_changed_byte_is_noticed_before_it_is_used_and_put_right(applied, run,
             errors.run(importlib.import_module(command).main)
         (applied / name).write_bytes(content)
         assert str(ended.value) == f"error: {name} is not as it was written; `dvc repro` puts it right"
-    documented("changed files", len(changed))
     (applied / "models/finetuned/model.safetensors").write_bytes(b"")
     assert "Stage 'train' is cached" in run(applied, "dvc", "repro")
     assert outputs(applied) == before

@@ -69,8 +69,7 @@ def server(database, tmp_path):
         yield f"http://127.0.0.1:{port}"
 
 
-def test_of_eight_runs_at_once_none_is_lost(server, tmp_path, documented):
-    documented("runs at once", RUNS)
+def test_of_eight_runs_at_once_none_is_lost(server, tmp_path):
     done = project(tmp_path / "done")
     (done / "metrics/corpus.json").write_text("{}")
     train(done)

@@ -1,39 +1,20 @@
-"""Every name in metrics/ and params.yaml has words, and values are written as people read them."""
+"""Names and values are written as people read them."""
 
-import pandas as pd
 import pytest
-from project import METRICS, ROOT
-from results import HISTORY, PREDICTIONS
 
-from cola.core import params
-from cola.experiments import data_curve
 from cola.report import words
 
 
-def test_every_name_of_the_metrics_has_words():
-    names = {name for keys in METRICS.values() for name in keys.split()} | {*HISTORY, *PREDICTIONS} - {
-        "sentence_source"
-    }
-    assert len(names) > 35
-    assert names - words.WORDS.keys() == set()
-
-
-def test_every_setting_has_words_of_its_own():
-    names = params.flatten(params.load(ROOT / "params.yaml"))
-    assert names.keys() - words.WORDS.keys() == set()
-    assert pd.Series([words.words(name) for name in names]).is_unique
-
-
-def test_no_words_are_of_names_that_are_gone():
-    names = {name for keys in METRICS.values() for name in keys.split()} | {*HISTORY, *PREDICTIONS, "source"}
-    names |= {*data_curve.WAYS}
-    assert words.WORDS.keys() - names - params.flatten(params.load(ROOT / "params.yaml")).keys() == set()
-
-
-def test_words_have_no_underscore():
-    assert words.words("mcc_low") == "MCC, lower end of the 95% interval"
-    assert not [text for text in words.WORDS.values() if "_" in text]
-    assert words.words("a_metric_of_yours") == "a metric of yours"
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mcc_low", "MCC, lower end of the 95% interval"),
+        ("calibration_error", "calibration error"),
+        ("train.learning_rate", "train.learning_rate"),
+    ],
+)
+def test_names_are_words_and_settings_are_what_people_type(name, text):
+    assert words.words(name) == text
 
 
 @pytest.mark.parametrize(
@@ -55,3 +36,8 @@ def test_words_have_no_underscore():
 )
 def test_values_are_written_as_people_read_them(name, value, text):
     assert words.value(name, value) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(9.94, "9.9 s"), (10, "0:10"), (59.6, "1:00"), (3725, "62:05")])
+def test_a_clock_shows_minutes_and_seconds(seconds, text):
+    assert words.clock(seconds) == text

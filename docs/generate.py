@@ -1,0 +1,183 @@
+"""Write the parts of the documents that show results: `make docs`. With --check, compare them and write nothing.
+
+Such a part stands between two comments. The first one names a function of OUTPUTS or TABLES and its arguments:
+
+    <!-- output: result all-mpnet-base-v2 -->
+    <!-- end of output -->
+
+An output is what a command prints, a table is Markdown. People write the rest of each document.
+"""
+
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.proofs import outcome
+from cola.core import files, paths
+from cola.core.errors import UserError, run
+from cola.report import console, references
+from cola.report.words import words
+
+BLOCK = re.compile(r"<!-- (output|table): (\S+)(.*?) -->\n(.*?)<!-- end of \1 -->", re.DOTALL)
+BLOCK_START = re.compile(r"<!-- (?:output|table): ")
+BENCHMARKS = Path("benchmarks/results")
+TUTORIAL, PIPELINE = "the tutorial's loop", "bert-cola"  # as the files in BENCHMARKS name them
+
+
+def main() -> None:
+    # Rich prints as on a terminal of 80 columns, without colours.
+    os.environ.update(COLUMNS="80", FORCE_COLOR="")
+    check = "--check" in sys.argv
+    stale = []
+    for document in (Path("README.md"), Path("CONTRIBUTING.md"), *sorted(Path("docs").glob("*.md"))):
+        text = document.read_text(encoding="utf-8")
+        new_text, changes = write_blocks(text, str(document))
+        stale += [f"{document} ({change})" for change in changes]
+        if changes and not check:
+            files.write_text(document, new_text)
+    if stale and check:
+        raise UserError(f"documents do not show the results as they are: {', '.join(stale)}; run `make docs`")
+    print("\n".join(f"written: {name}" for name in stale) or "the documents show the results as they are")
+
+
+def write_blocks(text: str, document: str) -> tuple[str, list[str]]:
+    """Return the text with its blocks written, and the names of the blocks that changed.
+
+    Raises UserError, which names the document, if a block has no end or an unknown function.
+    """
+    changes = []
+
+    def write_block(match: re.Match[str]) -> str:
+        kind, function, arguments, old = match.groups()
+        if kind == "output" and function in OUTPUTS:
+            new = format_output(OUTPUTS[function], arguments.split())
+        elif kind == "table" and function in TABLES:
+            new = format_table(TABLES[function], arguments.split())
+        else:
+            raise UserError(f"{document}: no {kind} has the name {function}: see the end of docs/generate.py")
+        if new != old:
+            changes.append(f"{function}{arguments}")
+        return f"<!-- {kind}: {function}{arguments} -->\n{new}<!-- end of {kind} -->"
+
+    if len(BLOCK.findall(text)) != len(BLOCK_START.findall(text)):
+        raise UserError(f"{document}: a block has no end: add the line <!-- end of output --> or <!-- end of table -->")
+    return BLOCK.sub(write_block, text), changes
+
+
+def format_output(function: Callable[..., None], arguments: Sequence[str]) -> str:
+    """Return what the function prints, as a block of code."""
+    with redirect_stdout(io.StringIO()) as printed:
+        function(*arguments)
+    lines = "\n".join(line.rstrip() for line in printed.getvalue().splitlines()).strip("\n")
+    return f"```\n{lines}\n```\n"
+
+
+def format_table(function: Callable[..., Iterator[Sequence[str]]], arguments: Sequence[str]) -> str:
+    """Return the function's rows, of which the first has the headings, as a table in Markdown."""
+    headings, *rows = function(*arguments)
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
+
+
+def print_result(reference: str) -> None:
+    """Print what `python -m cola.report.console` prints of the run in metrics/reference/REFERENCE/."""
+    folder = paths.REFERENCE / reference
+    source, test, analysis, samples = (
+        files.read_json(folder / f"{name}.json") for name in ("source", "test", "analysis", "samples")
+    )
+    console.print_training(files.read_csv(folder / "history.csv"), source)
+    console.print_test(test, analysis, source, references.read())
+    console.print_samples(samples, source)
+
+
+def print_data_curve(name: str) -> None:
+    console.print_data_curve(files.read_json(paths.REFERENCE / "data_curve" / f"{name}.json"))
+
+
+def tabulate_references() -> Iterator[Sequence[str]]:
+    """Yield a row for each file of metrics/reference/."""
+    yield "result", "encoder", "test MCC", "standard deviation", "lowest to highest"
+    for reference in references.read():
+        mccs, encoder = reference.mccs, Path(reference.source["encoder"]["name"]).name
+        spread = (f"{np.std(mccs, ddof=1):.3f}", f"{min(mccs):.3f} to {max(mccs):.3f}") if len(mccs) > 1 else ("", "")
+        yield reference.name, encoder, f"{np.mean(mccs):.3f}", *spread
+
+
+def tabulate_data_curve(name: str) -> Iterator[Sequence[str]]:
+    """Yield the mean test MCCs of a data curve, a row for each number of training sentences."""
+    curve = files.read_json(paths.REFERENCE / "data_curve" / f"{name}.json")["curve"]
+    methods = [key for key in curve[0] if key not in ("sentences", "differences")]
+    yield "training sentences", *map(words, methods)
+    for row in curve:
+        yield f"{row['sentences']:,}", *(f"{row[method]['mean']:.3f}" for method in methods)
+
+
+def tabulate_speed(part: str, machine: str) -> Iterator[Sequence[str]]:
+    """Yield a row for each encoder of a benchmark, part "training" or "prediction"."""
+    benchmark = files.read_json(BENCHMARKS / f"{machine}.json")
+    encoders = benchmark[part]
+    yield f"{part}, {_name_machine(benchmark)}", *next(iter(encoders.values()))
+    for encoder, methods in encoders.items():
+        yield encoder, *(_format_speed(name, method, methods[PIPELINE]["seconds"]) for name, method in methods.items())
+
+
+def _name_machine(benchmark: Mapping[str, Any]) -> str:
+    return str(benchmark["machine"]).replace("(R)", "")
+
+
+def _format_speed(name: str, method: Mapping[str, float], pipeline_seconds: float) -> str:
+    seconds = f"{method['seconds']:.2f}" if method["seconds"] >= 0.1 else f"{method['seconds']:.2g}"
+    if name == PIPELINE:
+        return f"**{seconds}**"
+    if name == "roofline":
+        return f"{seconds} ({method['seconds'] / pipeline_seconds:.0%})"
+    return f"{seconds} ({method['ratio']:.1f})"
+
+
+def tabulate_tutorial() -> Iterator[Sequence[str]]:
+    """Yield what the tutorial's loop and this pipeline reach, and how long a step of each takes."""
+    yield "", TUTORIAL, "this pipeline"
+    mccs = files.read_csv(outcome.RESULTS).groupby("method")["test_mcc"].agg(["mean", "count"])
+    name = f"mean test MCC, {mccs['count'].min()} seeds of MiniLM on CoLA"
+    yield name, f"{mccs['mean']['tutorial']:.3f}", f"{mccs['mean'][PIPELINE]:.3f}"
+    for path in sorted(BENCHMARKS.glob("*.json")):
+        benchmark = files.read_json(path)
+        methods = benchmark["training"]["bert-base-uncased"]
+        times = f"{methods[TUTORIAL]['seconds']:.2f} s ({methods[TUTORIAL]['ratio']:.1f} times)"
+        name = f"a step of bert-base-uncased's shape, {_name_machine(benchmark)}"
+        yield name, times, f"{methods[PIPELINE]['seconds']:.2f} s"
+
+
+def tabulate_outcome() -> Iterator[Sequence[str]]:
+    """Yield the tests of equivalence of benchmarks/proofs/outcome.py."""
+    yield "mean (standard deviation)", TUTORIAL, PIPELINE, "difference, 90% interval", "margin", "equal"
+    results = files.read_csv(outcome.RESULTS)
+    tutorial, pipeline = (results[results["method"] == method] for method in ("tutorial", PIPELINE))
+    for column in results.columns[2:]:
+        margin = outcome.MARGIN * tutorial[column].std()
+        difference, half, p = outcome.equivalence(pipeline[column], tutorial[column], margin)
+        name = re.sub(r" (\d)$", r", epoch \1", column.replace("_", " ")).replace("mcc", "MCC")
+        scores = [f"{method[column].mean():.3f} ({method[column].std():.3f})" for method in (tutorial, pipeline)]
+        equal = "yes" if p < 0.05 else "not shown"
+        yield name, *scores, f"{difference:+.3f} ± {half:.3f}", f"{margin:.3f}", f"{equal}, p = {p:.2g}"
+
+
+OUTPUTS: dict[str, Callable[..., None]] = {"result": print_result, "data-curve": print_data_curve}
+TABLES: dict[str, Callable[..., Iterator[Sequence[str]]]] = {
+    "references": tabulate_references,
+    "data-curve": tabulate_data_curve,
+    "speed": tabulate_speed,
+    "tutorial": tabulate_tutorial,
+    "outcome": tabulate_outcome,
+}
+
+
+if __name__ == "__main__":
+    run(main)
