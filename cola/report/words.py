@@ -39,8 +39,8 @@ WORDS = {
     "mcc_high": "MCC, upper end of the 95% interval",
     "calibration_error": "calibration error",
     "majority_accuracy": "accuracy of always the same answer",
-    "bag_of_words_accuracy": "accuracy of words alone, without an encoder",
-    "bag_of_words_mcc": "MCC of words alone, without an encoder",
+    "bag_of_words_accuracy": "accuracy of the bag-of-words baseline",
+    "bag_of_words_mcc": "MCC of the bag-of-words baseline",
     "threshold": "threshold that is best on validation",
     "threshold_mcc": "MCC with that threshold",
     # predictions.csv, samples.json
@@ -50,7 +50,7 @@ WORDS = {
     "probability": "probability",
     "correct": "answer",
     # data_curve.json
-    "bag_of_words": "words alone",
+    "bag_of_words": "bag-of-words baseline",
     # params.yaml
     "seed": "seed",
     "fetch.corpus": "corpus",

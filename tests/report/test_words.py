@@ -26,7 +26,7 @@ def test_every_setting_has_words_of_its_own():
 
 def test_no_words_are_of_names_that_are_gone():
     names = {name for keys in METRICS.values() for name in keys.split()} | {*HISTORY, *PREDICTIONS, "source"}
-    names |= {*data_curve.WAYS}
+    names |= {*data_curve.METHODS}
     assert words.WORDS.keys() - names - params.flatten(params.load(ROOT / "params.yaml")).keys() == set()
 
 
