@@ -205,8 +205,8 @@ def test_the_readme_has_the_figures_of_the_data_curve():
     assert (
         "with 1,000 of the 7,695 for training, MPNet as it was pretrained has a mean test MCC of "
         f"{of_1000['pretrained']['mean']:.3f}, and of {of_all['pretrained']['mean']:.3f} with all. The same layers "
-        f"with random weights have {of_all['random_weights']['mean']:.3f} with all of them, and words alone, without "
-        f"an encoder, {of_all['bag_of_words']['mean']:.3f}."
+        f"with random weights have {of_all['random_weights']['mean']:.3f} with all of them, and the bag-of-words "
+        f"baseline {of_all['bag_of_words']['mean']:.3f}."
     ) in " ".join(text_of("README.md").split())
 
 
