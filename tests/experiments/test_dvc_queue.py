@@ -8,6 +8,7 @@ import dvc.api
 import pytest
 import torch
 from dulwich.refs import check_ref_format
+from dvc.exceptions import PathMissingError
 from dvc.repo import Repo
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,7 +78,7 @@ def test_last_stages_leave_out_what_they_do_not_need_and_a_failure_is_an_error(p
         dvc_queue.train({"lucky": ["seed=7"], "unlucky": ["seed=13"]}, ["train"])
     assert f"each with OMP_NUM_THREADS={torch.get_num_threads()}\n" in capfd.readouterr().out, "the user's choice"
     assert names() == ["lucky"]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(PathMissingError):
         dvc.api.read("metrics/test.json", rev="lucky")
 
 
