@@ -95,7 +95,9 @@ def test_seeds_are_trained_through_the_queue_and_summed_up(project, run):
 
 
 def test_a_sweep_has_the_settings_of_berts_paper(project, run):
-    settings = run(project, "make", "--dry-run", "--silent", "sweep").split("dvc_queue sweep ")[1].split()
+    settings = (
+        run(project, "make", "--dry-run", "--silent", "sweep").split("dvc_queue sweep ")[1].splitlines()[0].split()
+    )
     combinations = dvc_queue.combine(settings)
     assert len(combinations) == 2 * 3 * 3
     assert ["train.batch_size=32", "train.learning_rate=2e-05", "train.epochs=4"] in combinations.values()
