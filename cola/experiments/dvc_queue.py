@@ -1,4 +1,4 @@
-"""Experiments that DVC runs, one alone or many at once. Whatever relies on DVC's inside is in this module.
+"""Experiments that DVC runs, one at a time or many at once. Whatever relies on DVC's inside is in this module.
 
 python -m cola.experiments.dvc_queue demo SETTINGS     runs the experiment `demo` in a copy of the project
 python -m cola.experiments.dvc_queue sweep SETTINGS    runs every combination of settings: train.epochs=2,3 seed=1,2
