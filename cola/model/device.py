@@ -80,14 +80,6 @@ def claim_gpu(uuids: Sequence[str], folder: Path) -> int | None:
     return None
 
 
-def count_free_gpus(folder: Path) -> int:
-    """How many of the GPUs no process has claimed at this moment."""
-    claims = [lock for uuid in gpu_uuids() if (lock := _claim(uuid, folder))]
-    for lock in claims:
-        lock.release()
-    return len(claims)
-
-
 def _claim(uuid: str, folder: Path) -> FileLock | None:
     """A lock on a GPU, which the system frees when the process ends; None where a process holds it."""
     lock = FileLock(folder / f"gpu-{uuid}.lock")

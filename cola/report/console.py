@@ -16,8 +16,9 @@ from rich.text import Text
 from cola.core import files, paths
 from cola.core.errors import run
 from cola.data import tutorial
-from cola.report import references, revision
-from cola.report.references import Reference
+from cola.report import revision
+from cola.report.references import Reference, compare
+from cola.report.references import read as read_references
 from cola.report.words import clock, words
 
 MISTAKES = 5  # rows that print_mistakes is given
@@ -39,9 +40,9 @@ def print_test(
     scores: Mapping[str, Any],
     analysis: Mapping[str, Any],
     source: Mapping[str, Any],
-    held_against: Sequence[Reference],
+    references: Sequence[Reference],
 ) -> None:
-    """The test MCC with its interval, the MCC of words alone, and what that may be held against.
+    """The test MCC with its interval, the MCC of the bag-of-words baseline, and the comparison with references.
 
     `scores` are those of metrics/test.json, `analysis` those of metrics/analysis.json.
     """
@@ -50,8 +51,8 @@ def print_test(
     for line in (
         f"{tutorial.title(source)}; {scores['sentences']} sentences",
         f"95% interval: {analysis['mcc_low']:.3f} to {analysis['mcc_high']:.3f}; "
-        f"without an encoder (words alone): {analysis['bag_of_words_mcc']:.3f}",
-        references.verdict(source, scores["mcc"], held_against),
+        f"bag-of-words baseline: {analysis['bag_of_words_mcc']:.3f}",
+        compare([scores["mcc"]], source, references),
     ):
         _print_phrases(console, line, indent="  ")
 
@@ -67,7 +68,7 @@ def print_mistakes(mistakes: pd.DataFrame) -> None:
 
 
 def print_seeds(summary: Mapping[str, Any], source: Mapping[str, Any]) -> None:
-    """The test MCC of every seed, and their summary (seeds.summary)."""
+    """The test MCC of every seed, and their summary (seeds.summarize)."""
     table = empty_table(numbers=["seed", "test MCC"])
     for seed, mcc in summary["mcc"].items():
         table.add_row(seed, f"{mcc:.3f}")
@@ -76,26 +77,27 @@ def print_seeds(summary: Mapping[str, Any], source: Mapping[str, Any]) -> None:
     console = plain_console()
     console.print(f"mean {summary['mean']:.3f}, standard deviation {summary['standard_deviation']:.3f}")
     console.print(f"95% interval of the mean: {low:.3f} to {high:.3f}")
-    _print_phrases(console, summary["verdict"])
+    _print_phrases(console, summary["comparison"])
 
 
 def print_data_curve(summary: Mapping[str, Any]) -> None:
-    """The test MCCs of data_curve.json with their intervals, and when a training is better than words alone."""
-    ways = [name for name in summary["curve"][0] if name not in ("sentences", "differences")]
-    table = empty_table(numbers=["training\nsentences", *map(words, ways), "pretrained\nbeyond words alone"])
+    """The test MCCs of data_curve.json with their intervals, and when a training passes the bag-of-words baseline."""
+    methods = [name for name in summary["curve"][0] if name not in ("sentences", "differences")]
+    headings = [words(method).replace(" ", "\n") for method in methods]
+    table = empty_table(numbers=["training\nsentences", *headings, "pretrained\nover baseline"])
     for row in summary["curve"]:
-        beyond = next(one for one in row["differences"] if (one["of"], one["to"]) == ("pretrained", "bag_of_words"))
-        table.add_row(f"{row['sentences']:,}", *map(_estimate, [*(row[way] for way in ways), beyond]))
+        gain = next(pair for pair in row["differences"] if (pair["of"], pair["to"]) == ("pretrained", "bag_of_words"))
+        table.add_row(f"{row['sentences']:,}", *map(_show_estimate, [*(row[method] for method in methods), gain]))
     _print_table("Test MCC by number of training sentences, with 95% intervals", table)
     console = plain_console()
     console.print("With all of them, the differences between the means:")
-    for one in summary["curve"][-1]["differences"]:
-        estimate = _estimate(one).replace("\n", ", ")
-        console.print(f"  {words(one['of'])} over {words(one['to'])}: {estimate}")
-    alone = sum(summary["bag_of_words_validation_mcc"]) / len(summary["bag_of_words_validation_mcc"])
-    console.print(f"With all of them, on validation, where words alone have an MCC of {alone:.3f}:")
+    for pair in summary["curve"][-1]["differences"]:
+        estimate = _show_estimate(pair).replace("\n", ", ")
+        console.print(f"  {words(pair['of'])} over {words(pair['to'])}: {estimate}")
+    baseline = sum(summary["bag_of_words_validation_mcc"]) / len(summary["bag_of_words_validation_mcc"])
+    console.print(f"With all of them, on validation; the {words('bag_of_words')} has {baseline:.3f}:")
     for curve in summary["epochs"]:
-        passed = next((row for row in curve["rows"] if row["validation_mcc"] > alone), None)
+        passed = next((row for row in curve["rows"] if row["validation_mcc"] > baseline), None)
         when = f"better after epoch {passed['epoch']}, {clock(passed['seconds'])}" if passed else "not better"
         last = curve["rows"][-1]
         console.print(
@@ -104,8 +106,8 @@ def print_data_curve(summary: Mapping[str, Any]) -> None:
         )
 
 
-def _estimate(of: Mapping[str, float]) -> str:
-    return f"{of['mean']:.3f}\n{of['low']:.2f} to {of['high']:.2f}"
+def _show_estimate(estimate: Mapping[str, float]) -> str:
+    return f"{estimate['mean']:.3f}\n{estimate['low']:.2f} to {estimate['high']:.2f}"
 
 
 def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> None:
@@ -113,9 +115,9 @@ def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any
     table = _predictions_table()
     table.add_column("")
     for sample in samples:
-        verdict = Text("right", style="green") if sample["correct"] else Text("wrong", style="red")
-        words = sample["sentence"], sample["label"], sample["predicted"]
-        table.add_row(*words, f"{sample['probability']:.2f}", verdict)
+        answer = Text("right", style="green") if sample["correct"] else Text("wrong", style="red")
+        texts = sample["sentence"], sample["label"], sample["predicted"]
+        table.add_row(*texts, f"{sample['probability']:.2f}", answer)
     _print_table(f"Predictions: {tutorial.title(source)}", table)
 
 
@@ -167,7 +169,7 @@ def main() -> None:
     }
     source = json.loads(texts[paths.FINETUNED / "source.json"])
     print_training(files.read_csv(io.StringIO(texts[paths.HISTORY])), source)
-    print_test(json.loads(texts[paths.TEST_METRICS]), json.loads(texts[paths.ANALYSIS]), source, references.read())
+    print_test(json.loads(texts[paths.TEST_METRICS]), json.loads(texts[paths.ANALYSIS]), source, read_references())
     print_samples(json.loads(texts[paths.SAMPLES]), source)
 
 

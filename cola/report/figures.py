@@ -47,7 +47,7 @@ def comparison(
     axes.axvspan(low, high, color=BLUE, alpha=0.12, linewidth=0)
     axes.plot([low, high], [0, 0], color=BLUE, alpha=0.6, linewidth=3)
     _row(axes, 0, "this run and its 95% interval", [mcc], BLUE, high, fontweight="bold")
-    _row(axes, 1, "words alone, without an encoder", [analysis["bag_of_words_mcc"]], "black")
+    _row(axes, 1, "bag-of-words baseline, without an encoder", [analysis["bag_of_words_mcc"]], "black")
     place = 1.0
     for reference in comparable:
         place += 1
@@ -167,7 +167,7 @@ def confusion_matrix(predictions: pd.DataFrame) -> Figure:
 
 
 def seeds(summary: Mapping[str, Any]) -> Figure:
-    """The MCC of every seed and the interval of their mean, of seeds.summary, and what they compare with."""
+    """The MCC of every seed and the interval of their mean, of seeds.summarize, and what they compare with."""
     rows = {"these seeds": list(summary["mcc"].values())} | summary["references"]
     figure, axes = _axes(1.6 + 0.5 * len(rows))
     for place, values in enumerate(rows.values()):
@@ -180,20 +180,20 @@ def seeds(summary: Mapping[str, Any]) -> Figure:
     return figure
 
 
-_WAYS = {"pretrained": BLUE, "random_weights": ORANGE, "bag_of_words": GREY}
+_METHODS = {"pretrained": BLUE, "random_weights": ORANGE, "bag_of_words": GREY}
 
 
 def data_curve(summary: Mapping[str, Any]) -> Figure:
-    """The test MCC of each way by the number of training sentences, of data_curve.json; a dot is a seed."""
+    """The test MCC of each method by the number of training sentences, of data_curve.json; a dot is a seed."""
     rows = summary["curve"]
     sentences = [row["sentences"] for row in rows]
     figure, axes = _axes(3.6)
-    for way, color in _WAYS.items():
-        mean, low, high = ([row[way][name] for row in rows] for name in ("mean", "low", "high"))
+    for method, color in _METHODS.items():
+        mean, low, high = ([row[method][name] for row in rows] for name in ("mean", "low", "high"))
         axes.fill_between(sentences, low, high, color=color, alpha=0.15, linewidth=0)
-        axes.plot(sentences, mean, color=color, label=words(way))
+        axes.plot(sentences, mean, color=color, label=words(method))
         for row in rows:
-            axes.plot([row["sentences"]] * len(row[way]["mcc"]), row[way]["mcc"], ".", color=color)
+            axes.plot([row["sentences"]] * len(row[method]["mcc"]), row[method]["mcc"], ".", color=color)
     axes.axhline(0, color="black", linewidth=0.8, linestyle=":", label="always the same answer")
     axes.set(xscale="log", title="Test MCC by number of training sentences", xlabel="training sentences", ylabel="MCC")
     axes.set_xticks(sentences, [f"{number:,}" for number in sentences])
@@ -207,7 +207,7 @@ def mcc_by_epoch(summary: Mapping[str, Any]) -> Figure:
     figure, axes = _axes(3.6)
     for curve in summary["epochs"]:
         values = [row["validation_mcc"] for row in curve["rows"]]
-        axes.plot(range(1, len(values) + 1), values, "o-", color=_WAYS[curve["way"]], label=words(curve["way"]))
+        axes.plot(range(1, len(values) + 1), values, "o-", color=_METHODS[curve["way"]], label=words(curve["way"]))
     axes.axhline(np.mean(summary["bag_of_words_validation_mcc"]), color=GREY, label=words("bag_of_words"))
     rows = summary["epochs"][0]["rows"]
     axes.set(title="Validation MCC by epoch", xlabel="epoch, and time of training", ylabel="MCC")
@@ -216,13 +216,13 @@ def mcc_by_epoch(summary: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def mcc_of_ways_per_source(summary: Mapping[str, Any]) -> Figure:
-    """The MCC of each way on each source of test sentences, of data_curve.json, with all training sentences."""
+def mcc_by_source_and_method(summary: Mapping[str, Any]) -> Figure:
+    """The MCC of each method on each source of test sentences, of data_curve.json, with all training sentences."""
     rows = sorted(summary["sources"], key=lambda row: row["pretrained"], reverse=True)
     figure, axes = _axes(1.3 + 0.28 * len(rows))
     places = range(len(rows))[::-1]  # the first row on top
-    for way, color in _WAYS.items():
-        axes.plot([row[way] for row in rows], places, "o", color=color, label=words(way))
+    for method, color in _METHODS.items():
+        axes.plot([row[method] for row in rows], places, "o", color=color, label=words(method))
     names = [f"{_short(words(row['source']))} ({row['sentences']})" for row in rows]
     axes.set_yticks(places, names, parse_math=False)
     axes.grid(axis="y", alpha=0.3)

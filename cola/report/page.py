@@ -16,11 +16,10 @@ from cola.core.errors import run
 from cola.data import tutorial
 from cola.evaluate import analysis
 from cola.report import figures, references, revision, words
-from cola.report.recipe import recipe
-from cola.report.references import Reference
+from cola.report.references import Reference, describe_recipe
 
 MISTAKES = 20  # that the page shows
-PHONE = 3.7  # inches: 355 of the 390 pixels that a phone has across
+WIDTH = 5  # inches of a figure: its text is 10 pixels high on a phone of 390 pixels, 16 on a wide window
 
 
 class Result(NamedTuple):
@@ -81,15 +80,14 @@ def render(result: Result, commit: str) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         undefined=jinja2.StrictUndefined,
     )
+    compared = references.comparable_and_other_encoders(result.source, result.references)
     environment.filters |= {"svg": svg, "words": words.words}
     return environment.get_template("report.html").render(
         title=tutorial.title(result.source),
         test=result.test,
         analysis=result.analysis,
-        comparison=figures.comparison(
-            result.test["mcc"], result.analysis, *references.of_the_corpus(result.source, result.references)
-        ),
-        verdict=references.verdict(result.source, result.test["mcc"], result.references),
+        comparison_figure=figures.comparison(result.test["mcc"], result.analysis, *compared),
+        comparison=references.compare([result.test["mcc"]], result.source, result.references),
         sections=sections(result, commit),
         value=words.value,
     )
@@ -138,22 +136,18 @@ def sections(result: Result, commit: str) -> list[Section]:
     ]
 
 
-def svg(figure: Figure, width: float) -> Markup:
-    """A figure as elements of a page, in the page's own colour of text: `width` inches wide, and for a phone."""
-    return _svg(figure, width, "wide") + _svg(figure, PHONE, "phone")
-
-
-def _svg(figure: Figure, width: float, name: str) -> Markup:
+def svg(figure: Figure) -> Markup:
+    """A figure as an element of a page, in the page's own colour of text."""
     title = figure.axes[0].get_title()
-    figure.set_figwidth(width)
-    figure.draw_without_rendering()  # ticks and layout for this width, before it is drawn
+    figure.set_figwidth(WIDTH)
+    figure.draw_without_rendering()  # chooses ticks and layout, before it is drawn
     for axes in figure.axes:
         axes.patch.set_alpha(0)
-    with io.StringIO() as file, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{title}, {name}"}):
+    with io.StringIO() as file, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
         text = file.getvalue()
     text = text[text.index("<svg") :].replace("#000000", "currentColor")
-    return Markup(text.replace("<svg", f'<svg class="{name}" role="img" aria-label="{title}"', 1))  # noqa: S704 - Matplotlib escapes it
+    return Markup(text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1))  # noqa: S704 - Matplotlib escapes it
 
 
 def _seeds(result: Result) -> list[Section]:
@@ -163,20 +157,22 @@ def _seeds(result: Result) -> list[Section]:
     """
     if result.seeds is None:
         return []
-    if result.seeds.get("recipe") != recipe(result.source, result.settings):
+    if result.seeds.get("recipe") != describe_recipe(result.source, result.settings):
         return [Section("Seeds", _of_another_recipe(paths.SEEDS))]
-    return [Section("Seeds", result.seeds["verdict"], [figures.seeds(result.seeds)])]
+    return [Section("Seeds", result.seeds["comparison"], [figures.seeds(result.seeds)])]
 
 
 def _data_curve(result: Result) -> list[Section]:
-    """The section of metrics/data_curve.json, if there is one; as with `_seeds`, of this recipe alone."""
-    if (found := result.data_curve) is None:
+    """The sections of metrics/data_curve.json, if there is one; as with `_seeds`, of this recipe alone."""
+    if (curve := result.data_curve) is None:
         return []
-    if found["recipe"] != [recipe(result.source, result.settings)]:
+    if curve["recipe"] != [describe_recipe(result.source, result.settings)]:
         return [Section("Data curve", _of_another_recipe(paths.DATA_CURVE))]
     text = "What pretraining is worth: the mean of several seeds (dots), and its 95% interval over the test sentences."
-    drawn = [figures.data_curve(found), figures.mcc_by_epoch(found)]
-    return [Section("Data curve", text, drawn), Section("Ways", figures=[figures.mcc_of_ways_per_source(found)])]
+    return [
+        Section("Data curve", text, [figures.data_curve(curve), figures.mcc_by_epoch(curve)]),
+        Section("Methods", figures=[figures.mcc_by_source_and_method(curve)]),
+    ]
 
 
 def _of_another_recipe(path: Path) -> str:

@@ -5,21 +5,24 @@
 
 from pathlib import Path
 
-import jinja2
 import vl_convert
 
 from cola.core import files
 from cola.core.errors import run
 
 PAGE = Path(".venv/plots.html")
-TEMPLATE = Path(__file__).with_name("templates") / "plots.html"  # in which {refresh_tag} and {plot_divs} are for DVC
+TEMPLATE = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8">{refresh_tag}<title>Plots</title><script>JAVASCRIPT</script></head>
+<body>{plot_divs}</body>
+</html>
+"""  # DVC fills what is in braces
 
 
 def main() -> None:
     # Within a page, the end of a script in one of its texts would end the script itself.
     javascript = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
-    template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), keep_trailing_newline=True)
-    files.write_text(PAGE, template.render(javascript=javascript))
+    files.write_text(PAGE, TEMPLATE.replace("JAVASCRIPT", javascript))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The results that a test MCC is held against: metrics/reference/ has published ones and measured ones.
+"""The results with which a test MCC is compared: metrics/reference/ has published ones and measured ones.
 
 Each is a JSON file. Its numbers are what `dvc metrics show` prints: mcc (the mean) and, of several runs,
 standard_deviation and count. What is in lists, as the runs are, DVC leaves out. Beside a measured one lies a folder of
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from cola.core import files, paths
+from cola.core import files, params, paths
 from cola.core.errors import UserError
 from cola.data import tutorial
 
@@ -26,12 +26,12 @@ class Reference(NamedTuple):
 
 
 def read() -> list[Reference]:
-    """The tutorial, the public runs of its recipe, then what was measured. Raises UserError where a file is amiss."""
-    found = [_reference(path.stem) for path in sorted(paths.REFERENCE.glob("*.json"))]
-    return sorted(found, key=lambda reference: (not tutorial.comparable(reference.source), len(reference.mccs)))
+    """The tutorial, the public runs of its recipe, then what was measured. Raises UserError where a file is wrong."""
+    references = [_read_reference(path.stem) for path in sorted(paths.REFERENCE.glob("*.json"))]
+    return sorted(references, key=lambda reference: (not tutorial.comparable(reference.source), len(reference.mccs)))
 
 
-def _reference(stem: str) -> Reference:
+def _read_reference(stem: str) -> Reference:
     path = paths.REFERENCE / f"{stem}.json"
     try:
         mccs = [float(run["mcc"]) for run in json.loads(path.read_text(encoding="utf-8"))["runs"]]
@@ -50,7 +50,7 @@ def comparable(source: Mapping[str, Any], references: Sequence[Reference]) -> li
     return [reference for reference in references if tutorial.same(source, reference.source)]
 
 
-def of_the_corpus(
+def comparable_and_other_encoders(
     source: Mapping[str, Any], references: Sequence[Reference]
 ) -> tuple[list[Reference], list[Reference]]:
     """(those that compare, those of another encoder) of the same corpus: another corpus is another task."""
@@ -63,21 +63,35 @@ def of_the_corpus(
     return compare, [reference for reference in same_corpus if reference not in compare]
 
 
-def verdict(source: Mapping[str, Any], mcc: float, references: Sequence[Reference]) -> str:
-    """What a test MCC may be held against, and what it may not: phrases, with a semicolon between."""
-    phrases = [phrase for reference in comparable(source, references) for phrase in _comparison(reference, mcc)]
+def compare(mccs: Sequence[float], source: Mapping[str, Any], references: Sequence[Reference]) -> str:
+    """How the test MCCs of one run, or of several seeds of a recipe, compare with references: phrases, joined by "; ".
+
+    `source` is the models' source.json. One MCC is compared with several by the prediction interval of the several, two
+    means by Welch's t-test at 5%. Where the tutorial's result is of another corpus or encoder, the last phrase says so.
+    """
+    phrases = []
+    for reference in comparable(source, references):
+        mean = f"{np.mean(reference.mccs):.3f}"
+        phrases.append(f"{reference.name}: {'mean ' if len(reference.mccs) > 1 else ''}{mean}")
+        if len(mccs) > 1 and len(reference.mccs) > 1:
+            difference = "a significant" if _means_differ(mccs, reference.mccs) else "no significant"
+            phrases.append(f"{difference} difference from {np.mean(mccs):.3f} (Welch's t-test)")
+        elif len(mccs) > 1 or len(reference.mccs) > 1:
+            (mcc,), several = sorted((mccs, reference.mccs), key=len)
+            low, high = prediction_interval(several)
+            position = f"{mcc:.3f} is {'within' if low <= mcc <= high else 'outside'} the 95% prediction interval"
+            phrases.append(f"{position} for one more seed, {low:.3f} to {high:.3f}")
     if differences := "; ".join(tutorial.differences(source)):
         phrases.append(f"not comparable with the tutorial: {differences}")
     return "; ".join(phrases)
 
 
-def _comparison(reference: Reference, mcc: float) -> list[str]:
-    if len(reference.mccs) == 1:
-        return [f"{reference.name}: {reference.mccs[0]:.3f}"]
-    low, high = prediction_interval(reference.mccs)
-    lies = "lies within" if low <= mcc <= high else "does not lie within"
-    mean = f"{reference.name}: mean {np.mean(reference.mccs):.3f}"
-    return [mean, f"this run {lies} what one more may give, {low:.3f} to {high:.3f}"]
+def _means_differ(mccs: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether Welch's t-test tells the means of two samples apart, at 5%."""
+    from scipy import stats  # takes 0.3 s, and most commands do without
+
+    difference = stats.ttest_ind(mccs, others, equal_var=False).confidence_interval()  # also where neither varies
+    return not difference.low <= 0 <= difference.high
 
 
 def prediction_interval(mccs: Sequence[float]) -> tuple[float, float]:
@@ -86,3 +100,12 @@ def prediction_interval(mccs: Sequence[float]) -> tuple[float, float]:
     margin = float(quantile * np.std(mccs, ddof=1) * (1 + 1 / len(mccs)) ** 0.5)
     mean = float(np.mean(mccs))
     return mean - margin, mean + margin
+
+
+def describe_recipe(source: Mapping[str, Any], settings: params.Params) -> dict[str, Any]:
+    """Plain data that tells one recipe from another: a model's source.json, and the settings without the seed.
+
+    source.json names corpus and encoder, with the hashes of their files. The settings are flattened (params.flatten).
+    """
+    flat = params.flatten(settings)
+    return {"source": source, "params": {key: value for key, value in flat.items() if key != "seed"}}

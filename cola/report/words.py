@@ -25,14 +25,14 @@ WORDS = {  # of the names that underscores as spaces would not explain
     "mcc_low": "MCC, lower end of the 95% interval",
     "mcc_high": "MCC, upper end of the 95% interval",
     "majority_accuracy": "accuracy of always the same answer",
-    "bag_of_words_accuracy": "accuracy of words alone, without an encoder",
-    "bag_of_words_mcc": "MCC of words alone, without an encoder",
+    "bag_of_words_accuracy": "accuracy of the bag-of-words baseline",
+    "bag_of_words_mcc": "MCC of the bag-of-words baseline",
     "threshold": "threshold that is best on validation",
     "threshold_mcc": "MCC with that threshold",
     # predictions.csv, samples.json
     "correct": "answer",
     # data_curve.json
-    "bag_of_words": "words alone",
+    "bag_of_words": "bag-of-words baseline",
 }
 
 

@@ -1,5 +1,7 @@
 import io
 import json
+import re
+import shutil
 import sys
 
 import numpy as np
@@ -13,7 +15,7 @@ from sklearn.metrics import matthews_corrcoef
 from cola.core import params, paths
 from cola.core.errors import UserError
 from cola.experiments import data_curve
-from cola.experiments.data_curve import Cell
+from cola.experiments.data_curve import Run
 from cola.report import mlflow_logger
 
 SETTINGS = params.load(ROOT / paths.PARAMS)
@@ -35,10 +37,10 @@ def test_few_sentences_are_seen_as_often_as_makes_250_steps(sentences, epochs):
 def test_the_experiments_are_every_seed_number_of_sentences_and_encoder():
     found = data_curve.experiments(7695, SETTINGS.train)
     assert len(found) == 3 * 5 * 2
-    assert found[Cell("pretrained", 7695, 42)] == ["seed=42"], "the recipe's own training, which may be in the cache"
-    assert found[Cell("random_weights", 7695, 43)] == ["seed=43", "train.pretrained=false"]
-    assert found[Cell("pretrained", 3000, 44)] == ["seed=44", "tokenize.training_sentences=3000"]
-    assert found[Cell("random_weights", 100, 42)] == [
+    assert found[Run("pretrained", 7695, 42)] == ["seed=42"], "the recipe's own training, which may be in the cache"
+    assert found[Run("random_weights", 7695, 43)] == ["seed=43", "train.pretrained=false"]
+    assert found[Run("pretrained", 3000, 44)] == ["seed=44", "tokenize.training_sentences=3000"]
+    assert found[Run("random_weights", 100, 42)] == [
         *("seed=42", "tokenize.training_sentences=100"),
         *("train.pretrained=false", "train.epochs=63"),
     ]
@@ -46,26 +48,26 @@ def test_the_experiments_are_every_seed_number_of_sentences_and_encoder():
 
 def test_the_longest_run_first_and_one_encoder_after_the_other():
     found = list(data_curve.experiments(5400, SETTINGS.train))
-    assert [cell.way for cell in found] == ["pretrained"] * 15 + ["random_weights"] * 15
+    assert [run.method for run in found] == ["pretrained"] * 15 + ["random_weights"] * 15
     # epochs by sentences, three for each of training: 4 * (16,200 + 600), 63 * 900, 4 * 9,600, 25 * 1,500, 8 * 3,600
-    assert [cell.sentences for cell in found[::3]] == [5400, 100, 3000, 300, 1000] * 2
-    assert [cell.seed for cell in found[:3]] == [42, 43, 44]
+    assert [run.sentences for run in found[::3]] == [5400, 100, 3000, 300, 1000] * 2
+    assert [run.seed for run in found[:3]] == [42, 43, 44]
 
 
 def test_a_small_corpus_has_fewer_points():
     found = data_curve.experiments(900, SETTINGS.train)
-    assert sorted({cell.sentences for cell in found}) == [100, 300, 900]
-    assert found[Cell("pretrained", 900, 42)] == ["seed=42", "train.epochs=9"]  # of 29 steps
+    assert sorted({run.sentences for run in found}) == [100, 300, 900]
+    assert found[Run("pretrained", 900, 42)] == ["seed=42", "train.epochs=9"]  # of 29 steps
 
 
 def test_a_row_of_the_curve_has_means_intervals_and_paired_differences():
     predicted = {
-        Cell("pretrained", 100, 42): RIGHT,
-        Cell("pretrained", 100, 43): MOST,
-        Cell("random_weights", 100, 42): ONE,
-        Cell("random_weights", 100, 43): ONE,
-        Cell("bag_of_words", 100, 42): MOST,
-        Cell("bag_of_words", 100, 43): MOST,
+        Run("pretrained", 100, 42): RIGHT,
+        Run("pretrained", 100, 43): MOST,
+        Run("random_weights", 100, 42): ONE,
+        Run("random_weights", 100, 43): ONE,
+        Run("bag_of_words", 100, 42): MOST,
+        Run("bag_of_words", 100, 43): MOST,
     }
     (row,) = data_curve.curve(LABELS, predicted, 2)
     assert row["sentences"] == 100
@@ -85,19 +87,19 @@ def test_a_row_of_the_curve_has_means_intervals_and_paired_differences():
 
 
 def test_the_rows_are_in_the_order_of_their_sentences():
-    cells = [Cell(way, sentences, 42) for sentences in (3000, 100) for way in data_curve.WAYS]
-    rows = data_curve.curve(LABELS, dict.fromkeys(cells, MOST), 2)
+    runs = [Run(method, sentences, 42) for sentences in (3000, 100) for method in data_curve.METHODS]
+    rows = data_curve.curve(LABELS, dict.fromkeys(runs, MOST), 2)
     assert [row["sentences"] for row in rows] == [100, 3000]
 
 
 def test_each_source_has_the_mean_mcc_of_the_models_of_all_sentences():
     sources = np.array(["b"] * 4 + ["a"] * 6)
     predicted = {
-        Cell("pretrained", 900, 42): RIGHT,
-        Cell("pretrained", 900, 43): ONE,
-        Cell("pretrained", 100, 42): 1 - RIGHT,  # of fewer sentences
-        Cell("random_weights", 900, 42): ONE,
-        Cell("bag_of_words", 900, 42): MOST,
+        Run("pretrained", 900, 42): RIGHT,
+        Run("pretrained", 900, 43): ONE,
+        Run("pretrained", 100, 42): 1 - RIGHT,  # of fewer sentences
+        Run("random_weights", 900, 42): ONE,
+        Run("bag_of_words", 900, 42): MOST,
     }
     found = data_curve.by_source(sources, LABELS, predicted)
     # Of source a: labels 0 1 1 1 1 1, MOST 1 0 1 1 1 1: one of each is wrong, -1/5. Source b has one label alone.
@@ -139,7 +141,6 @@ def trained(tmp_path, monkeypatch):
         random = "random_weights" in experiment
         texts = {
             paths.CORPUS_METRICS: json.dumps({"training_sentences": 200}),
-            paths.PARAMS: (ROOT / paths.PARAMS).read_text(),
             paths.FINETUNED / "source.json": json.dumps(source),
             paths.FINETUNED / "SHA256SUMS": f"{experiment}  model.safetensors\n",
             paths.PREDICTIONS: pd.DataFrame({"predicted": names[ONE if random else RIGHT]}).to_csv(index=False),
@@ -148,7 +149,7 @@ def trained(tmp_path, monkeypatch):
         }
         tables = {
             "train.parquet": parquet([0, 1] * 5, ["bad", "good"] * 5),
-            "validation.parquet": parquet([0, 1, 0, 1], ["bad", "good", "good", "good"]),  # words alone: 3 of 4 right
+            "validation.parquet": parquet([0, 1, 0, 1], ["bad", "good", "good", "good"]),  # the baseline: 3 of 4 right
             "test.parquet": test,
         }
         return tables[path.name] if path.name in tables else texts[path].encode()
@@ -158,8 +159,9 @@ def trained(tmp_path, monkeypatch):
         started.update(experiments)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data_curve.subprocess, "run", lambda *_, **__: pd.Series({"returncode": 0}))
-    monkeypatch.setattr(data_curve.seeds, "train", train)
+    shutil.copy(ROOT / paths.PARAMS, tmp_path)
+    for name, function in (("run_now", lambda *_: None), ("remove", lambda _: None), ("train", train)):
+        monkeypatch.setattr(data_curve.dvc_queue, name, function)
     monkeypatch.setattr(data_curve.seeds.revision, "read_bytes", read)
     monkeypatch.setattr(data_curve.seeds.revision, "read", lambda *arguments: read(*arguments).decode())
     monkeypatch.setattr(data_curve.revision, "commit", lambda: "c0ffee")
@@ -172,7 +174,10 @@ def test_what_was_trained_is_summed_up_in_files_and_on_the_terminal(trained, mon
     monkeypatch.setattr(sys, "argv", ["data_curve", "train.learning_rate=5e-5"])
     data_curve.main()
     assert len(trained) == 12
-    assert trained["data-curve-pretrained-200-42"] == ["train.learning_rate=5e-5", "seed=42", "train.epochs=36"]
+    assert ["train.learning_rate=5e-5", "seed=42", "train.epochs=36"] in trained.values()
+    assert [
+        name for name in trained if not re.fullmatch(r"data-curve-(pretrained|random_weights)-\d00-4\d-.*", name)
+    ] == []
     summary = json.loads(paths.DATA_CURVE.read_text())
     assert (summary["mcc"], summary["standard_deviation"], summary["count"]) == (1, 0, 3)
     assert summary["about"] == [
@@ -182,11 +187,11 @@ def test_what_was_trained_is_summed_up_in_files_and_on_the_terminal(trained, mon
         "device: two threads",
     ]
     assert [row["sentences"] for row in summary["curve"]] == [100, 200]
-    assert [summary["curve"][1][way]["mean"] for way in data_curve.WAYS] == [1, 0, 1]
+    assert [summary["curve"][1][method]["mean"] for method in data_curve.METHODS] == [1, 0, 1]
     assert summary["sources"] == [
         {"source": "here", "sentences": 10, "pretrained": 1, "random_weights": 0, "bag_of_words": 1}
     ]
-    # labels 0 1 0 1, words alone 0 1 1 1: 1 / sqrt(3)
+    # labels 0 1 0 1, the baseline 0 1 1 1: 1 / sqrt(3)
     assert summary["bag_of_words_validation_mcc"] == pytest.approx([3**-0.5] * 3)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in data_curve.PICTURES)
     ((kind, name, means, written, models),) = recorded
@@ -198,15 +203,28 @@ def test_what_was_trained_is_summed_up_in_files_and_on_the_terminal(trained, mon
     }
     assert written == [paths.DATA_CURVE, *data_curve.PICTURES]
     printed = capsys.readouterr().out
-    assert "where words alone have an MCC of 0.577" in printed
+    assert "the bag-of-words baseline has 0.577" in printed
     assert "pretrained: better after epoch 1, 3.0 s; 0.900 after epoch 1, 3.0 s\n" in printed
     assert "random weights: not better; 0.000 after epoch 1, 3.0 s\n" in printed
 
 
-def test_what_is_no_setting_is_refused(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["data_curve", "minimal_pairs"])
-    with pytest.raises(UserError, match=r"^'minimal_pairs' is no setting: make data-curve SETTINGS="):
+def test_other_settings_give_other_names(trained, monkeypatch):
+    """On a cluster, an experiment of a name that was pushed is not run again."""
+    monkeypatch.setattr(mlflow_logger, "record", lambda *_: None)
+    names = []
+    for setting in ("train.learning_rate=5e-5", "train.learning_rate=3e-5"):
+        trained.clear()
+        monkeypatch.setattr(sys, "argv", ["data_curve", setting])
         data_curve.main()
+        names += trained
+    assert len(set(names)) == 24
+
+
+def test_a_wrong_setting_is_refused_before_any_work(trained, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["data_curve", "train.epochs=0"])
+    with pytest.raises(UserError, match=r"^params.yaml: train.epochs: Input should be greater than or equal to 1"):
+        data_curve.main()
+    assert not trained
 
 
 COMMITTED = sorted((ROOT / paths.REFERENCE / "data_curve").glob("*.json"))
@@ -218,13 +236,13 @@ def test_what_is_committed_is_what_its_seeds_give(path):
     total = found["curve"][-1]["sentences"]
     assert [row["sentences"] for row in found["curve"]] == [100, 300, 1000, 3000, total]
     for row in found["curve"]:
-        for way in data_curve.WAYS:
-            assert len(row[way]["mcc"]) == len(found["seeds"]) == 3
-            assert row[way]["mean"] == pytest.approx(np.mean(row[way]["mcc"]))
+        for method in data_curve.METHODS:
+            assert len(row[method]["mcc"]) == len(found["seeds"]) == 3
+            assert row[method]["mean"] == pytest.approx(np.mean(row[method]["mcc"]))
         assert len(row["differences"]) == 3
         for one in row["differences"]:
             assert one["mean"] == pytest.approx(row[one["of"]]["mean"] - row[one["to"]]["mean"])
-        for estimate in (*(row[way] for way in data_curve.WAYS), *row["differences"]):
+        for estimate in (*(row[method] for method in data_curve.METHODS), *row["differences"]):
             assert estimate["low"] <= estimate["mean"] <= estimate["high"]
     mccs = found["curve"][-1]["pretrained"]["mcc"]
     assert (found["mcc"], found["count"]) == (pytest.approx(np.mean(mccs)), 3)

@@ -30,16 +30,16 @@ def trained(tmp_path, monkeypatch):
     def read(path, experiment, remedy):
         texts = {
             paths.FINETUNED / "source.json": json.dumps(SOURCE),
-            paths.TEST_METRICS: json.dumps({"mcc": int(experiment.removeprefix("bert-")) / 100}),
+            paths.TEST_METRICS: json.dumps({"mcc": int(experiment.split("-")[-2]) / 100}),
             paths.TIMINGS: json.dumps(TIMINGS),
             paths.HISTORY: HISTORY.to_csv(index=False),
             paths.PREDICTIONS: PREDICTIONS.to_csv(index=False),
             paths.ANALYSIS: json.dumps({"mcc_low": 0.3, "mcc_high": 0.5, "bag_of_words_mcc": 0.1}),
             paths.MCC_PER_BATCH: "batch,mcc\n0,0.5\n",
         }
-        return texts.get(path, f"{path.name} of {experiment}")
+        return texts.get(path, f"{path.name} of seed {experiment.split('-')[-2]}")
 
-    monkeypatch.setattr(reference.seeds, "train", started.append)
+    monkeypatch.setattr(reference.dvc_queue, "train", started.append)
     monkeypatch.setattr(reference.seeds.revision, "read", read)
     return started
 
@@ -47,7 +47,9 @@ def trained(tmp_path, monkeypatch):
 def test_five_seeds_are_trained_and_written(trained, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["reference", "tiny/bert"])
     reference.main()
-    assert trained == [{f"bert-{seed}": ["fetch.encoder=tiny/bert", f"seed={seed}"] for seed in (42, 43, 44, 45, 46)}]
+    (experiments,) = trained
+    assert list(experiments.values()) == [["fetch.encoder=tiny/bert", f"seed={seed}"] for seed in (42, 43, 44, 45, 46)]
+    assert next(iter(experiments)).startswith("fetch.encoder-tiny-bert-seed-42-")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     written = json.loads((paths.REFERENCE / "bert.json").read_text())
     assert (written["mcc"], written["count"]) == (pytest.approx(0.44), 5)
@@ -62,7 +64,7 @@ def test_five_seeds_are_trained_and_written(trained, monkeypatch):
         "validation_loss": [0.7],
         "validation_mcc": [0.25],
     }
-    assert (paths.REFERENCE / "bert" / "samples.json").read_text() == "samples.json of bert-42"
+    assert (paths.REFERENCE / "bert" / "samples.json").read_text() == "samples.json of seed 42"
     for picture in ("comparison.png", "mcc_per_batch.png"):
         assert (paths.REFERENCE / "bert" / picture).read_bytes().startswith(b"\x89PNG")
     predictions = pd.read_csv(paths.REFERENCE / "bert" / "predictions.csv")
@@ -94,9 +96,9 @@ def test_what_is_committed_has_the_form_that_is_written(stem):
     history = pd.read_csv(folder / paths.HISTORY.name)
     first = committed["runs"][0]
     test = json.loads((folder / paths.TEST_METRICS.name).read_text())
-    assert first == {"seed": 42, **reference.result(test, history, first)}
+    assert first == {"seed": 42, **reference.describe_run(test, history, first)}
     runs = {run.pop("seed"): run for run in committed["runs"]}
     command, commit = (line.partition(": ")[2] for line in committed["about"])
-    assert committed == reference.reference(runs, command, commit) | {"runs": committed["runs"]}
+    assert committed == reference.summarize(runs, command, commit) | {"runs": committed["runs"]}
     assert list(runs) == list(reference.SEEDS)
     assert "sentence" not in pd.read_csv(folder / paths.PREDICTIONS.name)

@@ -17,7 +17,6 @@ from cola.model.device import (
     choose_precision,
     choose_threads,
     claim_gpu,
-    count_free_gpus,
     describe_machine,
     peak_memory,
     prepare_device,
@@ -166,8 +165,6 @@ def test_each_process_of_a_training_has_a_gpu_that_nobody_else_has(gpus, monkeyp
         assert refusal(prepare_device, "auto") == too_many
         monkeypatch.delenv("TORCHELASTIC_RUN_ID")
         prepare_device("auto")  # a worker of a queue shares one
-        assert count_free_gpus(tmp_path) == 0
-    assert count_free_gpus(tmp_path) == 1
     assert chosen[2] in (0, 1, 2)
 
 

@@ -76,21 +76,21 @@ def test_the_training_table_has_a_row_per_epoch_and_the_tutorials_times(printed)
     assert ["2", "0.317", "0.461", "0.813", "-0.041", "60:00", "1:00"] in rows(text)
 
 
-def test_a_run_of_the_tutorials_corpus_and_encoder_is_held_against_its_figures(printed):
+def test_a_run_of_the_tutorials_corpus_and_encoder_is_compared_with_its_result(printed):
     assert printed(console.print_test, {"mcc": 0.5401, "sentences": 516}, ANALYSIS, TUTORIAL, REFERENCES) == (
         "Test MCC: 0.540\n"
         "  cola, google-bert/bert-base-uncased; 516 sentences\n"
-        "  95% interval: 0.461 to 0.612; without an encoder (words alone): 0.105\n"
+        "  95% interval: 0.461 to 0.612; bag-of-words baseline: 0.105\n"
         "  the tutorial: 0.498; 3 public runs of its recipe: mean 0.540;\n"
-        "  this run lies within what one more may give, 0.441 to 0.639\n"
+        "  0.540 is within the 95% prediction interval for one more seed, 0.441 to 0.639\n"
     )
 
 
-def test_the_demo_is_held_against_nothing_and_the_reasons_are_whole_lines(printed):
+def test_the_demo_is_compared_with_nothing_and_the_reasons_are_whole_lines(printed):
     assert printed(console.print_test, {"mcc": 0.9, "sentences": 1000}, ANALYSIS, DEMO, REFERENCES) == (
         "Test MCC: 0.900\n"
         "  minimal_pairs, sentence-transformers/all-MiniLM-L6-v2; 1000 sentences\n"
-        "  95% interval: 0.461 to 0.612; without an encoder (words alone): 0.105\n"
+        "  95% interval: 0.461 to 0.612; bag-of-words baseline: 0.105\n"
         "  not comparable with the tutorial: its corpus is cola 1.1;\n"
         "  its encoder is google-bert/bert-base-uncased\n"
     )
@@ -102,7 +102,7 @@ def test_seeds_are_a_table_with_their_statistics(printed):
         "mean": 0.5216,
         "standard_deviation": 0.0306,
         "confidence_interval": [0.2471, 0.7962],
-        "verdict": "The first sentence is as long as the terminal is wide, less some columns. And this is the second.",
+        "comparison": "The first phrase is as long as the terminal is wide, less some columns; and this is the second",
     }
     text = printed(console.print_seeds, summary, DEMO)
     assert text.startswith("\nSeeds: minimal_pairs, sentence-transformers/all-MiniLM-L6-v2\n")
@@ -110,20 +110,20 @@ def test_seeds_are_a_table_with_their_statistics(printed):
     assert text.splitlines()[-4:] == [
         "mean 0.522, standard deviation 0.031",
         "95% interval of the mean: 0.247 to 0.796",
-        "The first sentence is as long as the terminal is wide, less some columns.",
-        "And this is the second.",
+        "The first phrase is as long as the terminal is wide, less some columns;",
+        "and this is the second",
     ]
 
 
-def test_the_data_curve_is_a_table_with_intervals_and_says_when_words_alone_are_passed(printed):
+def test_the_data_curve_is_a_table_with_intervals_and_says_when_the_baseline_is_passed(printed):
     text = printed(console.print_data_curve, DATA_CURVE)
     assert ["100", "0.125", "0.000", "0.250", "-0.125"] in rows(text)
     assert "0.00 to 0.25 -0.12 to 0.12 0.12 to 0.38 -0.06 to 0.50".split() in rows(text)
     assert ["7,695", "0.500", "0.000", "0.250", "0.250"] in rows(text)
     assert text.splitlines()[-5:] == [
         "With all of them, the differences between the means:",
-        "  pretrained over words alone: 0.250, -0.06 to 0.50",
-        "With all of them, on validation, where words alone have an MCC of 0.188:",
+        "  pretrained over bag-of-words baseline: 0.250, -0.06 to 0.50",
+        "With all of them, on validation; the bag-of-words baseline has 0.188:",
         "  pretrained: better after epoch 2, 2:00; 0.375 after epoch 2, 2:00",
         "  random weights: not better; 0.125 after epoch 2, 2:00",
     ]
@@ -138,7 +138,7 @@ def test_labels_and_names_are_shown_as_they_are(printed, name):
         "mean": 0.5,
         "standard_deviation": 0.1,
         "confidence_interval": [0, 1],
-        "verdict": f"A verdict on {name}.",
+        "comparison": f"compared with {name}",
     }
     samples = printed(console.print_samples, [row], source)
     assert f"Predictions: {name}, {name}\n" in samples
@@ -150,14 +150,14 @@ def test_labels_and_names_are_shown_as_they_are(printed, name):
     )
     seeds = printed(console.print_seeds, summary, source)
     assert f"Seeds: {name}, {name}\n" in seeds
-    assert f"A verdict on {name}.\n" in seeds
+    assert f"compared with {name}\n" in seeds
 
 
 def test_the_samples_are_a_table(printed):
     text = printed(console.print_samples, SAMPLES, TUTORIAL)
     assert text.strip().startswith("Predictions: cola, google-bert/bert-base-uncased")
-    verdicts = [words[-4:] for words in rows(text) if words[-1:] in (["right"], ["wrong"])]
-    assert verdicts == [
+    answers = [words[-4:] for words in rows(text) if words[-1:] in (["right"], ["wrong"])]
+    assert answers == [
         ["unacceptable", "acceptable", "0.99", "wrong"],
         ["acceptable", "acceptable", "0.51", "right"],
     ]

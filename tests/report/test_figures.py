@@ -49,7 +49,7 @@ def test_a_run_stands_above_what_it_compares_with_and_what_it_does_not():
     ]
     written = [text.get_text() for text in axes.texts]
     assert written == [
-        *("this run and its 95% interval", "0.500", "words alone, without an encoder", "0.100"),
+        *("this run and its 95% interval", "0.500", "bag-of-words baseline, without an encoder", "0.100"),
         *("the tutorial", "0.498", "2 public runs", "0.540"),
         *("with another encoder, not comparable:", "electra here, 2 seeds", "0.250"),
     ]
@@ -178,7 +178,7 @@ def test_the_data_curve_has_means_intervals_and_seeds_on_a_log_scale():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         "pretrained",
         "random weights",
-        "words alone",
+        "bag-of-words baseline",
         "always the same answer",
     ]
 
@@ -192,7 +192,7 @@ def test_the_validation_mcc_is_drawn_by_epoch_and_second():
 
 
 def test_the_ways_are_dots_for_each_source_the_best_on_top():
-    (axes,) = figures.mcc_of_ways_per_source(DATA_CURVE).axes
+    (axes,) = figures.mcc_by_source_and_method(DATA_CURVE).axes
     names = dict(zip(axes.get_yticks(), tick_labels(axes.yaxis), strict=True))
     assert names == {1: "case (40)", 0: "passive (60)"}
     assert drawn(axes, "o") == {

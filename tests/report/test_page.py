@@ -12,7 +12,6 @@ from cola.core import files, params, paths
 from cola.core.errors import UserError
 from cola.experiments import seeds
 from cola.report import page, references
-from cola.report.recipe import recipe
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ class Outline(HTMLParser):
 def write_seeds():
     """Write metrics/seeds.json of two seeds of the recipe in the working directory."""
     source = files.read_json(paths.FINETUNED / "source.json")
-    summary = seeds.summary({1: 0.5, 2: 0.6}, source, params.load(paths.PARAMS), references.read())
+    summary = seeds.summarize({1: 0.5, 2: 0.6}, source, params.load(paths.PARAMS), references.read())
     files.write_json(paths.SEEDS, summary)
 
 
@@ -64,7 +63,7 @@ def test_the_page_has_all_and_asks_nobody(project):
     outline = Outline(text)
     for words in ("0.432", "0.123 to 0.700", "not comparable", "Williams 1980", "47", "train.learning_rate", "2e-05"):
         assert words in outline.text, words
-    assert outline.tags.count("svg") == 2 * 6, "each for a wide window and for a phone"
+    assert outline.tags.count("svg") == 6
     assert "script" not in outline.tags, "a sentence became code"
     assert "<script>alert(1)</script>" in outline.text
     assert all(address.startswith(("#", "data:image/png;base64,")) for address in outline.addresses)
@@ -92,14 +91,14 @@ def test_a_run_is_drawn_beside_the_references_of_its_corpus(project):
     write_reference("MiniLM", [0.3, 0.4], {**SOURCE, "corpus": {"name": "minimal_pairs", "revision": None}})
     text = Outline(page.render(page.read(), "none")).text
     comparable, others = text[: text.index("Training log")].split("with another encoder, not comparable:")[:2]
-    assert "bert here, 2 seeds: mean 0.500" in comparable, "the verdict"
-    assert comparable.count("bert here, 2 seeds") == 2, "the verdict, and the row"
+    assert "bert here, 2 seeds: mean 0.500" in comparable, "the text"
+    assert comparable.count("bert here, 2 seeds") == 2, "the text, and the row"
     assert "the tutorial, bert-base-uncased" in others
     assert "2 public runs of its recipe, bert-base-uncased" in others
     assert "MiniLM" not in text, "another corpus"
 
 
-def test_the_tutorials_encoder_is_held_against_the_tutorial(project):
+def test_the_tutorials_encoder_is_compared_with_the_tutorial(project):
     write_reference("tutorial", [0.498])
     files.write_json(paths.FINETUNED / "source.json", TUTORIAL)
     text = Outline(page.render(page.read(), "none")).text
@@ -117,11 +116,8 @@ def test_names_of_files_are_words_and_values_have_units(project):
     assert not re.search("True|False|None", text)
 
 
-def test_figures_are_drawn_for_a_wide_window_and_for_a_phone_in_the_colour_of_the_text(project):
+def test_figures_are_drawn_in_the_colour_of_the_text(project):
     text = page.render(page.read(), "none")
-    widths = re.findall(r'<svg class="(\w+)" [^>]*width="([\d.]+)pt"', text)
-    half, whole, phone = ("wide", "360"), ("wide", "720"), ("phone", "266.4")  # inches have 72 points
-    assert widths == [whole, phone, half, phone, half, phone, half, phone, half, phone, whole, phone]
     assert "currentColor" in text
     assert "#000000" not in text
 
@@ -142,9 +138,9 @@ def test_seeds_of_the_result_shown_are_on_the_page(project):
     write_seeds()
     outline = Outline(page.render(page.read(), "none"))
     assert "Seeds" in outline.text
-    assert "Not comparable with the tutorial: its encoder is google-bert/bert-base-uncased." in outline.text
+    assert "not comparable with the tutorial: its encoder is google-bert/bert-base-uncased" in outline.text
     assert "mean 0.550, 95% interval" in outline.text
-    assert outline.tags.count("svg") == 2 * 7
+    assert outline.tags.count("svg") == 7
 
 
 @pytest.mark.parametrize(
@@ -180,7 +176,7 @@ def test_seeds_are_shown_whatever_the_seed_of_the_result(project):
 @pytest.mark.parametrize(("epochs", "shown"), [(4, [2, 1]), (3, [0])])
 def test_a_data_curve_is_shown_beside_a_result_of_its_recipe(project, epochs, shown):
     source, settings = files.read_json(paths.FINETUNED / "source.json"), params.load(paths.PARAMS)
-    files.write_json(paths.DATA_CURVE, DATA_CURVE | {"recipe": [recipe(source, settings)]})
+    files.write_json(paths.DATA_CURVE, DATA_CURVE | {"recipe": [references.describe_recipe(source, settings)]})
     paths.PARAMS.write_text(paths.PARAMS.read_text().replace("  epochs: 4", f"  epochs: {epochs}"))
     sections = page.sections(page.read(), "none")
     place = [section.heading for section in sections].index("Data curve")

@@ -1,12 +1,14 @@
-"""What a test MCC is held against: the committed references, and what is said of them."""
+"""The committed references, and how test MCCs compare with them."""
 
 import json
 
+import numpy as np
 import pytest
 from project import ROOT
 from results import DEMO, REFERENCES, SOURCE, TUTORIAL
+from scipy import stats
 
-from cola.core import files, paths
+from cola.core import files, params, paths
 from cola.core.errors import UserError
 from cola.report import references
 
@@ -46,7 +48,7 @@ def test_every_public_run_names_its_source():
 def test_without_references_there_is_nothing_to_compare_with(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert references.read() == []
-    assert references.verdict(TUTORIAL, 0.5, []) == ""
+    assert references.compare([0.5], TUTORIAL, []) == ""
 
 
 def test_a_measured_reference_is_of_the_encoder_that_its_source_names(tmp_path, monkeypatch):
@@ -69,36 +71,69 @@ def test_what_is_no_reference_is_named_with_the_remedy(text, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("source", "mcc", "said"),
+    ("mccs", "source", "phrases"),
     [
         (
+            [0.65],
             TUTORIAL,
-            0.65,
             "the tutorial: 0.498; 3 public runs of its recipe: mean 0.540; "
-            "this run does not lie within what one more may give, 0.441 to 0.639",
+            "0.650 is outside the 95% prediction interval for one more seed, 0.441 to 0.639",
         ),
         (
+            [0.25],
             SOURCE,
-            0.25,
-            "tiny here, 2 seeds: mean 0.250; this run lies within what one more may give, -0.850 to 1.350; "
+            "tiny here, 2 seeds: mean 0.250; "
+            "0.250 is within the 95% prediction interval for one more seed, -0.850 to 1.350; "
             "not comparable with the tutorial: its encoder is google-bert/bert-base-uncased",
         ),
         (
+            [0.9],
             DEMO,
-            0.9,
             "not comparable with the tutorial: its corpus is cola 1.1; its encoder is google-bert/bert-base-uncased",
         ),
+        (
+            [0.50, 0.54, 0.58],
+            TUTORIAL,
+            "the tutorial: 0.498; 0.498 is within the 95% prediction interval for one more seed, 0.341 to 0.739; "
+            "3 public runs of its recipe: mean 0.540; no significant difference from 0.540 (Welch's t-test)",
+        ),
+        (
+            [0.60, 0.61, 0.62],
+            TUTORIAL,
+            "the tutorial: 0.498; 0.498 is outside the 95% prediction interval for one more seed, 0.560 to 0.660; "
+            "3 public runs of its recipe: mean 0.540; a significant difference from 0.610 (Welch's t-test)",
+        ),
     ],
+    ids=["a run outside", "a run within", "another corpus", "seeds like the references", "seeds unlike them"],
 )
-def test_a_run_is_held_against_those_of_its_corpus_and_encoder(source, mcc, said):
-    assert references.verdict(source, mcc, REFERENCES) == said
+def test_runs_compare_with_references_of_their_corpus_and_encoder(mccs, source, phrases):
+    assert references.compare(mccs, source, REFERENCES) == phrases
+
+
+def test_a_difference_is_significant_where_welchs_p_is_below_5_percent():
+    outcomes = set()
+    for mean in np.linspace(0.5, 0.6, 21):
+        mccs = [mean - 0.01, mean, mean + 0.01]
+        significant = "a significant difference" in references.compare(mccs, TUTORIAL, REFERENCES)
+        assert significant == (stats.ttest_ind(mccs, REFERENCES[1].mccs, equal_var=False).pvalue < 0.05)
+        outcomes.add(significant)
+    assert outcomes == {True, False}
+
+
+def test_a_recipe_has_corpus_encoder_and_settings_but_not_the_seed():
+    settings = params.load(ROOT / paths.PARAMS)
+    recipe = references.describe_recipe(DEMO, settings)
+    assert recipe["source"] == DEMO
+    assert (recipe["params"]["train.epochs"], recipe["params"]["sample_predict.seed"]) == (4, 7)
+    assert "seed" not in recipe["params"]
+    assert references.describe_recipe(DEMO, settings.model_copy(update={"seed": 43})) == recipe
 
 
 def test_references_of_the_corpus_are_those_of_the_encoder_and_those_of_others():
     tutorial, public, tiny = REFERENCES
-    assert references.of_the_corpus(SOURCE, REFERENCES) == ([tiny], [tutorial, public])
-    assert references.of_the_corpus(TUTORIAL, REFERENCES) == ([tutorial, public], [tiny])
-    assert references.of_the_corpus(DEMO, REFERENCES) == ([], [])
+    assert references.comparable_and_other_encoders(SOURCE, REFERENCES) == ([tiny], [tutorial, public])
+    assert references.comparable_and_other_encoders(TUTORIAL, REFERENCES) == ([tutorial, public], [tiny])
+    assert references.comparable_and_other_encoders(DEMO, REFERENCES) == ([], [])
 
 
 def test_one_more_run_lies_where_students_t_puts_it():
