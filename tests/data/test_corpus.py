@@ -44,7 +44,7 @@ def test_texts_stay_texts_and_keep_every_character(tmp_path):
 
 
 def test_the_longest_row_that_fetch_accepts_is_read(tmp_path):
-    longest = [Row('"' * 131_072, "yes", "\u65e5" * 131_072)] * 40  # 26 MB: several blocks
+    longest = [Row('"' * 131_072, "yes", "\u65e5\n" * 65_536)] * 80  # 37 MB: several blocks
     assert read_back(tmp_path / "train.csv", longest) == [(row.sentence_source, 1, row.sentence) for row in longest]
 
 
