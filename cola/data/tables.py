@@ -26,15 +26,13 @@ SCHEMA = pa.schema(
 
 
 def write(path: Path, table: pa.Table, source: Mapping[str, Any]) -> None:
-    """Write a table of tokenized sentences; columns that are not in SCHEMA are left out.
+    """Write a table of tokenized sentences to a folder of files.atomic_folder; columns not in SCHEMA are left out.
 
     `source` (plain data, where the sentences are from) goes into the file's metadata, where pandas keeps `attrs`.
-    Raises KeyError for a missing column, pyarrow.ArrowInvalid for a value that does not fit, and UserError if the
-    system refuses to write.
+    Raises KeyError for a missing column, and pyarrow.ArrowInvalid for a value that does not fit.
     """
     schema = SCHEMA.with_metadata({"PANDAS_ATTRS": json.dumps(source)})
-    with files.atomic_file(path) as partial:
-        pq.write_table(table.select(schema.names).cast(schema), partial, row_group_size=ROW_GROUP)
+    pq.write_table(table.select(schema.names).cast(schema), path, row_group_size=ROW_GROUP)
 
 
 def read(path: Path) -> "pd.DataFrame":
