@@ -42,8 +42,7 @@ def test_the_table_of_experiments_fits_80_columns_with_the_best_first(tried, run
     for name, settings in SETTINGS.items():
         assert f"{name}: " in texts
         for key, value in settings.items():
-            assert f"{key}={value}" in texts
-    assert f"fetch.encoder={FOLDER}" in "".join(table.split()), "folded, not cut"
+            assert f"{key}={value}" in "".join(table.split()), "it may be folded, not cut"
 
 
 def test_dvcs_own_table_fits(tried, run):
