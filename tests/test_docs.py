@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
-from project import ROOT
+from project import ROOT, pipeline_and_halves
 
 from cola.core import params, paths
 from cola.report import console, references
@@ -125,7 +124,7 @@ def test_the_picture_is_the_pipeline():
         for source, label, target in re.findall(r'(\w+) -- "([^"]+)" --> (\w+)', picture)
         for path in label.split(", ")
     }
-    stages = yaml.safe_load(text_of("dvc.yaml"))["stages"]
+    stages, _ = pipeline_and_halves()
     outs = [(stage, out) for stage in stages for out in stages[stage].get("outs", []) if isinstance(out, str)]
     deps = [(stage, dep) for stage in stages for dep in stages[stage]["deps"]]
     found = {
