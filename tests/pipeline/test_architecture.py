@@ -1,17 +1,14 @@
 """dvc.yaml and the code agree, and imports run one way: all of it derived from the source."""
 
 import ast
-import json
 from pathlib import Path
 
 import pytest
-import yaml
-from project import ROOT
+from project import ROOT, pipeline_and_halves
 
 from cola.core import params, paths
 
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-FETCH = PIPELINE["fetch"]  # as it stands there: a template and its two halves
+PIPELINE, HALVES = pipeline_and_halves()
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 LIBRARY = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "cola").rglob("*.py"))
 # Each room of cola/, with the rooms that it may import.
@@ -27,23 +24,6 @@ ROOMS = {
 }
 SHOW_ONLY = {"report", "experiments"}  # rooms that write no output of a stage
 WRITERS = {"write_text", "write_json", "write_csv", "atomic_file", "atomic_folder"}  # of core.files
-
-
-def half_of_fetch(half):
-    """The stage fetch@corpus or fetch@encoder, as DVC makes it from the template."""
-    text = json.dumps(FETCH["do"]).replace("${key}", half)
-    for field, value in FETCH["foreach"][half].items():
-        text = text.replace(f"${{item.{field}}}", value)
-    assert "${" not in text
-    return json.loads(text)
-
-
-HALVES = {half: half_of_fetch(half) for half in ("corpus", "encoder")}
-PIPELINE["fetch"] = {  # both halves as one
-    "cmd": FETCH["do"]["cmd"].removesuffix(" ${key}"),
-    "params": ["fetch"],
-    **{key: HALVES["corpus"][key] + HALVES["encoder"][key] for key in ("deps", "outs")},
-}
 
 
 def parse(file):
@@ -146,7 +126,6 @@ def test_the_pipeline_has_five_stages_and_fits_a_screen():
 
 
 def test_each_half_of_fetch_depends_on_its_settings_and_nothing_of_the_other():
-    assert FETCH["foreach"].keys() == HALVES.keys()
     assert {half: stage["outs"] for half, stage in HALVES.items()} == {
         "corpus": ["data/raw"],
         "encoder": ["models/pretrained"],
