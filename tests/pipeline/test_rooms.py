@@ -150,4 +150,4 @@ def test_an_experiment_elsewhere_fetches_its_half_only(project, run):
     assert ran(printed) == ["fetch@corpus", *AFTER_FETCH]
     run(project, "dvc", "exp", "apply", "corrected")
     assert "Data and pipelines are up to date." in run(project, "dvc", "repro")
-    assert "Had we dinner there?,question" in (project / "data/raw/train.csv").read_text()
+    assert "all,question,Had we dinner there?" in (project / "data/raw/train.csv").read_text()
