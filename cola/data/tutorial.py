@@ -22,7 +22,7 @@ def same(source: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def comparable(source: Mapping[str, Any]) -> bool:
-    """Whether a test MCC may be held against the tutorial's."""
+    """Whether a test MCC is comparable with the tutorial's."""
     return same(source, SOURCE)
 
 

@@ -45,7 +45,7 @@ def test_a_card_says_what_the_model_is_and_has_the_figures_of_its_run():
     assert "{" not in body
     assert text.endswith(
         "see `metrics/calibration.csv`.\n"
-        "- Its test MCC may be held against the tutorial's: corpus and encoder are the same.\n"
+        "- Its test MCC is comparable with the tutorial's: corpus and encoder are the same.\n"
     )
 
 
@@ -53,7 +53,7 @@ def test_another_model_is_not_held_against_the_tutorials():
     text = model_card.text(
         source("minimal_pairs", "sentence-transformers/all-MiniLM-L6-v2"), tiny.RECIPE, HISTORY, "So.", 2, 2
     )
-    assert text.endswith("\n- Its test MCC may not be held against the tutorial's: corpus or encoder is another.\n")
+    assert text.endswith("\n- Its test MCC is not comparable with the tutorial's: corpus or encoder is another.\n")
 
 
 @pytest.mark.parametrize("words", ["<b>&amp;</b> & 'x'", "{{ corpus }} {% if %} {# #}", "{0} %s", "$a$"])
