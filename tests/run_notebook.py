@@ -1,4 +1,4 @@
-"""Runs tutorial.ipynb. `python tests/run_notebook.py` does so on the result in the workspace, and keeps the outputs.
+"""Runs tutorial.ipynb. `python -m tests.run_notebook` does so on the result in the workspace, and keeps the outputs.
 
 It also keeps the result files that README.md shows of the demo: `make docs` reads metrics/reference/demo/.
 """

@@ -76,7 +76,7 @@ def check_outputs(cells):
         assert cell.outputs, f"{name} shows nothing"
         assert {output.output_type for output in cell.outputs} <= {"stream", "execute_result", "display_data"}, name
         assert {output.get("name") for output in cell.outputs} <= {None, "stdout"}, f"{name} warns: {shown(cell)}"
-        assert "execution" not in cell.metadata, f"{name} has times: use python tests/run_notebook.py"
+        assert "execution" not in cell.metadata, f"{name} has times: use python -m tests.run_notebook"
         assert re.search(r"/(home|root|tmp|Users|work|opt|usr)/", json.dumps(cell.outputs)) is None, name
     shown_data = [output.get("data", {}) for cell in cells.values() for output in cell.outputs]
     pictures = [data["image/png"] for data in shown_data if "image/png" in data]
