@@ -62,6 +62,7 @@ def names():
     return sorted(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
+@pytest.mark.slow
 def test_experiments_run_side_by_side_with_their_share_of_the_threads(project, capfd):
     jobs, threads = dvc_queue.plan(2, cpu_count(), dvc_queue.memory_limit(), 1, None)
     for _ in range(2):  # the second time from DVC's cache

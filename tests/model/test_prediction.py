@@ -1,5 +1,7 @@
 """The Predictor on a tiny trained model; predict_logits is tested with the classifier."""
 
+import os
+
 import pytest
 import tiny
 import torch
@@ -31,6 +33,15 @@ def test_a_texts_label_is_that_of_its_largest_logit(folder):
     for (label, probability), row in zip(predictor.classify(TEXTS), expected, strict=True):
         assert label == predictor.label_names[row.argmax()]
         assert probability == pytest.approx(row.max().item())
+
+
+def test_a_predictor_changes_nothing_for_the_process(folder):
+    def process():
+        return torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), dict(os.environ)
+
+    before = process()
+    Predictor(folder, torch.device("cpu"), torch.float32).classify(TEXTS)
+    assert process() == before
 
 
 def test_no_text_is_no_prediction(folder):

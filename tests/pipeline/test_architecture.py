@@ -1,9 +1,11 @@
 """dvc.yaml and the code agree, and imports run one way: all of it derived from the source."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
+from processes import finished
 from project import ROOT, pipeline_and_halves
 
 from cola.core import params, paths
@@ -175,6 +177,18 @@ def test_a_stage_runs_as_a_module_and_starts_nothing_on_import(stage):
     kinds = (ast.Expr, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.Assign, ast.If)
     assert all(isinstance(statement, kinds) for statement in statements)
     assert ast.unparse(statements[-1].test) == "__name__ == '__main__'"
+
+
+def test_importing_a_stage_changes_nothing_for_the_process():
+    code = (
+        "import gc, multiprocessing, os, threading; before = dict(os.environ); import stages.train, torch; "
+        "print(gc.isenabled(), torch.are_deterministic_algorithms_enabled(), multiprocessing.active_children(), "
+        "threading.active_count(), dict(os.environ) == before)"
+    )
+    waiting = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "THP_MEM_ALLOC_ENABLE": "0"}  # cola/__init__.py
+    assert finished([sys.executable, "-c", code], DVC_STAGE="train", DVC_PID="1", **waiting).stdout == (
+        "True False [] 1 True\n"
+    )
 
 
 def test_the_rooms_are_those_that_are_known():

@@ -118,6 +118,15 @@ def test_every_stage_once_more_elsewhere_gives_the_same_bytes_loads_no_pickle_an
         assert [path for path in files if secret.encode() in path.read_bytes()] == []
 
 
+def test_a_stage_that_is_run_by_itself_gives_the_bytes_that_dvc_has(applied, run):
+    before = outputs(applied)
+    for output in ("models/finetuned", "metrics/train.json"):
+        (applied / output).rename(applied / f"{output}.away")
+    run(applied, "python", "-m", "stages.train", OMP_NUM_THREADS="2")
+    after = outputs(applied)
+    assert {name: after[name] for name in before} == before
+
+
 def test_a_changed_byte_is_noticed_before_it_is_used_and_put_right(applied, run, monkeypatch):
     before = outputs(applied)
     monkeypatch.chdir(applied)

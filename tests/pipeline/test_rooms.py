@@ -68,6 +68,7 @@ def test_an_edit_of_fetch_runs_fetch_only(applied, run):
     assert outputs(applied) == before
 
 
+@pytest.mark.slow
 def test_an_edit_of_fetch_keeps_the_checkpoint_of_a_killed_training(tmp_path, tiny_encoder, environment, run):
     project = copy_of_the_project(
         tmp_path, fetch__corpus="minimal_pairs", fetch__encoder=str(tiny_encoder), train__epochs=8
@@ -141,6 +142,7 @@ def test_a_fetch_that_fails_loses_nothing(project, run):
     assert outputs(project) == before
 
 
+@pytest.mark.slow
 def test_an_experiment_elsewhere_fetches_its_half_only(project, run):
     """In a copy of the project, as `--temp` and the queue make one, where untracked files are absent."""
     run(project, "dvc", "repro", "tokenize")

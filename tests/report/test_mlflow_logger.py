@@ -192,6 +192,7 @@ with mlflow_logger.live_run(**TRAINING, resumed={resumed}):
         wait_for(lambda: is_gone(child), 5, lambda: "the process that logs goes on without its stage")
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_goes_on_in_its_run_and_no_step_is_there_twice(project):
     killed(project, False, range(2), 2)
     first, losses = only_run(project, "RUNNING")

@@ -290,6 +290,7 @@ def test_a_record_that_was_cut_is_made_whole_later(root, monkeypatch, track, cap
     assert {"learning_curve.png", "confusion_matrix.png", "samples.json"} <= artifact_names(client, run)
 
 
+@pytest.mark.slow
 def test_the_server_of_make_ui_says_where_the_runs_are_also_before_there_are_any(bare_root, tmp_path):
     project, port, log = bare_root, free_port(), tmp_path / "log"
     command = [sys.executable, "-m", "cola.report.mlflow_runs", "ui", str(port)]
