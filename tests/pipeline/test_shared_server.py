@@ -19,6 +19,19 @@ from cola.report import mlflow_runs
 
 pytestmark = pytest.mark.slow
 RUNS = 8
+RECORD = """
+from cola.report import mlflow_logger
+mlflow_logger.start()
+from cola.core import files, params, paths
+timings = files.read_json(paths.TIMINGS)
+with mlflow_logger.live_run(
+    settings=params.flatten(params.load(paths.PARAMS)),
+    source=files.read_json(paths.FINETUNED / "source.json"),
+    machine={name: timings[name] for name in ("device", "precision")},
+    resumed=False,
+):
+    mlflow_logger.record("training")
+"""  # as the stage train does
 
 
 @pytest.fixture
@@ -73,11 +86,11 @@ def test_of_eight_runs_at_once_none_is_lost(server, tmp_path):
     done = project(tmp_path / "done")
     (done / "metrics/corpus.json").write_text("{}")
     train(done)
-    record, workers = "from cola.report import mlflow_logger; mlflow_logger.record('training')", []
+    workers = []
     for number in range(RUNS):
         copy = shutil.copytree(done, tmp_path / f"copy{number}")
         environment = os.environ | {"MLFLOW_TRACKING_URI": server, "PYTHONPATH": str(ROOT), "DVC_EXP_NAME": copy.name}
-        command = [sys.executable, "-c", record]
+        command = [sys.executable, "-c", RECORD]
         workers.append(subprocess.Popen(command, cwd=copy, env=environment, stderr=subprocess.PIPE, text=True))
     printed = [worker.communicate(timeout=300)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * RUNS
