@@ -7,6 +7,7 @@ import re
 import resource
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -74,20 +75,12 @@ def gpu_uuids() -> list[str]:
 def claim_gpu(uuids: Sequence[str], folder: Path) -> int | None:
     """The index of the first GPU that no process has claimed, now claimed by this one; None where all are claimed."""
     for index, uuid in enumerate(uuids):
-        if lock := _claim(uuid, folder):
+        lock = FileLock(folder / f"gpu-{uuid}.lock")
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
             _claimed_gpus.append(lock)
             return index
     return None
-
-
-def _claim(uuid: str, folder: Path) -> FileLock | None:
-    """A lock on a GPU, which the system frees when the process ends; None where a process holds it."""
-    lock = FileLock(folder / f"gpu-{uuid}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return None
-    return lock
 
 
 def make_deterministic() -> None:

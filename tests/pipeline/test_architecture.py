@@ -179,14 +179,16 @@ def test_a_stage_runs_as_a_module_and_starts_nothing_on_import(stage):
     assert ast.unparse(statements[-1].test) == "__name__ == '__main__'"
 
 
-def test_importing_a_stage_changes_nothing_for_the_process():
+def test_importing_a_stage_changes_nothing_for_the_process(tmp_path):
     code = (
         "import gc, multiprocessing, os, threading; before = dict(os.environ); import stages.train, torch; "
         "print(gc.isenabled(), torch.are_deterministic_algorithms_enabled(), multiprocessing.active_children(), "
         "threading.active_count(), dict(os.environ) == before)"
     )
-    waiting = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "THP_MEM_ALLOC_ENABLE": "0"}  # cola/__init__.py
-    assert finished([sys.executable, "-c", code], DVC_STAGE="train", DVC_PID="1", **waiting).stdout == (
+    # What cola/__init__.py, scikit-learn and PyTorch set by import where it is not set.
+    defaults = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "THP_MEM_ALLOC_ENABLE": "0"}
+    defaults |= {"KMP_INIT_AT_FORK": "FALSE", "KMP_DUPLICATE_LIB_OK": "True", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    assert finished([sys.executable, "-c", code], DVC_STAGE="train", DVC_PID="1", **defaults).stdout == (
         "True False [] 1 True\n"
     )
 
