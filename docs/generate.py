@@ -103,11 +103,11 @@ def print_data_curve(name: str) -> None:
 
 def tabulate_references() -> Iterator[Sequence[str]]:
     """Yield a row for each file of metrics/reference/."""
-    yield "result", "encoder", "test MCC", "standard deviation", "lowest to highest"
+    yield "result", "encoder", "runs", "test MCC", "standard deviation"
     for reference in references.read():
         mccs, encoder = reference.mccs, Path(reference.source["encoder"]["name"]).name
-        spread = (f"{np.std(mccs, ddof=1):.3f}", f"{min(mccs):.3f} to {max(mccs):.3f}") if len(mccs) > 1 else ("", "")
-        yield reference.name, encoder, f"{np.mean(mccs):.3f}", *spread
+        deviation = f"{np.std(mccs, ddof=1):.3f}" if len(mccs) > 1 else ""
+        yield reference.name, encoder, str(len(mccs)), f"{np.mean(mccs):.3f}", deviation
 
 
 def tabulate_data_curve(name: str) -> Iterator[Sequence[str]]:

@@ -36,10 +36,10 @@ def test_a_table_is_written_and_the_rest_stays(project, monkeypatch, capsys):
     run(monkeypatch)
     assert (project / "README.md").read_text() == (
         "Before.\n\n<!-- table: references -->\n\n"
-        "| result | encoder | test MCC | standard deviation | lowest to highest |\n"
+        "| result | encoder | runs | test MCC | standard deviation |\n"
         "| --- | --- | --- | --- | --- |\n"
-        "| the tutorial | bert-base-uncased | 0.498 |  |  |\n"
-        "| tiny here, 2 seeds | bert | 0.250 | 0.071 | 0.200 to 0.300 |\n"
+        "| the tutorial | bert-base-uncased | 1 | 0.498 |  |\n"
+        "| tiny here, 2 seeds | bert | 2 | 0.250 | 0.071 |\n"
         "\n<!-- end of table -->\n\nAfter.\n"
     )
     assert capsys.readouterr().out == "written: README.md (references)\n"
