@@ -1,6 +1,6 @@
-"""The methods of training and of predicting that `benchmarks.speed` compares, each as its users run it.
+"""The methods of training and of predicting that `benchmarks.speed` compares, as their users run them.
 
-A method is a context manager. It takes a model, and yields a function from batches to the seconds that each took.
+A method is a context manager. It takes a model, and yields a function from batches to the seconds of every batch.
 """
 
 import time
@@ -29,13 +29,13 @@ Method = Callable[[PreTrainedModel], AbstractContextManager[Timed]]
 
 
 @cache
-def recipe() -> params.Train:
-    """The settings of training in params.yaml."""
+def read_recipe() -> params.Train:
+    """Return the settings of training in params.yaml."""
     return params.load(paths.PARAMS).train
 
 
 def mark(device: torch.device) -> Any:
-    """A moment in time. On a GPU it is an event in its stream, which waits for nothing and holds up no launch."""
+    """Return this moment. On a GPU it is an event in its stream, which waits for nothing and holds up no launch."""
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)
@@ -44,14 +44,14 @@ def mark(device: torch.device) -> Any:
 
 
 def seconds_between(marks: list[Any]) -> list[float]:
-    """From each mark to the next."""
+    """Return the seconds from every mark to the next."""
     if isinstance(marks[0], float):
         return np.diff(marks).tolist()
     torch.cuda.synchronize()
     return [start.elapsed_time(end) / 1e3 for start, end in pairwise(marks)]
 
 
-def _time_steps(step: Callable[[Batch], Any], device: torch.device) -> Timed:
+def time_steps(step: Callable[[Batch], Any], device: torch.device) -> Timed:
     def timed(batches: list[Batch]) -> list[float]:
         marks = [mark(device)]
         for batch in batches:
@@ -62,13 +62,11 @@ def _time_steps(step: Callable[[Batch], Any], device: torch.device) -> Timed:
     return timed
 
 
-def _time_all(predict: Callable[[list[Batch]], Any], device: torch.device) -> Timed:
-    """The batches are predicted in one call: the seconds of each are their mean."""
+def time_a_call(predict: Callable[[list[Batch]], Any], device: torch.device) -> Timed:
+    """Predict all batches in one call: the seconds of every batch are their mean."""
 
     def timed(batches: list[Batch]) -> list[float]:
-        start = mark(device)
-        predict(batches)
-        (seconds,) = seconds_between([start, mark(device)])
+        (seconds,) = time_steps(lambda _: predict(batches), device)(batches[:1])
         return [seconds / len(batches)] * len(batches)
 
     return timed
@@ -78,17 +76,17 @@ def _time_all(predict: Callable[[list[Batch]], Any], device: torch.device) -> Ti
 def train_as_the_tutorial(model: PreTrainedModel) -> Iterator[Timed]:
     model.set_attn_implementation("eager")
     model.train()
-    optimizer, scheduler = tutorial.optimization(model, recipe(), workload.STEPS)
+    optimizer, scheduler = tutorial.build_optimizer(model, read_recipe(), workload.STEPS)
 
     def step(batch: Batch) -> None:
-        tutorial.step(model, tutorial.collate(*batch), optimizer, scheduler, recipe().max_grad_norm)
+        tutorial.take_step(model, tutorial.collate(*batch), optimizer, scheduler, read_recipe().max_grad_norm)
 
-    yield _time_steps(step, model.device)
+    yield time_steps(step, model.device)
 
 
 @contextmanager
 def train_with_trainer(model: PreTrainedModel, compiled: bool = False) -> Iterator[Timed]:
-    """`compiled` needs a process of its own: accelerate settles it once in each."""
+    """`compiled` needs a process of its own: accelerate settles it once in a process."""
     from transformers import PrinterCallback, Trainer, TrainerCallback
 
     def timed(batches: list[Batch]) -> list[float]:
@@ -98,15 +96,14 @@ def train_with_trainer(model: PreTrainedModel, compiled: bool = False) -> Iterat
             def on_step_begin(self, *_: Any, **__: Any) -> None:
                 marks.append(mark(model.device))
 
-        arguments = _arguments(
+        arguments = configure_trainer(
             model.device,
             max_steps=len(batches),
             train_sampling_strategy="sequential",
             torch_compile=compiled and model.device.type == "cuda",
         )
         rows = [{"input_ids": ids, "labels": label} for batch in batches for ids, label in zip(*batch, strict=True)]
-        collator = DataCollatorWithPadding(_tokenizer())
-        trainer = Trainer(model, arguments, collator, train_dataset=rows, callbacks=[Marks()])
+        trainer = Trainer(model, arguments, build_collator(), train_dataset=rows, callbacks=[Marks()])
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         return seconds_between([*marks, mark(model.device)])
@@ -118,22 +115,22 @@ def train_with_trainer(model: PreTrainedModel, compiled: bool = False) -> Iterat
 def train_fast(
     model: PreTrainedModel, precision: torch.dtype | None = None, micro_batch_tokens: int | None = None
 ) -> Iterator[Timed]:
-    """The pipeline's training: what loop.fit does at each step."""
+    """The pipeline's training: what loop.fit does at every step."""
     precision = precision or choose_precision("auto", model.device)
-    changed = recipe().model_copy(update={"micro_batch_tokens": micro_batch_tokens})
-    vocabulary = as_sentences([workload.VOCABULARY], torch.zeros(1, dtype=torch.int64))
+    recipe = read_recipe().model_copy(update={"micro_batch_tokens": micro_batch_tokens})
+    vocabulary = to_sentences([workload.VOCABULARY], torch.zeros(1, dtype=torch.int64))
     splits = {"train": vocabulary, "validation": vocabulary}
-    with loop.prepare(model, splits, changed, precision, seed=0) as training:
+    with loop.prepare(model, splits, recipe, precision, seed=0) as training:
         model.train()
 
         def step(batch: Batch) -> None:
-            sentences = as_sentences(*batch)
+            sentences = to_sentences(*batch)
             loop.optimizer_step(replace(training, train=sentences), np.arange(len(sentences.labels)), 1)
 
-        yield _time_steps(step, model.device)
+        yield time_steps(step, model.device)
 
 
-def as_sentences(input_ids: list[np.ndarray], labels: torch.Tensor) -> Sentences:
+def to_sentences(input_ids: list[np.ndarray], labels: torch.Tensor) -> Sentences:
     return Sentences(RaggedArray.from_rows(input_ids), labels.numpy())
 
 
@@ -147,7 +144,7 @@ def predict_as_the_tutorial(model: PreTrainedModel) -> Iterator[Timed]:
         collated = {name: tensor.to(model.device) for name, tensor in tutorial.collate(*batch).items()}
         model(input_ids=collated["input_ids"], attention_mask=collated["attention_mask"]).logits.cpu()
 
-    yield _time_steps(step, model.device)
+    yield time_steps(step, model.device)
 
 
 @contextmanager
@@ -155,7 +152,7 @@ def predict_with_trainer(model: PreTrainedModel) -> Iterator[Timed]:
     """Without cuDNN's attention: it makes a plan for each new shape of batch, which would spoil the mean."""
     from transformers import Trainer
 
-    trainer = Trainer(model, _arguments(model.device, bf16_full_eval=True), DataCollatorWithPadding(_tokenizer()))
+    trainer = Trainer(model, configure_trainer(model.device, bf16_full_eval=True), build_collator())
 
     def predict(batches: list[Batch]) -> None:
         rows = [{"input_ids": ids} for input_ids, _ in batches for ids in input_ids]
@@ -164,7 +161,7 @@ def predict_with_trainer(model: PreTrainedModel) -> Iterator[Timed]:
     enabled = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(False)
     try:
-        yield _time_all(predict, model.device)
+        yield time_a_call(predict, model.device)
     finally:
         torch.backends.cuda.enable_cudnn_sdp(enabled)
 
@@ -177,20 +174,20 @@ def predict_fast(model: PreTrainedModel) -> Iterator[Timed]:
     def predict(batches: list[Batch]) -> None:
         prediction.predict_logits(model, [ids for input_ids, _ in batches for ids in input_ids], precision)
 
-    yield _time_all(predict, model.device)
+    yield time_a_call(predict, model.device)
 
 
-def _arguments(device: torch.device, **more: Any) -> Any:
-    """Trainer's settings for the recipe, as someone who knows them well would choose them."""
+def configure_trainer(device: torch.device, **settings: Any) -> Any:
+    """Return Trainer's settings for the recipe, as someone who knows them well would choose them."""
     from transformers import TrainingArguments
 
     return TrainingArguments(
         mkdtemp(),
         per_device_train_batch_size=workload.BATCH_SIZE,
         per_device_eval_batch_size=workload.BATCH_SIZE,
-        learning_rate=recipe().learning_rate,
+        learning_rate=read_recipe().learning_rate,
         weight_decay=0,
-        max_grad_norm=recipe().max_grad_norm,
+        max_grad_norm=read_recipe().max_grad_norm,
         optim="adamw_torch_fused",
         bf16=True,
         use_cpu=device.type == "cpu",
@@ -198,20 +195,21 @@ def _arguments(device: torch.device, **more: Any) -> Any:
         logging_strategy="no",
         report_to=[],
         disable_tqdm=True,
-        **more,
+        **settings,
     )
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer that knows its padding, which is all that a collator needs."""
+def build_collator() -> DataCollatorWithPadding:
+    """Return a collator whose tokenizer knows its padding, and nothing else."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"[PAD]": 0}, "[PAD]")), pad_token="[PAD]")  # noqa: S106
+    words = Tokenizer(WordLevel({"[PAD]": 0}, "[PAD]"))
+    return DataCollatorWithPadding(PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]"))  # noqa: S106
 
 
-def not_deterministic(method: Method) -> Method:
-    """The method with PyTorch's default algorithms, which on a GPU need not give the same bytes twice."""
+def allow_nondeterminism(method: Method) -> Method:
+    """Return the method with PyTorch's default algorithms, which on a GPU need not give the same bytes twice."""
 
     @contextmanager
     def changed(model: PreTrainedModel) -> Iterator[Timed]:
@@ -228,16 +226,16 @@ def not_deterministic(method: Method) -> Method:
 
 METHODS: dict[str, dict[str, Method]] = {
     "training": {
-        "the tutorial's loop": not_deterministic(train_as_the_tutorial),
-        "transformers' Trainer": not_deterministic(train_with_trainer),
+        "the tutorial's loop": allow_nondeterminism(train_as_the_tutorial),
+        "transformers' Trainer": allow_nondeterminism(train_with_trainer),
         "bert-cola, in float32": partial(train_fast, precision=torch.float32),
         "bert-cola": train_fast,
-        "bert-cola, not deterministic": not_deterministic(train_fast),
-        "transformers' Trainer, compiled": not_deterministic(partial(train_with_trainer, compiled=True)),
+        "bert-cola, not deterministic": allow_nondeterminism(train_fast),
+        "transformers' Trainer, compiled": allow_nondeterminism(partial(train_with_trainer, compiled=True)),
     },
     "prediction": {
-        "padded, in float32": not_deterministic(predict_as_the_tutorial),
-        "transformers' Trainer": not_deterministic(predict_with_trainer),
+        "padded, in float32": allow_nondeterminism(predict_as_the_tutorial),
+        "transformers' Trainer": allow_nondeterminism(predict_with_trainer),
         "bert-cola": predict_fast,
     },
 }

@@ -23,13 +23,13 @@ OPERATIONS = 15  # that the table has
 def main() -> None:
     shape = sys.argv[1] if len(sys.argv) == 2 else ""
     if shape not in workload.SHAPES:
-        raise UserError(f"which shape? one of {', '.join(workload.SHAPES)}: make profile SHAPE=bert-base-uncased")
+        raise UserError(f"SHAPE must be one of {', '.join(workload.SHAPES)}: make profile SHAPE=bert-base-uncased")
     device = prepare_device("auto")
-    batches = workload.batches(STEPS, seed=0)
-    with methods.train_fast(workload.model(shape, device)) as train:
+    batches = workload.draw_batches(STEPS, seed=0)
+    with methods.train_fast(workload.build_model(shape, device)) as train:
         train(batches)  # warm-up
         seconds = statistics.median(train(batches))
-        operations = profiled(train, batches, device)
+        operations = list_operations(train, batches, device)
     total = sum(time for _, time, _ in operations)
     rows = [
         (name, f"{time / total:.1%}", f"{time / STEPS / 1e3:.2f}", f"{count / STEPS:.0f}")
@@ -40,8 +40,10 @@ def main() -> None:
     print(f"the profiler itself takes time: it saw {total / STEPS / 1e6:.3f} s a step; torch {torch.__version__}")
 
 
-def profiled(train: methods.Timed, batches: list[workload.Batch], device: torch.device) -> list[tuple[str, float, int]]:
-    """(name, its own microseconds, number of calls) of each operation in these steps, the longest first.
+def list_operations(
+    train: methods.Timed, batches: list[workload.Batch], device: torch.device
+) -> list[tuple[str, float, int]]:
+    """Return the operations of these steps, the longest first: name, microseconds less its parts', number of calls.
 
     On a GPU these are kernels and copies only: the operations that launch them would count their time twice.
     """
@@ -55,13 +57,13 @@ def profiled(train: methods.Timed, batches: list[workload.Batch], device: torch.
     return sorted(((row.key, getattr(row, time), row.count) for row in averages), key=lambda row: -row[1])
 
 
-def launches(train: methods.Timed, seconds: float, device: torch.device) -> dict[str, float]:
-    """The kernels of a step, kernel_seconds in which the GPU works on them, and the share of `seconds` it is waiting.
+def measure_launches(train: methods.Timed, seconds: float, device: torch.device) -> dict[str, float]:
+    """Return a step's kernels, the kernel_seconds in which the GPU works on them, and the share of time it is waiting.
 
-    It waits for launches and for Python. `seconds` of a step are measured without the profiler, which slows launches.
+    It waits for launches and for Python. The `seconds` of a step are those without the profiler, which slows launches.
     Raises RuntimeError where the profiler sees no kernel.
     """
-    operations = profiled(train, workload.batches(STEPS, seed=1), device)
+    operations = list_operations(train, workload.draw_batches(STEPS, seed=1), device)
     if not operations:
         raise RuntimeError("the profiler saw no kernel: this machine may not allow it")
     kernel_seconds = sum(microseconds for _, microseconds, _ in operations) / 1e6 / STEPS

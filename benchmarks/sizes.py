@@ -71,14 +71,14 @@ def main() -> None:
 
 
 def measure(sizes: Sizes) -> tuple[float, float]:
-    """(median seconds of a step, the most memory that this process had at once in GiB)."""
+    """Return the median seconds of a step, and the most memory that this process had at once, in GiB."""
     device = prepare_device("auto")
     layers, width = ENCODERS[sizes.encoder]
     config = BertConfig(
         hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64, intermediate_size=4 * width
     )
-    batches = workload.batches(WARM_UP + STEPS, 0, sizes.sentences, sizes.length)
-    model = workload.model(config, device)
+    batches = workload.draw_batches(WARM_UP + STEPS, 0, sizes.sentences, sizes.length)
+    model = workload.build_model(config, device)
     with methods.train_fast(model, micro_batch_tokens=sizes.micro_batch_tokens) as train:
         return statistics.median(train(batches)[WARM_UP:]), peak_memory(device)
 

@@ -1,6 +1,6 @@
 """How fast this trains and predicts beside the tutorial's loop and transformers' Trainer, on this machine.
 
-`make bench` runs every method on the same batches, each in its own process. It prints medians and ratios to bert-cola.
+`make bench` runs every method on the same batches, in a process of its own. It prints medians and ratios to bert-cola.
 They are in benchmarks/results/<machine>.json as soon as they are known: a run that is cut short leaves what it had.
 
 On a CPU the methods take turns, because other work comes and goes; a ratio is the median of the rounds' ratios. Beside
@@ -19,7 +19,7 @@ import multiprocessing
 import os
 import re
 import statistics
-import time
+import timeit
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -40,8 +40,9 @@ from cola.model import families
 from cola.model.device import choose_precision, describe_machine, peak_memory, prepare_device
 
 RESULTS = Path("benchmarks/results")
-Figures = dict[str, Any]  # of a method; {"fault": one line} where it failed
-_method, _timed = ExitStack(), list[methods.Timed]()  # of the process that measures a method
+Figures = dict[str, Any]  # of a method; {"fault": a line} where it failed
+_method = ExitStack()  # of the process that measures a method
+_built: list[tuple[methods.Timed, float]] = []  # the same, once it has built the model: see `build`
 
 
 class Turns(NamedTuple):
@@ -70,7 +71,7 @@ class Task(NamedTuple):
     method: str
     shape: transformers.PreTrainedConfig
     device: str  # its type
-    warm_up: int
+    turns: Turns
 
 
 def main() -> None:
@@ -80,34 +81,32 @@ def main() -> None:
     arguments = parser.parse_args()
     shapes = arguments.shapes or list(workload.SHAPES)
     if unknown := set(shapes) - set(workload.SHAPES):
-        parser.error(f"{min(unknown)} is no shape; there are {', '.join(workload.SHAPES)}")
+        parser.error(f"{min(unknown)} is no shape; choose from {', '.join(workload.SHAPES)}")
     os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no CUDA device; leave the option out to measure the CPU")
     device = prepare_device(arguments.device)
-    path = RESULTS / f"{file_stem(describe_machine(device))}.json"
-    for group in tqdm(groups(device.type, shapes), "groups of methods"):
-        save(path, device, group, compare(group, device, TURNS["cuda" if device.type == "cuda" else "cpu"]))
-    if device.type != "cuda":
-        for shape in shapes:
-            save(path, device, Group("training", shape, []), {"roofline": {"seconds": roofline(shape, device)}})
+    turns = TURNS["cuda" if device.type == "cuda" else "cpu"]
+    path = RESULTS / f"{name_file(describe_machine(device))}.json"
+    for group in tqdm(list_groups(device.type, shapes), "groups of methods"):
+        save(path, device, group, compare(group, device, turns))
+    for shape in shapes if device.type == "cpu" else []:
+        save(path, device, Group("training", shape, []), {"roofline": {"seconds": estimate_roofline(shape)}})
     results = json.loads(path.read_text())
     for kind in ("training", "prediction", "launches"):
         if kind in results:
             print(f"\n{kind}, {workload.BATCH_SIZE} sentences a step, ratio to bert-cola: {results['machine']}")
-            print(table(results, kind).to_string(index=False, na_rep="", float_format="{:.4g}".format))
-    if device.type != "cuda":
-        draw(results, path.with_suffix(".png"))
-    print(f"{path} has the figures of each round")
+            print(tabulate(results, kind).to_string(index=False, na_rep="", float_format="{:.4g}".format))
+    print(f"{path} has the figures of every round")
 
 
-def file_stem(machine: str) -> str:
+def name_file(machine: str) -> str:
     """'NVIDIA H200' -> 'nvidia-h200'"""
     return re.sub("[^a-z0-9]+", "-", machine.lower()).strip("-")
 
 
-def groups(device_type: str, shapes: Sequence[str]) -> list[Group]:
-    """What is measured, in this order. On a GPU every method is a group: it is saved before the next one begins."""
+def list_groups(device_type: str, shapes: Sequence[str]) -> list[Group]:
+    """Return what is measured, in order. On a GPU every method is a group: it is saved before the next one begins."""
     gpu = device_type == "cuda"
     kinds = {
         kind: [method for method in by_method if gpu or method not in methods.ONLY_ON_A_GPU]
@@ -116,50 +115,48 @@ def groups(device_type: str, shapes: Sequence[str]) -> list[Group]:
     if not gpu:
         return [Group(kind, shape, names) for shape in shapes for kind, names in kinds.items()]
     kinds["launches"] = ["bert-cola"]
-    alone = [Group(kind, shape, [name]) for shape in shapes for kind, names in kinds.items() for name in names]
-    return sorted(alone, key=lambda group: group.methods[0].endswith("compiled"))
+    groups = [Group(kind, shape, [name]) for shape in shapes for kind, names in kinds.items() for name in names]
+    return sorted(groups, key=lambda group: group.methods[0].endswith("compiled"))
 
 
 def compare(group: Group, device: torch.device, turns: Turns) -> dict[str, Figures]:
-    """By method: seconds of a batch, the median of `rounds`; on a GPU memory_gib, the most at once; or its fault.
+    """Return by method the seconds of a batch, as median and rounds; on a GPU memory_gib, too; or its fault.
 
-    Each process is forked from a server that has imported everything and used nothing: importing again takes seconds,
-    and CUDA cannot be used in the fork of a process that has used it.
+    The processes are forked from a server that has imported everything and used nothing: importing again takes seconds,
+    and CUDA cannot be used in the fork of a process that has used it. A process sleeps between its turns.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.speed"])
+    shape = workload.SHAPES[group.shape]
+    figures: dict[str, list[Figures]] = {method: [] for method in group.methods}
+    if device.type != "cuda":
+        check_idle()
     with ExitStack() as stack:
         processes = {method: stack.enter_context(ProcessPoolExecutor(1, context)) for method in group.methods}
-        tasks = {
-            method: Task(group.kind, method, workload.SHAPES[group.shape], device.type, turns.warm_up)
-            for method in group.methods
-        }
-        answers = {method: [ask(processes[method], build, task)] for method, task in tasks.items()}
-        if device.type != "cuda":
-            check_idle()
         for turn in range(turns.rounds):
-            for method, task in tasks.items():
-                if "fault" not in answers[method][-1]:
-                    steps = max(2, round(turns.seconds / answers[method][0]["seconds"]))
-                    answers[method].append(ask(processes[method], take_turn, task, turn, steps))
-    return {method: summary(figures) for method, figures in answers.items()}
+            for method, process in processes.items():
+                if not has_fault(figures[method]):
+                    task = Task(group.kind, method, shape, device.type, turns)
+                    figures[method].append(call_in(process, take_turn, task, turn))
+    return {method: rounds[-1] if has_fault(rounds) else summarize(rounds) for method, rounds in figures.items()}
 
 
-def ask(process: ProcessPoolExecutor, call: Callable[..., Figures], *arguments: Any) -> Figures:
-    """What the call returns in that process; where it fails, its fault, which costs no other method its figures."""
+def has_fault(rounds: Sequence[Figures]) -> bool:
+    return any("fault" in figures for figures in rounds)
+
+
+def call_in(process: ProcessPoolExecutor, function: Callable[..., Figures], *arguments: Any) -> Figures:
+    """Return what the function returns in that process; or its fault, which costs no other method its figures."""
     try:
-        return process.submit(call, *arguments).result()
+        return process.submit(function, *arguments).result()
     except Exception as error:
         traceback.print_exception(error)
         return {"fault": f"{str(error).strip() or type(error).__name__}".splitlines()[0][:100]}
 
 
-def summary(answers: list[Figures]) -> Figures:
-    """Of the answers of `build` and of each turn."""
-    if "fault" in answers[-1]:
-        return answers[-1]
-    rounds = [figures["seconds"] for figures in answers[1:]]
-    return answers[-1] | {"seconds": statistics.median(rounds), "rounds": rounds}
+def summarize(rounds: Sequence[Figures]) -> Figures:
+    seconds = [figures["seconds"] for figures in rounds]
+    return rounds[-1] | {"seconds": statistics.median(seconds), "rounds": seconds}
 
 
 def check_idle() -> None:
@@ -167,26 +164,28 @@ def check_idle() -> None:
         raise UserError(f"other programs take {busy:.0f}% of this machine, which spoils every timing: end them first")
 
 
-def build(task: Task) -> Figures:
-    """Build the model in this process, which then sleeps until its turn. Returns the seconds of a step."""
+def build(task: Task) -> tuple[methods.Timed, float]:
+    """Build the model in this process. Return what times its steps, and the seconds of a step."""
     method = methods.METHODS["training" if task.kind == "launches" else task.kind][task.method]
-    timed = _method.enter_context(method(workload.model(task.shape, prepare_device(task.device))))
-    _timed.append(timed)
-    return {"seconds": timed(workload.batches(task.warm_up, seed=0))[-1]}
+    timed = _method.enter_context(method(workload.build_model(task.shape, prepare_device(task.device))))
+    return timed, timed(workload.draw_batches(task.turns.warm_up, seed=0))[-1]
 
 
-def take_turn(task: Task, turn: int, steps: int) -> Figures:
-    """The figures of so many steps, in the process that `build` has prepared."""
-    timed, device = _timed[0], torch.device(task.device)
+def take_turn(task: Task, turn: int) -> Figures:
+    """Return the figures of a turn. The process builds its model in the first."""
+    if not _built:
+        _built.append(build(task))
+    (timed, step_seconds), device = _built[0], torch.device(task.device)
     gc.collect()  # Trainer's last run, above all its optimizer
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    batches = workload.batches(task.warm_up + steps, seed=1 + turn)
-    figures = {"seconds": statistics.median(timed(batches)[task.warm_up :])}
+    warm_up, steps = task.turns.warm_up, max(2, round(task.turns.seconds / step_seconds))
+    seconds = timed(workload.draw_batches(warm_up + steps, seed=1 + turn))[warm_up:]
+    figures = {"seconds": statistics.median(seconds)}
     if device.type == "cuda":
         figures["memory_gib"] = peak_memory(device)
     if task.kind == "launches":
-        figures |= profile.launches(timed, figures["seconds"], device)
+        figures |= profile.measure_launches(timed, figures["seconds"], device)
     return figures
 
 
@@ -207,30 +206,30 @@ def save(path: Path, device: torch.device, group: Group, by_method: dict[str, Fi
     files.write_text(path, json.dumps(results, indent=2) + "\n")
 
 
-def roofline(shape: str, device: torch.device) -> float:
-    """The least seconds that a training step of this shape could take on this device: sums and bytes, nothing else.
+def estimate_roofline(shape: str) -> float:
+    """Return the least seconds that a training step of this shape could take on this CPU: sums and bytes, nothing else.
 
     AdamW reads four float32 numbers for each weight (itself, gradient, two moments) and writes three.
     """
-    config, precision = workload.SHAPES[shape], choose_precision("auto", device)
+    config, precision = workload.SHAPES[shape], choose_precision("auto", torch.device("cpu"))
     width, inner = config.hidden_size, config.intermediate_size
-    sums, weights = work_of_a_step(config)
-    left, right = (torch.randn(shape, device=device, dtype=precision) for shape in ((384, width), (width, inner)))
-    multiplied = 2 * 384 * width * inner / best(lambda: left @ right, device)  # a second
-    numbers = torch.randn(2**26, device=device)
+    sums, weights = count_work(config)
+    left, right = (torch.randn(size, dtype=precision) for size in ((384, width), (width, inner)))
+    multiplied = 2 * 384 * width * inner / measure_least(lambda: left @ right)  # a second
+    numbers = torch.randn(2**26)
     target = torch.empty_like(numbers)
-    copied = 2 * 4 * 2**26 / best(lambda: target.copy_(numbers), device)  # bytes a second, read and written
+    copied = 2 * 4 * 2**26 / measure_least(lambda: target.copy_(numbers))  # bytes a second, read and written
     print(f"matrices: {multiplied / 1e12:.2f} TFLOP/s in {precision}; memory: {copied / 1e9:.0f} GB/s")
     return sums / multiplied + 7 * 4 * weights / copied
 
 
-def work_of_a_step(config: transformers.PreTrainedConfig) -> tuple[float, int]:
-    """(sums in linear layers, forward and backward, for 32 of CoLA's sentences; weights that AdamW moves).
+def count_work(config: transformers.PreTrainedConfig) -> tuple[float, int]:
+    """Return the sums of a step in linear layers, for 32 of CoLA's sentences, and the weights that AdamW moves.
 
     Padding does not count. The last layer computes keys and values for all tokens, and the rest for the first token of
-    each sentence, unless the head takes the mean of all tokens.
+    every sentence, unless the head takes the mean of all tokens.
     """
-    model = workload.model(config, torch.device("meta"))
+    model = workload.build_model(config, torch.device("meta"))
     tokens = 363.4  # in 32 of CoLA's sentences, on average
     linears = sum(linear.weight.numel() for linear in families.encoder_linears(model))
     if getattr(config, "classifier_pooling", "cls") == "cls":
@@ -243,43 +242,19 @@ def work_of_a_step(config: transformers.PreTrainedConfig) -> tuple[float, int]:
     return 6 * (tokens * linears - (tokens - workload.BATCH_SIZE) * spared), weights
 
 
-def best(call: Callable[[], Any], device: torch.device) -> float:
-    """The least seconds that a call takes, of all calls in five seconds: warm and undisturbed."""
-    seconds: list[float] = []
-    while sum(seconds) < 5:
-        started = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+def measure_least(call: Callable[[], Any]) -> float:
+    """Return the least seconds of a hundred calls: warm and undisturbed."""
+    return min(timeit.repeat(call, number=1, repeat=100))
 
 
-def table(results: dict[str, Any], kind: str) -> pd.DataFrame:
-    """A row for each method: the encoder's shape, the method, and its figures, such as seconds, ratio or fault."""
+def tabulate(results: dict[str, Any], kind: str) -> pd.DataFrame:
+    """Return a row for every method: the encoder's shape, the method, its figures, such as seconds, ratio or fault."""
     rows = [
         {"encoder's shape": shape, "method": method} | figures
         for shape, by_method in results.get(kind, {}).items()
         for method, figures in by_method.items()
     ]
     return pd.DataFrame(rows).drop(columns="rounds", errors="ignore")
-
-
-def draw(results: dict[str, Any], path: Path) -> None:
-    """A picture of each method's ratio to bert-cola."""
-    from matplotlib.figure import Figure  # not on every machine with a GPU
-
-    figure = Figure(figsize=(9, 8), layout="constrained")
-    for axes, kind in zip(figure.subplots(1, 2), ("training", "prediction"), strict=True):
-        rows = table(results, kind).query("method != 'roofline'")
-        bars = axes.barh(rows["method"] + "\n" + rows["encoder's shape"], rows["ratio"])
-        axes.bar_label(bars, fmt="%.1f", padding=3)
-        axes.tick_params(axis="y", labelsize=7)
-        axes.margins(x=0.18)
-        axes.invert_yaxis()
-        axes.set_xlabel(f"{kind}: time, with bert-cola as 1")
-    figure.suptitle(results["machine"], fontsize=9)
-    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

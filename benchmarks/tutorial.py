@@ -1,6 +1,6 @@
-"""The tutorial's own training loop, written from its description: what every proof and timing here is measured against.
+"""The tutorial's training loop, written from its description: every proof and timing here is measured against it.
 
-Each sentence is padded to 64 tokens, all is float32, attention is eager, and AdamW takes one weight after another.
+Sentences are padded to 64 tokens, all is float32, attention is eager, and AdamW takes one weight after another.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,37 +12,33 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from cola.core.params import Train
+from cola.data.ragged import Sentences
 from cola.model import batching
 
 MAX_LENGTH = 64  # tokens
 
 
 def fit(
-    model: PreTrainedModel,
-    input_ids: Sequence[batching.TokenIds],
-    labels: Tensor,
-    recipe: Train,
-    seed: int,
-    length: int = MAX_LENGTH,
+    model: PreTrainedModel, sentences: Sentences, recipe: Train, seed: int, length: int = MAX_LENGTH
 ) -> Iterator[float]:
-    """Train `model` in place; yields each step's loss. The order of the sentences is the one that training.fit takes.
+    """Train `model` in place; yield the loss of every step. The sentences come in the order that loop.fit takes.
 
-    Sentences are padded to `length` tokens, or to the longest of their batch where that is more.
+    They are padded to `length` tokens, or to the longest of their batch where that is more.
     """
     epochs = [
-        batching.split_into_batches(batching.shuffled_order(len(input_ids), seed, epoch), recipe.batch_size)
+        batching.split_into_batches(batching.shuffled_order(len(sentences.labels), seed, epoch), recipe.batch_size)
         for epoch in range(1, recipe.epochs + 1)
     ]
-    optimizer, scheduler = optimization(model, recipe, sum(map(len, epochs)))
+    optimizer, scheduler = build_optimizer(model, recipe, sum(map(len, epochs)))
     for batches in epochs:
         for rows in batches:
             model.train()
-            batch = collate([input_ids[row] for row in rows], labels[rows], length)
-            yield step(model, batch, optimizer, scheduler, recipe.max_grad_norm)
+            input_ids, labels = [sentences.input_ids[row] for row in rows], torch.from_numpy(sentences.labels[rows])
+            yield take_step(model, collate(input_ids, labels, length), optimizer, scheduler, recipe.max_grad_norm)
 
 
-def optimization(model: nn.Module, recipe: Train, total_steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
-    """AdamW as transformers' was, a tensor at a time, and the linear schedule without warm-up."""
+def build_optimizer(model: nn.Module, recipe: Train, total_steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
+    """Return AdamW as transformers' was, a tensor at a time, and the linear schedule without warm-up."""
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=recipe.learning_rate,
@@ -54,20 +50,20 @@ def optimization(model: nn.Module, recipe: Train, total_steps: int) -> tuple[tor
 
 
 def collate(input_ids: Sequence[batching.TokenIds], labels: Tensor, length: int = MAX_LENGTH) -> dict[str, Tensor]:
-    """input_ids and attention_mask (sentences, length) int64, labels (sentences,) int64."""
+    """Return input_ids and attention_mask (sentences, length) int64, and labels (sentences,) int64."""
     batch = batching.pad(input_ids, pad_token_id=0)
     fill = partial(nn.functional.pad, pad=(0, max(0, length - batch.input_ids.shape[1])))
     return {"input_ids": fill(batch.input_ids), "attention_mask": fill(batch.attention_mask), "labels": labels}
 
 
-def step(
+def take_step(
     model: PreTrainedModel,
     batch: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
     scheduler: LRScheduler,
     max_grad_norm: float,
 ) -> float:
-    """One step of the optimizer; returns the batch's mean loss. `model` is the one that attends eagerly."""
+    """Take a step of the optimizer; return the batch's mean loss. The model's attention must be eager."""
     model.zero_grad()
     loss: Tensor = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).loss
     loss.backward()

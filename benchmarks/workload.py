@@ -42,8 +42,8 @@ SHAPES: dict[str, PreTrainedConfig] = {
 Batch = tuple[list[np.ndarray], torch.Tensor]  # token ids of each sentence, and labels (sentences,) int64
 
 
-def batches(count: int, seed: int, size: int = BATCH_SIZE, scale: float = 1) -> list[Batch]:
-    """`count` batches of `size` sentences; `scale` makes every sentence that much longer."""
+def draw_batches(count: int, seed: int, size: int = BATCH_SIZE, scale: float = 1) -> list[Batch]:
+    """Return `count` batches of `size` sentences; `scale` makes every sentence that much longer."""
     rng = np.random.default_rng(seed)
     lengths = np.repeat(list(LENGTHS), list(LENGTHS.values()))
     return [
@@ -55,12 +55,10 @@ def batches(count: int, seed: int, size: int = BATCH_SIZE, scale: float = 1) -> 
     ]
 
 
-def config_of(
-    family: str, heads: int = 2, size: int = 8, layers: int = 2, inner: int = 24, vocabulary: int = 50
-) -> PreTrainedConfig:
-    """The configuration of an encoder of any family of cola.model.families, a small one; heads are `size` wide."""
+def configure(family: str, heads: int = 2, size: int = 8, layers: int = 2, inner: int = 24) -> PreTrainedConfig:
+    """Return the configuration of a small encoder of a family of cola.model.families; heads are `size` wide."""
     # Positions: sentences have up to 70 tokens here, and RoBERTa's positions start at 2.
-    sizes: dict[str, Any] = {"vocab_size": vocabulary, "max_position_embeddings": 80, "pad_token_id": 1}
+    sizes: dict[str, Any] = {"vocab_size": 50, "max_position_embeddings": 80, "pad_token_id": 1}
     if family == "distilbert":  # it has names of its own
         return AutoConfig.for_model(family, **sizes, dim=heads * size, n_heads=heads, n_layers=layers, hidden_dim=inner)
     sizes |= {"hidden_size": heads * size, "num_attention_heads": heads, "num_hidden_layers": layers}
@@ -69,14 +67,14 @@ def config_of(
         sizes |= {"local_attention": 16, "global_attn_every_n_layers": 3, "classifier_pooling": "mean"}
         sizes |= {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
     if family in ("albert", "electra"):  # narrower than the layers
-        sizes |= {"embedding_size": heads * size // 2}
+        sizes |= {"embedding_size": heads * size // 2 + 1}
     return AutoConfig.for_model(family, **sizes)
 
 
-def model(shape: str | PreTrainedConfig, device: torch.device) -> PreTrainedModel:
-    """A classifier with random weights; `shape` is a key of SHAPES or a configuration."""
+def build_model(shape: str | PreTrainedConfig, device: torch.device) -> PreTrainedModel:
+    """Return a classifier with random weights; `shape` is a key of SHAPES or a configuration."""
     torch.manual_seed(0)
     config = SHAPES[shape] if isinstance(shape, str) else shape
-    built: PreTrainedModel = AutoModelForSequenceClassification.from_config(copy.deepcopy(config))
-    torch.nn.Module.to(built, device)
-    return built
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(copy.deepcopy(config))
+    torch.nn.Module.to(model, device)
+    return model

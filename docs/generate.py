@@ -158,15 +158,8 @@ def tabulate_tutorial() -> Iterator[Sequence[str]]:
 def tabulate_outcome() -> Iterator[Sequence[str]]:
     """Yield the tests of equivalence of benchmarks/proofs/outcome.py."""
     yield "mean (standard deviation)", TUTORIAL, PIPELINE, "difference, 90% interval", "margin", "equal"
-    results = files.read_csv(outcome.RESULTS)
-    tutorial, pipeline = (results[results["method"] == method] for method in ("tutorial", PIPELINE))
-    for column in results.columns[2:]:
-        margin = outcome.MARGIN * tutorial[column].std()
-        difference, half, p = outcome.equivalence(pipeline[column], tutorial[column], margin)
-        name = re.sub(r" (\d)$", r", epoch \1", column.replace("_", " ")).replace("mcc", "MCC")
-        scores = [f"{method[column].mean():.3f} ({method[column].std():.3f})" for method in (tutorial, pipeline)]
-        equal = "yes" if p < 0.05 else "not shown"
-        yield name, *scores, f"{difference:+.3f} ± {half:.3f}", f"{margin:.3f}", f"{equal}, p = {p:.2g}"
+    for column, *cells in outcome.compare_methods(files.read_csv(outcome.RESULTS)).itertuples(index=False):
+        yield re.sub(r" (\d)$", r", epoch \1", column.replace("_", " ")).replace("mcc", "MCC"), *cells
 
 
 OUTPUTS: dict[str, Callable[..., None]] = {"result": print_result, "data-curve": print_data_curve}

@@ -28,9 +28,10 @@ def wait_for(condition, seconds, what=lambda: "it took too long"):
     return found
 
 
-def finished(command, **variables):
-    """Run a command in the project's folder, with these environment variables added; returns how it ended."""
-    return subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False)
+def finished(command, folder=ROOT, **variables):
+    """Run a command, with the library within reach and these environment variables added; return how it ended."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 @contextmanager

@@ -17,30 +17,30 @@ from cola.core.errors import run
 from cola.model import batching, classifier, families
 from cola.model.device import autocast, choose_precision, describe_machine, prepare_device
 
-Step = tuple[float, Tensor]  # loss, and all gradients in one vector, on the CPU
+Step = tuple[float, Tensor]  # loss, and all gradients in a vector, on the CPU
 
 
 def main() -> None:
     device = prepare_device("auto")
     low = choose_precision("auto", device)
+    methods = [("bert-cola", torch.float32, step_packed)]
+    if low != torch.float32:
+        methods += [("bert-cola", low, step_packed), ("autocast, padded and eager", low, step_padded)]
     rows = []
+    (batch,) = workload.draw_batches(1, seed=0)
     for shape in workload.SHAPES:
-        model = workload.model(shape, device).eval()
-        batch = workload.batches(1, seed=0)[0]
-        reference = padded(model, batch, torch.float32)
-        compared = [("bert-cola", torch.float32, packed)]
-        if low != torch.float32:
-            compared += [("bert-cola", low, packed), ("autocast, padded and eager", low, padded)]
-        for method, precision, step in compared:
-            loss, gradient = deviation(step(model, batch, precision), reference)
-            rows.append((shape, str(precision).removeprefix("torch."), method, f"{loss:.1e}", f"{gradient:.1e}"))
+        model = workload.build_model(shape, device).eval()
+        reference = step_padded(model, batch, torch.float32)
+        for name, precision, take_step in methods:
+            loss, gradient = measure_deviation(take_step(model, batch, precision), reference)
+            rows.append((shape, str(precision).removeprefix("torch."), name, f"{loss:.1e}", f"{gradient:.1e}"))
     print(f"distance from float32, padded and eager: {describe_machine(device)}")
     headings = ["encoder's shape", "precision", "method", "loss", "gradient"]
     print(pd.DataFrame(rows, columns=headings).to_string(index=False))
 
 
-def packed(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype) -> Step:
-    """A step of this pipeline."""
+def step_packed(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype) -> Step:
+    """Take a step of this pipeline."""
     model = copy.deepcopy(model)
     families.use_short_attention(model)
     input_ids, labels = batch
@@ -48,8 +48,8 @@ def packed(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype
     return _backward(model, cross_entropy(logits, labels.to(model.device)))
 
 
-def padded(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype) -> Step:
-    """A step of transformers' own model; in bfloat16, as autocast has it."""
+def step_padded(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype) -> Step:
+    """Take a step of transformers' model; in bfloat16, as autocast has it."""
     model = copy.deepcopy(model)
     model.set_attn_implementation("eager")
     inputs = tutorial.collate(*batch, length=1)
@@ -64,8 +64,8 @@ def _backward(model: PreTrainedModel, loss: Tensor) -> Step:
     return loss.item(), torch.cat(gradients).cpu()
 
 
-def deviation(step: Step, reference: Step) -> tuple[float, float]:
-    """Relative differences of the loss, and of the gradient as a whole."""
+def measure_deviation(step: Step, reference: Step) -> tuple[float, float]:
+    """Return the relative differences of the loss, and of the gradient as a whole."""
     loss = abs(step[0] - reference[0]) / reference[0]
     return loss, ((step[1] - reference[1]).norm() / reference[1].norm()).item()
 

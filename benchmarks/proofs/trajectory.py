@@ -5,6 +5,8 @@ the settings of params.yaml, both methods from the same weights on the same batc
 weights.
 """
 
+from itertools import islice
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -27,25 +29,24 @@ def main() -> None:
     recipe = settings.train.model_copy(update={"max_steps": STEPS})
     device = prepare_device(settings.device)
     train = ragged.read_sentences(paths.TOKENIZED / "train.parquet")
-    # The validation is of no interest, so one sentence will do.
-    one = ragged.Sentences(ragged.RaggedArray.from_rows(train.input_ids[:1]), train.labels[:1])
+    # The validation is of no interest, so a single sentence will do.
+    validation = ragged.Sentences(ragged.RaggedArray.from_rows(train.input_ids[:1]), train.labels[:1])
 
-    start, reference, model = (without_dropout(device, settings.seed) for _ in range(3))
+    start, reference, model = (load_without_dropout(device, settings.seed) for _ in range(3))
     reference.set_attn_implementation("eager")
-    steps = tutorial.fit(reference, train.input_ids, torch.from_numpy(train.labels), recipe, settings.seed)
-    expected = [next(steps) for _ in range(STEPS)]
-    splits = {"train": train, "validation": one}
+    expected = list(islice(tutorial.fit(reference, train, recipe, settings.seed), STEPS))
+    splits = {"train": train, "validation": validation}
     with loop.prepare(model, splits, recipe, torch.float32, settings.seed) as training:
         losses = history.step_table(loop.fit(training, Checkpointer()))["loss"]
 
     print(f"{STEPS} steps, float32, no dropout, {describe_machine(device)}")
     largest = max(abs(losses - expected))
     print(f"losses: {expected[0]:.4f} at first, {expected[-1]:.4f} at last; at most {largest:.1e} apart")
-    travelled, apart = distance(start, reference), distance(reference, model)
+    travelled, apart = measure_distance(start, reference), measure_distance(reference, model)
     print(f"weights: travelled {travelled:.4f}, apart {apart:.1e}: {apart / travelled:.1e} of the distance")
 
 
-def without_dropout(device: torch.device, seed: int) -> PreTrainedModel:
+def load_without_dropout(device: torch.device, seed: int) -> PreTrainedModel:
     torch.manual_seed(seed)
     model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
     for module in model.modules():
@@ -54,9 +55,10 @@ def without_dropout(device: torch.device, seed: int) -> PreTrainedModel:
     return model
 
 
-def distance(one: nn.Module, other: nn.Module) -> float:
-    pairs = zip(one.parameters(), other.parameters(), strict=True)
-    return sum((a - b).double().square().sum().item() for a, b in pairs) ** 0.5
+def measure_distance(model: nn.Module, reference: nn.Module) -> float:
+    """Return the Euclidean distance of two models' weights."""
+    pairs = zip(model.parameters(), reference.parameters(), strict=True)
+    return sum((weights - expected).double().square().sum().item() for weights, expected in pairs) ** 0.5
 
 
 if __name__ == "__main__":

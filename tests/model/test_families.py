@@ -32,7 +32,7 @@ def sentences(seed=0):
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_what_it_says_of_packed_sentences_is_what_the_model_says_of_each_alone(family, device):
     """Each alone on the CPU."""
-    model = classifier_of(workload.config_of(family, layers=4))
+    model = classifier_of(workload.configure(family, layers=4))
     alone = torch.cat([model(input_ids=torch.tensor(ids)[None]).logits for ids in sentences()])
     assert alone.std(dim=0).min() > 0.05
     families.use_short_attention(model.to(device))
@@ -43,7 +43,7 @@ def test_what_it_says_of_packed_sentences_is_what_the_model_says_of_each_alone(f
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_the_table_says_which_models_take_our_attention(family):
-    model = classifier_of(workload.config_of(family, layers=2))
+    model = classifier_of(workload.configure(family, layers=2))
     families.use_short_attention(model)
     assert model.config._attn_implementation == ("eager" if family == "mpnet" else "short_sentences")
     assert families.FAMILIES[family].takes_attention == (family != "mpnet")
@@ -51,7 +51,7 @@ def test_the_table_says_which_models_take_our_attention(family):
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_sentence_does_not_see_the_others_in_its_row(family, device):
-    model = classifier_of(workload.config_of(family, layers=4)).to(device)
+    model = classifier_of(workload.configure(family, layers=4)).to(device)
     families.use_short_attention(model)
     before = logits(model, batching.pack(sentences()))
     changed = sentences()
@@ -63,7 +63,7 @@ def test_a_sentence_does_not_see_the_others_in_its_row(family, device):
 
 
 def test_modernberts_head_takes_the_first_token_where_its_configuration_says_so():
-    config = workload.config_of("modernbert", layers=4)
+    config = workload.configure("modernbert", layers=4)
     config.classifier_pooling = "cls"
     model = classifier_of(config)
     alone = torch.cat([model(input_ids=torch.tensor(ids)[None]).logits for ids in sentences()])
@@ -74,7 +74,7 @@ def test_modernberts_head_takes_the_first_token_where_its_configuration_says_so(
 def test_attention_drops_what_the_configuration_says(family, device):
     found = {}
     for probability in (0.0, 0.5):
-        config = workload.config_of(family)
+        config = workload.configure(family)
         for key, value in config.to_dict().items():
             if "dropout" in key and isinstance(value, float):
                 setattr(config, key, probability if "attention" in key else 0.0)
@@ -87,22 +87,22 @@ def test_attention_drops_what_the_configuration_says(family, device):
 
 def test_the_head_is_no_linear_of_the_encoder():
     for family, head in [("bert", 2), ("albert", 2), ("distilbert", 2), ("roberta", 2), ("modernbert", 2)]:
-        model = classifier_of(workload.config_of(family, layers=2))
+        model = classifier_of(workload.configure(family, layers=2))
         every = sum(isinstance(module, torch.nn.Linear) for module in model.modules())
         assert len(families.encoder_linears(model)) == every - head, family
 
 
 def test_a_decoder_and_another_family_are_not_known():
-    assert families.supports(classifier_of(workload.config_of("bert")))
-    decoder = workload.config_of("bert")
+    assert families.supports(classifier_of(workload.configure("bert")))
+    decoder = workload.configure("bert")
     decoder.is_decoder = True
     assert not families.supports(classifier_of(decoder))
-    assert not families.supports(classifier_of(workload.config_of("deberta-v2")))
+    assert not families.supports(classifier_of(workload.configure("deberta-v2")))
 
 
 @pytest.mark.parametrize("family", [family for family in families.FAMILIES if family != "albert"])
 def test_the_embeddings_and_the_first_layers_are_frozen(family):
-    model = classifier_of(workload.config_of(family, layers=3))
+    model = classifier_of(workload.configure(family, layers=3))
     families.freeze(model, 0)
     assert all(weights.requires_grad for weights in model.parameters())
     families.freeze(model, 2)
@@ -120,6 +120,6 @@ def test_the_embeddings_and_the_first_layers_are_frozen(family):
 
 @pytest.mark.parametrize(("family", "layers", "own"), [("bert", 4, 3), ("albert", 1, 0)])
 def test_layers_that_are_not_there_are_refused(family, layers, own):
-    model = classifier_of(workload.config_of(family, layers=3))
+    model = classifier_of(workload.configure(family, layers=3))
     with pytest.raises(UserError, match=f"^train.frozen_layers={layers}: {family} has {own} layers to freeze$"):
         families.freeze(model, layers)

@@ -29,13 +29,13 @@ every_family = pytest.mark.parametrize("family", families.FAMILIES)
 
 
 def model_of(family, device):
-    vocabulary = len(workload.VOCABULARY)
     if device.type == "cuda":
-        config = workload.config_of(family, heads=12, size=64, layers=12, inner=3072, vocabulary=vocabulary)
+        config = workload.configure(family, heads=12, size=64, layers=12, inner=3072)
     else:
-        config = workload.config_of(family, vocabulary=vocabulary)
+        config = workload.configure(family)
         config.initializer_range = 0.2  # a new model's weights are so small that all logits would be alike
-    return workload.model(config, device)
+    config.vocab_size = len(workload.VOCABULARY)
+    return workload.build_model(config, device)
 
 
 def train(family, device, checkpoint_path=None, on_step=lambda _: None):
@@ -43,7 +43,7 @@ def train(family, device, checkpoint_path=None, on_step=lambda _: None):
     make_deterministic()
     tqdm.set_lock(RLock())  # tqdm's own is a semaphore that a killed process would leave behind
     model = model_of(family, device)
-    batches = workload.batches(3, seed=1, size=RECIPE.batch_size)
+    batches = workload.draw_batches(3, seed=1, size=RECIPE.batch_size)
     labels = torch.cat([labels for _, labels in batches]).numpy()
     sentences = Sentences(RaggedArray.from_rows([ids for input_ids, _ in batches for ids in input_ids]), labels)
     torch.manual_seed(0)
@@ -85,15 +85,15 @@ def processes():
 @every_family
 def test_a_step_is_that_of_transformers_in_float32_on_the_cpu(family, device):
     """Loss and gradient, on a GPU too against the CPU's; in bfloat16 they deviate no more than twice as autocast's."""
-    batch = workload.batches(1, seed=0)[0]
+    batch = workload.draw_batches(1, seed=0)[0]
     model = model_of(family, device).cpu().eval()
-    reference = step.padded(model, batch, torch.float32)
+    reference = step.step_padded(model, batch, torch.float32)
     model.to(device)
-    loss, gradient = step.deviation(step.packed(model, batch, torch.float32), reference)
+    loss, gradient = step.measure_deviation(step.step_packed(model, batch, torch.float32), reference)
     assert loss < 1e-4
     assert gradient < 1e-4
-    _, packed = step.deviation(step.packed(model, batch, torch.bfloat16), reference)
-    _, autocast = step.deviation(step.padded(model, batch, torch.bfloat16), reference)
+    _, packed = step.measure_deviation(step.step_packed(model, batch, torch.bfloat16), reference)
+    _, autocast = step.measure_deviation(step.step_padded(model, batch, torch.bfloat16), reference)
     assert 1e-3 < packed < 2 * autocast
 
 

@@ -105,7 +105,7 @@ def test_a_step_is_the_padded_models_step_for_any_shape_and_batch(family):
     )
     def try_one(layers, heads, size, inner, sentences, seed):
         torch.manual_seed(seed)
-        compare_a_step(workload.config_of(family, heads, size, layers, inner), *random_batch(sentences, 50, seed))
+        compare_a_step(workload.configure(family, heads, size, layers, inner), *random_batch(sentences, 50, seed))
 
     try_one()
     assert len(compared) >= 15
@@ -114,12 +114,12 @@ def test_a_step_is_the_padded_models_step_for_any_shape_and_batch(family):
 @every_shape
 def test_in_bfloat16_a_step_deviates_as_autocast_does(shape):
     """On average: of one batch, which of the two is nearer to float32 differs by processor."""
-    model = workload.model(SHAPES[shape], torch.device("cpu")).eval()
+    model = workload.build_model(SHAPES[shape], torch.device("cpu")).eval()
     found, autocast = [], []
-    for batch in workload.batches(3, seed=0):
-        reference = step.padded(model, batch, torch.float32)
-        found.append(step.deviation(step.packed(model, batch, torch.bfloat16), reference))
-        autocast.append(step.deviation(step.padded(model, batch, torch.bfloat16), reference))
+    for batch in workload.draw_batches(3, seed=0):
+        reference = step.step_padded(model, batch, torch.float32)
+        found.append(step.measure_deviation(step.step_packed(model, batch, torch.bfloat16), reference))
+        autocast.append(step.measure_deviation(step.step_padded(model, batch, torch.bfloat16), reference))
     (losses, gradients), (_, expected) = np.array(found).T, np.array(autocast).T
     assert expected.min() > 1e-3, "bfloat16 has a precision of 1 in 256"
     assert gradients.mean() <= 1.1 * expected.mean()
