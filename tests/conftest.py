@@ -126,28 +126,24 @@ def tiny_encoder(once):
 
 
 @pytest.fixture(scope="session")
-def demo(once, tiny_encoder, run):
-    """A project in which `make demo` was run, with a tiny encoder and 20 steps of training; and what it printed.
+def whole_run(once, tiny_encoder, empty_database, run):
+    """A project whose stages have run, as DVC's experiment `demo` is applied. All tests share it: see `applied`.
 
-    All tests share it, and change nothing in it that another test reads.
+    The stages have run in this process, which spares their imports; a slow test has DVC run them, too.
     """
 
     def fill(folder):
-        project = projects.copy_of_the_project(folder, train__max_steps=20)
-        printed = run(project, "make", "demo", f"ENCODER={tiny_encoder}", OMP_NUM_THREADS="2")
-        (project / ".git/printed").write_text(printed)
-
-    folder = once("demo", fill)
-    return folder, (folder / ".git/printed").read_text()
-
-
-@pytest.fixture(scope="session")
-def whole_run(once, demo, run):
-    """A project with the demo's result in its workspace. All tests share it: see `applied`."""
-
-    def fill(folder):
-        shutil.copytree(demo[0], folder, symlinks=True, dirs_exist_ok=True)
-        run(folder, "dvc", "exp", "apply", "demo")
+        project = projects.copy_of_the_project(folder)
+        projects.change_settings(
+            project, fetch__corpus="minimal_pairs", fetch__encoder=str(tiny_encoder), train__max_steps=20
+        )
+        shutil.copy(empty_database, project)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(project)
+            for stage in projects.STAGES:
+                projects.run_stage(stage)
+        run(project, "dvc", "commit", "--force")
+        run(project, "dvc", "exp", "save", "--name", "demo", "--include-untracked", "metrics")
 
     return once("whole-run", fill)
 

@@ -27,6 +27,7 @@ METRICS = {  # the keys of the files in metrics/ that are JSON objects
     "analysis.json": "mcc_low mcc_high calibration_error majority_accuracy bag_of_words_accuracy bag_of_words_mcc "
     "threshold threshold_mcc",
 }
+STAGES = ("fetch", "tokenize", "train", "evaluate", "sample_predict")
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -44,16 +45,21 @@ def copy_of_the_project(folder, **settings):
         if name and (ROOT / name).exists() and not result:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    for key, value in settings.items():
-        section, _, name = key.rpartition("__")
-        (params[section] if section else params)[name] = value
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    change_settings(folder, **settings)
     (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
     identity = (["config", "user.name", "test"], ["config", "user.email", "test@localhost"])
     for command in (["init", "-q"], *identity, ["add", "-A"], ["commit", "-q", "-m", "copy"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
+
+
+def change_settings(project, **settings):
+    """Change settings of params.yaml: train__epochs=2 changes train.epochs."""
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    for key, value in settings.items():
+        section, _, name = key.rpartition("__")
+        (params[section] if section else params)[name] = value
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
 
 
 def pipeline_and_halves():
@@ -90,8 +96,18 @@ def tiny_encoder(folder):
 
 
 def run_stage(stage):
-    """Run a stage in this process, in the folder that this process is in."""
-    errors.run(importlib.import_module(f"stages.{stage}").main)
+    """Run a stage in this process and its folder, on two threads, whose number decides the bytes."""
+    import torch  # takes seconds: only here
+
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "2")
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        torch.set_num_threads(2)
+        try:
+            errors.run(importlib.import_module(f"stages.{stage}").main)
+        finally:
+            torch.set_num_threads(threads)
 
 
 def outputs(project):

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ SHOW_ONLY = {"report", "experiments"}  # rooms that write no output of a stage
 WRITERS = {"write_text", "write_json", "write_csv", "atomic_file", "atomic_folder"}  # of core.files
 
 
+@cache
 def parse(file):
     return ast.parse((ROOT / file).read_text())
 
@@ -38,6 +40,7 @@ def room_of(file):
     return parts[1] if parts[0] == "cola" and len(parts) == 3 else None
 
 
+@cache
 def imported_modules(file):
     """Every module that a file names in an import, wherever in the file: `from a import b` names a and a.b."""
     found = set()
@@ -55,6 +58,7 @@ def packages(file):
     return {module.split(".")[0] for module in imported_modules(file)}
 
 
+@cache
 def imported(file):
     """The files of cola/ that a file imports, with the __init__.py that Python runs before them."""
     found = set()
@@ -180,6 +184,7 @@ def test_dvc_runs_a_stage_as_a_module_without_a_shell(stage):
     assert PIPELINE[stage]["cmd"] == f"DVC_PID=$PPID exec python -m stages.{stage}"
 
 
+@pytest.mark.slow
 def test_importing_a_stage_changes_nothing_for_the_process(tmp_path):
     code = (
         "import gc, multiprocessing, os, threading; before = dict(os.environ); import torch, stages."

@@ -1,20 +1,15 @@
-"""What goes wrong while a stage runs ends it in one line, leaves nothing half-written, and once mended it goes on."""
+"""A fault while a stage runs ends it in one line and leaves nothing half-written; the next run goes on."""
 
-import os
 import re
-import resource
-import shutil
 import subprocess
 import sys
 
 import pytest
 import tiny
-import yaml
-from processes import small_disk
-from project import MINILM, ROOT, copy_of_the_project, outputs, run_stage
+from processes import finished, small_disk
+from project import MINILM, change_settings, copy_of_the_project, outputs, run_stage
 
 from cola.core import errors, files, paths
-from cola.fetch import download
 from cola.train import checkpoint
 
 REFUSED = {  # what each stage writes first
@@ -26,49 +21,10 @@ REFUSED = {  # what each stage writes first
 }
 
 
-def change_settings(project, section, **settings):
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params[section] |= settings
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """A project of which all stages have run, in this process, with a tiny encoder that cannot be fetched."""
-    project = tmp_path_factory.mktemp("project")
-    shutil.copy(ROOT / "params.yaml", project)
-    change_settings(project, "fetch", corpus="minimal_pairs")
-    change_settings(project, "train", epochs=2, max_steps=190)  # of 169 in the first epoch
-    (project / ".dvc/tmp").mkdir(parents=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        for folder, fill in ((paths.RAW, minimal_pairs), (paths.PRETRAINED, encoder)):
-            with files.atomic_folder(folder) as partial:
-                fill(partial)
-        for stage in list(REFUSED)[1:]:
-            run_stage(stage)
-    return project
-
-
-def minimal_pairs(folder):
-    files.write_json(folder / "source.json", download.corpus("minimal_pairs", folder))
-
-
-def encoder(folder, **changes):
-    tiny.encoder(folder, **changes)
-    hashes = {"model.safetensors": files.sha256(folder / "model.safetensors")}
-    files.write_json(
-        folder / "source.json",
-        {"name": "tiny/bert", "revision": None, "files": hashes, "license": "none", "citation": "none"},
-    )
-
-
 @pytest.fixture
-def project(done, tmp_path, monkeypatch):
-    shutil.copytree(done, tmp_path / "project")
-    monkeypatch.chdir(tmp_path / "project")
-    return tmp_path / "project"
+def project(applied, monkeypatch):
+    monkeypatch.chdir(applied)
+    return applied
 
 
 @pytest.mark.parametrize("stage", REFUSED)
@@ -94,7 +50,7 @@ def test_a_full_disk_costs_no_more_than_the_steps_after_the_last_checkpoint(proj
         saved.append(path)
         save(path, *arguments)
 
-    monkeypatch.setattr(checkpoint, "SECONDS", 0.05)
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "save", full_at_the_third)
     with pytest.raises(SystemExit, match="No space left on device"):
         run_stage("train")
@@ -106,28 +62,24 @@ def test_a_full_disk_costs_no_more_than_the_steps_after_the_last_checkpoint(proj
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_one_line(project):
     with files.atomic_folder(paths.PRETRAINED) as folder:
-        encoder(folder, intermediate_size=16_384)  # 5,400 sentences of about 8 tokens: 3 GB in each layer
-    change_settings(project, "train", batch_size=5_400)
+        tiny.encoder(folder, intermediate_size=16_384)  # 5,400 sentences of about 8 tokens: 3 GB in each layer
+        files.write_json(folder / "source.json", {"name": "tiny/bert", "revision": None})
+    change_settings(project, train__batch_size=5_400)
     before = outputs(project)
-    answer = subprocess.run(
-        [sys.executable, "-m", "stages.train"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (1_500_000_000,) * 2),  # bytes
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert answer.returncode == 1, answer.stderr
-    assert answer.stderr.splitlines()[-1].startswith("error: memory is too small: set train.micro_batch_tokens")
-    assert "Traceback" not in answer.stderr
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (1_500_000_000,) * 2)"  # bytes
+    train = "import runpy; runpy.run_module('stages.train', run_name='__main__')"
+    ended = finished([sys.executable, "-c", f"{limited}; {train}"], project)
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("error: memory is too small: set train.micro_batch_tokens")
+    assert "Traceback" not in ended.stderr
     assert outputs(project) == before
 
 
 def test_a_training_that_diverges_publishes_no_model(project):
-    change_settings(project, "train", learning_rate=1e6, max_grad_norm=1e6)
+    change_settings(project, train__learning_rate=1e6, train__max_grad_norm=1e6)
     before = outputs(project)
     with pytest.raises(SystemExit, match=r"^error: step \d+ went wrong \(loss .*\): lower train.learning_rate$"):
         run_stage("train")

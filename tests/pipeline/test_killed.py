@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 from processes import wait_for
-from project import MINILM, copy_of_the_project, outputs
+from project import MINILM, STAGES, copy_of_the_project, outputs
 
 pytestmark = pytest.mark.torture
 KILLS = int(os.environ.get("KILLS", "30"))
-STAGES = ("fetch", "tokenize", "train", "evaluate", "sample_predict")
 SETTINGS = {
     "fetch__corpus": "minimal_pairs",
     "fetch__encoder": MINILM,

@@ -6,9 +6,8 @@ import signal
 import subprocess
 
 import pytest
-import yaml
 from processes import running, wait_for
-from project import copy_of_the_project, outputs
+from project import change_settings, copy_of_the_project, outputs
 
 HALVES = ["fetch@corpus", "fetch@encoder"]
 AFTER_FETCH = ["tokenize", "train", "evaluate", "sample_predict"]
@@ -37,12 +36,6 @@ def edit_fetch(project):
 
 def correct_a_label(project):
     edit(project / "corpora/mine/train.csv", "We had dinner in the garden.,statement", "Had we dinner there?,question")
-
-
-def change_settings(project, **settings):
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["fetch"] |= settings
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
 
 
 @pytest.fixture
@@ -85,35 +78,35 @@ def test_an_edit_of_fetch_keeps_the_checkpoint_of_a_killed_training(tmp_path, ti
 
 
 def test_a_label_is_corrected_while_the_encoder_is_out_of_reach(project, run):
-    run(project, "dvc", "repro", "tokenize")
+    run(project, "dvc", "repro", "fetch")
     before = outputs(project)
     (project.parent / "encoder").rename(project.parent / "away")
 
     correct_a_label(project)
-    printed = run(project, "dvc", "repro")
-    assert ran(printed) == ["fetch@corpus", *AFTER_FETCH]
+    printed = run(project, "dvc", "repro", "fetch")
+    assert ran(printed) == ["fetch@corpus"]
     assert named(printed, SKIPPED) == ["fetch@encoder"]
     after = outputs(project)
     changed = {name for name in before if after[name] != before[name]}
-    assert {"data/raw/train.csv", "data/tokenized/train.parquet"} <= changed
-    assert not [name for name in changed if name.startswith("models/pretrained/")]
+    assert changed == {"data/raw/train.csv", "data/raw/source.json", "data/raw/SHA256SUMS"}
 
     run(project, "git", "checkout", "corpora")
-    printed = run(project, "dvc", "repro", "tokenize")
+    printed = run(project, "dvc", "repro", "fetch")
     assert ran(printed) == []
-    assert named(printed, RESTORED)[0] == "fetch@corpus"
-    assert {name: outputs(project)[name] for name in before} == before
+    assert named(printed, RESTORED) == ["fetch@corpus"]
+    assert outputs(project) == before
 
 
+@pytest.mark.slow
 def test_another_encoder_is_taken_while_the_corpus_is_out_of_reach(project, run):
     corpus, encoder = project.parent / "corpus", project.parent / "encoder"
     (project / "corpora/mine").rename(corpus)
-    change_settings(project, corpus=str(corpus))
+    change_settings(project, fetch__corpus=str(corpus))
     run(project, "dvc", "repro", "tokenize")
     before = outputs(project)
     corpus.rename(project.parent / "away")
 
-    change_settings(project, encoder=str(encoder.rename(project.parent / "other")))
+    change_settings(project, fetch__encoder=str(encoder.rename(project.parent / "other")))
     printed = run(project, "dvc", "repro", "tokenize")
     assert ran(printed) == ["fetch@encoder", "tokenize"]
     after = outputs(project)
@@ -124,19 +117,20 @@ def test_another_encoder_is_taken_while_the_corpus_is_out_of_reach(project, run)
 
 
 def test_a_fetch_that_fails_loses_nothing(project, run):
-    run(project, "dvc", "repro", "tokenize")
+    run(project, "dvc", "repro", "fetch")
     before = outputs(project)
-    settings = (project / "params.yaml").read_text()
     (project.parent / "encoder").rename(project.parent / "away")
 
-    change_settings(project, encoder="google-bert/bert-base-uncased")
-    printed = run(project, "dvc", "repro", "tokenize", fails=True, HF_ENDPOINT="http://127.0.0.1:9")
+    change_settings(project, fetch__encoder="google-bert/bert-base-uncased")
+    printed = run(project, "dvc", "repro", "fetch", fails=True, HF_ENDPOINT="http://127.0.0.1:9")
     (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: cannot fetch google-bert/bert-base-uncased: COLA_MIRROR is not set; 127.0.0.1: ")
+    assert "make demo" in line
+    assert "Traceback" not in printed
     assert outputs(project) == {name: content for name, content in before.items() if "pretrained" not in name}
 
-    (project / "params.yaml").write_text(settings)
-    printed = run(project, "dvc", "repro", "tokenize")
+    change_settings(project, fetch__encoder=str(project.parent / "encoder"))
+    printed = run(project, "dvc", "repro", "fetch")
     assert ran(printed) == []
     assert named(printed, RESTORED) == ["fetch@encoder"]
     assert outputs(project) == before
