@@ -2,13 +2,13 @@
 
 import io
 import shutil
-import subprocess
 import sys
 
 import pandas as pd
 import pytest
 import tiny
 import torch
+from processes import finished
 from project import ROOT
 
 import cola.predict
@@ -56,11 +56,9 @@ def predict(trained, tmp_path, monkeypatch, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_a_sentence_gets_a_label_and_the_model_is_named(trained):
-    command = [sys.executable, "-m", "cola.predict", "word1 isn't word2."]
-    answer = subprocess.run(
-        command, cwd=trained, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
-    )
+    answer = finished([sys.executable, "-m", "cola.predict", "word1 isn't word2."], trained)
     assert answer.stdout.startswith(("acceptable (0.", "unacceptable (0."))
     assert answer.stdout.endswith("  word1 isn't word2.  [toy, tiny/bert]\n")
     assert answer.stderr == ""
@@ -104,34 +102,24 @@ def test_a_text_is_cut_to_what_the_model_was_trained_for(predict):
 def test_memory_does_not_grow_with_the_number_of_sentences(trained):
     """The same peak, within 30 MB, for 10,000 sentences and for 50,000."""
     code = (
-        "import resource, cola.predict\ncola.predict.main()\nimport sys\n"
+        "import resource, sys, cola.predict; cola.predict.main(); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
     )
     peaks = []
     for count in (10_000, 50_000):
-        answer = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=trained,
-            env={"PYTHONPATH": str(ROOT)},
-            input=b"word1 word2 word3\n" * count,
-            capture_output=True,
-            check=True,
-        )
-        assert answer.stdout.count(b"\n") == count + 1
+        sentences = f"yes word1 word2 word3 | head -{count}"
+        answer = finished(["sh", "-c", f'{sentences} | "$0" -c "$1"', sys.executable, code], trained)
+        assert answer.stdout.count("\n") == count + 1, answer.stderr
         peaks.append(int(answer.stderr.split()[-1]))  # kB
     assert peaks[1] - peaks[0] < 30_000
 
 
 def test_a_model_of_which_a_byte_has_changed_is_not_used(predict, trained, tmp_path):
     project = shutil.copytree(trained, tmp_path / "changed")
-    weights = project / "models/finetuned/model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises(SystemExit) as ended:
+    with (project / "models/finetuned/model.safetensors").open("ab") as weights:
+        weights.write(b"\0")
+    with pytest.raises(SystemExit, match=r"^error: models/finetuned/model.safetensors is not as it was written; `dvc"):
         predict("word1", folder=project)
-    changed = "models/finetuned/model.safetensors is not as it was written; `dvc repro` puts it right"
-    assert str(ended.value) == f"error: {changed}"
 
 
 @pytest.mark.parametrize(

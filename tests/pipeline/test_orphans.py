@@ -9,26 +9,26 @@ import pytest
 from processes import finished, wait_for
 
 START = "from cola.core import processes; processes.start_stage()"
-STAGE = [sys.executable, "-c", f"{START}; print('runs')"]
+DIED = "error: the dvc that started this stage has died; run `dvc repro` again\n"
+linux = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 
 
-def stage(**variables):
-    return finished(STAGE, **{"DVC_STAGE": "train"} | variables)
+@pytest.mark.parametrize(
+    ("variables", "ended"),
+    [
+        ({"DVC_PID": str(os.getpid())}, (0, "runs\n", "")),
+        ({"DVC_PID": ""}, (0, "runs\n", "")),  # a shell without PPID
+        ({}, (0, "runs\n", "")),
+        ({"DVC_PID": "1"}, (1, "", DIED)),
+    ],
+    ids=["a living dvc", "an unknown dvc", "no dvc", "a dead dvc"],
+)
+def test_a_stage_runs_unless_its_dvc_has_died(variables, ended):
+    stage = finished([sys.executable, "-c", f"{START}; print('runs')"], DVC_STAGE="train", **variables)
+    assert (stage.returncode, stage.stdout, stage.stderr) == ended
 
 
-def test_a_stage_of_a_living_dvc_runs():
-    assert stage(DVC_PID=str(os.getpid())).stdout == "runs\n"
-    assert stage(DVC_PID="").stdout == "runs\n", "a shell without PPID"
-    assert stage().stdout == "runs\n"
-
-
-def test_a_stage_of_a_dead_dvc_ends_in_one_line():
-    ended = stage(DVC_PID="1")
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == "error: the dvc that started this stage has died; run `dvc repro` again\n"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+@linux
 def test_a_stage_that_runs_ends_when_dvc_is_killed():
     code = f"import time\n{START}\nprint('ready', flush=True)\ntime.sleep(60)"
     dvc = textwrap.dedent(f"""
@@ -40,14 +40,10 @@ def test_a_stage_that_runs_ends_when_dvc_is_killed():
     """)
     killed = finished([sys.executable, "-c", dvc], DVC_STAGE="train")
     process = Path("/proc", killed.stdout.strip())
-
-    def has_ended():
-        return not process.exists() or (process / "stat").read_text().split()[2] == "Z"
-
-    wait_for(has_ended, 5)
+    wait_for(lambda: not process.exists() or (process / "stat").read_text().split()[2] == "Z", 5)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+@linux
 def test_an_orphan_that_another_process_than_the_first_inherits_ends():
     """dvc dies while the stage starts; this process, a subreaper, inherits it."""
     dvc = textwrap.dedent(f"""
@@ -64,8 +60,7 @@ def test_an_orphan_that_another_process_than_the_first_inherits_ends():
         print(os.waitstatus_to_exitcode(os.wait()[1]))
     """)
     ended = finished([sys.executable, "-c", subreaper])
-    assert ended.stdout == "1\n", ended.stderr
-    assert ended.stderr == "error: the dvc that started this stage has died; run `dvc repro` again\n"
+    assert (ended.stdout, ended.stderr) == ("1\n", DIED)
 
 
 def test_a_dvc_that_is_the_first_process_of_a_container_runs_its_stages():
