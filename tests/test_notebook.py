@@ -109,6 +109,7 @@ def test_it_is_committed_with_the_outputs_of_the_demo():
     }
 
 
+@pytest.mark.slow
 def test_it_runs_on_any_result(whole_run, environment, run_offline):
     cells = run_offline(whole_run, environment)
     assert "tiny-bert" in shown(cells["result"])

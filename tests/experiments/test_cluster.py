@@ -160,6 +160,7 @@ def test_an_experiment_that_fails_three_times_is_named_with_its_fault(small, tmp
     assert sorted(tries.read_text().split()) == ["seed-1", "seed-2", "seed-2", "seed-2"]
 
 
+@pytest.mark.slow
 def test_a_worker_pushes_an_experiment_that_no_other_runs_again(small, tmp_path, monkeypatch):
     _, remote = small
     project = cluster.Project(str(remote), git("rev-parse", "HEAD"), "sqlite:///nowhere.db")

@@ -144,7 +144,7 @@ SPOILS = {
 spoils = st.tuples(st.sampled_from(sorted(SPOILS)), st.integers(0, 400), st.integers(0, 255))
 
 
-@settings(max_examples=2500)
+@settings(max_examples=500)
 @given(st.lists(st.sampled_from(ROWS), min_size=1, max_size=8), st.lists(spoils, min_size=1, max_size=3))
 def test_a_spoiled_file_is_read_as_it_stands_or_refused_in_one_line(read_cola, rows, chosen):
     content = b"\n".join(rows) + b"\n"

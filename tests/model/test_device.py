@@ -118,6 +118,7 @@ def test_auto_precision_is_bfloat16_where_the_processor_has_units_for_it_and_it_
     )
 
 
+@pytest.mark.slow
 def test_workers_side_by_side_have_a_gpu_each(tmp_path):
     """Three processes see GPUs by different indices, as with CUDA_VISIBLE_DEVICES; a killed one's GPU is free again."""
     code = (

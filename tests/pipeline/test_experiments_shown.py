@@ -33,7 +33,7 @@ def tried(applied, run):
     return applied
 
 
-def test_the_table_of_experiments_fits_80_columns_with_the_best_first(tried, run):
+def test_the_tables_of_experiments_fit_and_ours_has_the_best_first(tried, run):
     table = run(tried, "make", "--silent", "table", COLUMNS="80")
     assert max(map(len, table.splitlines())) <= 80
     texts = " ".join(table.split())
@@ -43,9 +43,6 @@ def test_the_table_of_experiments_fits_80_columns_with_the_best_first(tried, run
         assert f"{name}: " in texts
         for key, value in settings.items():
             assert f"{key}={value}" in "".join(table.split()), "it may be folded, not cut"
-
-
-def test_dvcs_own_table_fits(tried, run):
     table = run(tried, "dvc", "exp", "show", "--drop", "metrics/reference|cola/", "--no-pager", COLUMNS=str(WIDTH))
     assert max(map(len, table.splitlines())) <= WIDTH
     for name in SETTINGS:

@@ -52,7 +52,7 @@ def test_an_edit_of_the_maths_of_training_trains_and_does_not_tokenize(applied, 
 def test_an_edit_of_the_evaluation_does_not_train(applied, run):
     append(applied, "cola/evaluate/analysis.py")
     assert out_of_date(applied, run) == {"evaluate": {"cola/evaluate"}}
-    printed = run(applied, "dvc", "repro")
+    printed = run(applied, "dvc", "repro", "--dry")
     assert "Running stage 'evaluate'" in printed
     for stage in ("fetch@corpus", "fetch@encoder", "tokenize", "train", "sample_predict"):
         assert f"Stage '{stage}' didn't change, skipping" in printed

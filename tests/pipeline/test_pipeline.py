@@ -1,6 +1,7 @@
 """The whole pipeline in a fresh copy of the project, through make and dvc, with a tiny encoder."""
 
 import importlib
+import json
 import secrets
 import sys
 
@@ -16,6 +17,8 @@ STAGES = ("fetch@corpus", "fetch@encoder", "tokenize", "train", "evaluate", "sam
 
 def test_a_whole_run_keeps_the_contracts_and_is_up_to_date(whole_run, run):
     check_contracts(whole_run, training=5_400, validation=600, epochs=1, steps_per_epoch=20)
+    tokenizer = json.loads((whole_run / "models/finetuned/tokenizer_config.json").read_text())
+    assert tokenizer["model_max_length"] == 64, "what the model was trained for"
     client = MlflowClient(f"sqlite:///{whole_run}/mlflow.db")
     (recorded,) = client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
     assert {"loss", "training_loss", "validation_mcc", "test_mcc", "tokens_per_second"} <= recorded.data.metrics.keys()

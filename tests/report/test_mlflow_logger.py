@@ -116,6 +116,7 @@ def only_run(root, status, steps=0):
     return run, losses
 
 
+@pytest.mark.slow
 def test_a_stage_is_recorded_when_record_returns(root):
     status, error, _ = run_stage("mlflow_logger.record('samples')")
     assert (status, error) == (0, "")
@@ -164,6 +165,7 @@ with mlflow_logger.live_run(**TRAINING, resumed=False):
     assert only_run(project, "FAILED")[1] == {1: [0.125]}
 
 
+@pytest.mark.slow
 def test_control_c_makes_the_run_killed(project):
     code = """
 with mlflow_logger.live_run(**TRAINING, resumed=False):
@@ -205,6 +207,7 @@ def test_a_training_that_is_killed_goes_on_in_its_run_and_no_step_is_there_twice
     assert [len(losses) for _, losses in runs(project)] == [1, 3], "from its start, it is another run"
 
 
+@pytest.mark.slow
 def test_a_training_waits_for_no_logger(project):
     """It is stopped, so that it reads nothing."""
     count = 20_000

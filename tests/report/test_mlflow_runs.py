@@ -147,6 +147,7 @@ def record_samples(folder, together):
     mlflow_logger.record("samples")
 
 
+@pytest.mark.slow
 def test_two_first_uses_at_once_share_one_database(bare_root):
     processes = multiprocessing.get_context("fork")  # with MLflow imported, which takes seconds
     together = processes.Barrier(2)

@@ -83,6 +83,7 @@ def alone(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_models_tokenizer_cuts_to_what_the_model_was_trained_for(alone):
     assert files.read_json(alone / "models/finetuned/tokenizer_config.json")["model_max_length"] == 32
 
@@ -92,11 +93,12 @@ def test_the_models_tokenizer_cuts_to_what_the_model_was_trained_for(alone):
     [
         {"processes": 2},
         {"micro_batch_tokens": 20},
-        pytest.param({"processes": 4}, marks=pytest.mark.slow),
-        pytest.param({"processes": 2, "fast": False, "micro_batch_tokens": 30}, marks=pytest.mark.slow),
+        {"processes": 4},
+        {"processes": 2, "fast": False, "micro_batch_tokens": 30},
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_however_a_batch_is_shared_the_losses_are_the_same(alone, tmp_path, settings):
     folder = project(tmp_path / "project", **settings)
     (tmp_path / "temporary").mkdir()
@@ -203,6 +205,7 @@ def test_every_machine_gets_the_first_ones_file(tmp_path):
         assert not (tmp_path / rank / "none").exists()
 
 
+@pytest.mark.slow
 def test_what_any_process_says_is_one_line(tmp_path):
     folder = project(tmp_path / "project", processes=2)
     (folder / "data/tokenized/train.parquet").write_bytes(b"changed")

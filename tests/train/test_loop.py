@@ -95,8 +95,8 @@ def test_the_record_of_an_epoch_is_that_of_the_validation_sentences():
 
 
 def test_it_learns_what_can_be_learnt():
-    recipe = RECIPE.model_copy(update={"epochs": 30, "learning_rate": 3e-3})
-    epochs = fitted(model(dropout=0.1), recipe, sentences=200)
+    recipe = RECIPE.model_copy(update={"epochs": 20, "learning_rate": 5e-3})
+    epochs = fitted(model(dropout=0.1), recipe, sentences=100)
     assert epochs[0].training_loss > 0.6
     assert epochs[-1].training_loss < 0.2
 

@@ -94,7 +94,7 @@ def test_a_step_is_the_padded_models_step_for_any_shape_and_batch(family):
 
     compared.clear()
 
-    @settings(max_examples=20)
+    @settings(max_examples=8)
     @given(
         layers=some.integers(1, 4),
         heads=some.sampled_from([1, 2, 3, 4]),
@@ -108,10 +108,11 @@ def test_a_step_is_the_padded_models_step_for_any_shape_and_batch(family):
         compare_a_step(workload.configure(family, heads, size, layers, inner), *random_batch(sentences, 50, seed))
 
     try_one()
-    assert len(compared) >= 15
+    assert len(compared) >= 5
 
 
-@every_shape
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
 def test_in_bfloat16_a_step_deviates_as_autocast_does(shape):
     """On average: of one batch, which of the two is nearer to float32 differs by processor."""
     model = workload.build_model(SHAPES[shape], torch.device("cpu")).eval()
