@@ -120,9 +120,9 @@ def test_it_runs_on_any_result(whole_run, environment, run_offline):
         )
 
 
-def test_without_a_result_it_says_in_a_line_how_to_get_one(demo, environment):
+def test_without_a_result_it_says_in_a_line_how_to_get_one(tmp_path, environment):
     with pytest.raises(CellExecutionError) as ended:
-        run_notebook.run(demo[0], env=environment)
+        run_notebook.run(copy_of_the_project(tmp_path), env=environment)
     way = "no result is here yet: run `make demo`, then `dvc exp apply demo`, and start again from the top"
     assert ended.value.evalue == way
     assert "Traceback" not in ended.value.traceback
