@@ -120,10 +120,3 @@ def test_no_package_index_is_named():
     names = [*DOCUMENTS, "Makefile", "requirements.lock", ".github/workflows/ci.yml"]
     assert [name for name in names if re.search(PACKAGE_INDEX, read(name))] == []
     assert re.search(PACKAGE_INDEX, "pip install --index-url https://packages.example/simple/ torch")
-
-
-def test_a_row_of_a_table_has_the_cells_of_its_heading():
-    tables = [(name, table) for name in DOCUMENTS for table in re.findall(r"(?:^\|.*\n)+", read(name), re.M)]
-    assert len(tables) > 8
-    for name, table in tables:
-        assert len({re.sub(r"`[^`]*`", "", row).count("|") for row in table.splitlines()}) == 1, f"{name}:\n{table}"

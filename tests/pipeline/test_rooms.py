@@ -24,18 +24,16 @@ def ran(printed):
     return named(printed, "Running stage '{}'")
 
 
-def edit(file, old, new):
-    text = file.read_text()
-    assert text.count(old) == 1
-    file.write_text(text.replace(old, new))
-
-
 def edit_fetch(project):
-    edit(project / "cola/fetch/download.py", "cannot fetch {name}: {error}", "{name} was not fetched: {error}")
+    with (project / "cola/fetch/download.py").open("a") as file:
+        file.write("# A comment.\n")
 
 
 def correct_a_label(project):
-    edit(project / "corpora/mine/train.csv", "We had dinner in the garden.,statement", "Had we dinner there?,question")
+    table = project / "corpora/mine/train.csv"
+    text = table.read_text()
+    assert text.count("We had dinner in the garden.,statement") == 1
+    table.write_text(text.replace("We had dinner in the garden.,statement", "Had we dinner there?,question"))
 
 
 @pytest.fixture
@@ -95,25 +93,6 @@ def test_a_label_is_corrected_while_the_encoder_is_out_of_reach(project, run):
     assert ran(printed) == []
     assert named(printed, RESTORED) == ["fetch@corpus"]
     assert outputs(project) == before
-
-
-@pytest.mark.slow
-def test_another_encoder_is_taken_while_the_corpus_is_out_of_reach(project, run):
-    corpus, encoder = project.parent / "corpus", project.parent / "encoder"
-    (project / "corpora/mine").rename(corpus)
-    change_settings(project, fetch__corpus=str(corpus))
-    run(project, "dvc", "repro", "tokenize")
-    before = outputs(project)
-    corpus.rename(project.parent / "away")
-
-    change_settings(project, fetch__encoder=str(encoder.rename(project.parent / "other")))
-    printed = run(project, "dvc", "repro", "tokenize")
-    assert ran(printed) == ["fetch@encoder", "tokenize"]
-    after = outputs(project)
-    assert {name for name in after if after[name] != before[name]} == {
-        "models/pretrained/SHA256SUMS",
-        "models/pretrained/source.json",
-    }
 
 
 def test_a_fetch_that_fails_loses_nothing(project, run):
