@@ -58,16 +58,14 @@ def raw(mirror, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def encoder_folder(tmp_path_factory):
+def encoder_folder(once):
     """The small encoder of the demo, with the vocabulary that bert-base-uncased has too."""
     from cola.fetch import download  # needs packages that a machine with a GPU may lack
 
-    folder = tmp_path_factory.mktemp("encoder")
     try:
-        download.encoder("sentence-transformers/all-MiniLM-L6-v2", None, folder)
+        return once("MiniLM", lambda folder: download.encoder(projects.MINILM, None, folder))
     except UserError as error:
         pytest.skip(f"an encoder is needed: {error}")
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +78,7 @@ def empty_database(once):
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """Of the tests' own virtual environment, with a home that knows no git identity and no cache of anything."""
+    """The variables of a user of this virtual environment, in whose home git knows nobody and nothing is cached."""
     home = tmp_path_factory.mktemp("home")
     passed_on = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "OMP_", "LANG", "LC_"))}
     return passed_on | {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}

@@ -80,7 +80,7 @@ def pipeline_and_halves():
     return stages, halves
 
 
-def tiny_encoder(folder):
+def tiny_encoder(folder, **changes):
     """Write a tiny encoder that knows the words of the generated corpus, and letters to spell others with.
 
     Its weights are so large that predictions differ from sentence to sentence without much training.
@@ -91,7 +91,7 @@ def tiny_encoder(folder):
     words = {word for sentence in sentences for word in re.findall(r"\w+|[^\w\s]", sentence.lower())}
     letters = {prefix + letter for letter in string.ascii_lowercase for prefix in ("", "##")}
     vocabulary = tiny.SPECIAL + sorted(words | letters)
-    tiny.encoder(folder, vocab_size=len(vocabulary), initializer_range=0.5)
+    tiny.encoder(folder, vocab_size=len(vocabulary), initializer_range=0.5, **changes)
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
 
 

@@ -5,9 +5,8 @@ import subprocess
 import sys
 
 import pytest
-import tiny
 from processes import finished, small_disk
-from project import MINILM, change_settings, copy_of_the_project, outputs, run_stage
+from project import MINILM, change_settings, copy_of_the_project, outputs, run_stage, tiny_encoder
 
 from cola.core import errors, files, paths
 from cola.train import checkpoint
@@ -65,7 +64,7 @@ def test_a_full_disk_costs_no_more_than_the_steps_after_the_last_checkpoint(proj
 @pytest.mark.slow
 def test_too_little_memory_is_one_line(project):
     with files.atomic_folder(paths.PRETRAINED) as folder:
-        tiny.encoder(folder, intermediate_size=16_384)  # 5,400 sentences of about 8 tokens: 3 GB in each layer
+        tiny_encoder(folder, intermediate_size=16_384)  # 5,400 sentences of about 8 tokens: 3 GB in each layer
         files.write_json(folder / "source.json", {"name": "tiny/bert", "revision": None})
     change_settings(project, train__batch_size=5_400)
     before = outputs(project)
