@@ -3,7 +3,9 @@
 Every stage after fetch runs again, whatever DVC remembers. metrics/timings.json alone may differ.
 """
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 from cola.core import files, paths
@@ -13,26 +15,28 @@ FOLDERS = [paths.TOKENIZED, paths.FINETUNED, paths.TEST_METRICS.parent]
 
 
 def main() -> None:
-    repro()
-    first = digests()
-    repro("--force", "--downstream", "tokenize")
-    second = digests()
+    run_pipeline()
+    first = hash_outputs()
+    run_pipeline("--force", "--downstream", "tokenize")
+    second = hash_outputs()
     differing = [path for path in sorted(first.keys() | second.keys()) if first.get(path) != second.get(path)]
     for path, digest in second.items():
         print(f"{digest}  {path}{'  differs' * (path in differing)}")
     if differing:
-        raise UserError(f"{len(differing)} of {len(second)} files are not the same twice, {differing[0]} for one")
+        raise UserError(f"{len(differing)} of {len(second)} files are not the same twice, {differing[0]} for example")
     print(f"{len(second)} files are the same twice, byte for byte")
 
 
-def repro(*options: str) -> None:
+def run_pipeline(*options: str) -> None:
     """Run the pipeline, and show what it prints. Raises UserError where it fails."""
-    if subprocess.run(["dvc", "repro", *options], check=False).returncode:  # noqa: S607
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of .venv, activated or not
+    command = ["dvc", "repro", *options]
+    if subprocess.run(command, env=os.environ | {"PATH": programs}, check=False).returncode:
         raise UserError("dvc repro failed: see above")
 
 
-def digests() -> dict[Path, str]:
-    """The sha256 of each file that must repeat."""
+def hash_outputs() -> dict[Path, str]:
+    """Return the sha256 of every file that must repeat."""
     outputs = sorted(path for folder in FOLDERS for path in folder.iterdir() if path.is_file())
     return {path: files.sha256(path) for path in outputs if path.name not in (".gitignore", paths.TIMINGS.name)}
 
