@@ -22,10 +22,10 @@ def free_port():
 def wait_for(condition, seconds, what=lambda: "it took too long"):
     """Returns what `condition` returns as soon as it is true; fails after so many seconds, with the text of `what`."""
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, what()
         time.sleep(0.05)
-    return found
+    return result
 
 
 def finished(command, folder=ROOT, **variables):

@@ -110,6 +110,14 @@ def run_stage(stage):
             torch.set_num_threads(threads)
 
 
+def list_runs(project):
+    """The runs in MLflow's database of a project."""
+    from mlflow.tracking import MlflowClient  # takes seconds: only here
+
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    return client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
+
+
 def outputs(project):
     """Every file that two runs must agree on, by content."""
     folders = ("data", "models", "metrics")

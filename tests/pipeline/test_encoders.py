@@ -81,5 +81,5 @@ def test_an_encoder_of_any_kind_is_trained_saved_and_used(fetched, tmp_path, cap
     logits = prediction.predict_logits(model, table["input_ids"].to_list(), torch.float32)
     assert logits.shape == (96, 3)
     np.testing.assert_array_equal(logits, prediction.predict_logits(again, table["input_ids"].to_list(), torch.float32))
-    alone = [prediction.predict_logits(again, [ids], torch.float32)[0] for ids in table["input_ids"][:5]]
-    np.testing.assert_allclose(logits[:5], alone, rtol=1e-3, atol=1e-5)  # padding changes nothing
+    by_sentence = [prediction.predict_logits(again, [ids], torch.float32)[0] for ids in table["input_ids"][:5]]
+    np.testing.assert_allclose(logits[:5], by_sentence, rtol=1e-3, atol=1e-5)  # padding changes nothing

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from mlflow.tracking import MlflowClient
-from project import ROOT, STAGES, copy_of_the_project, outputs, run_stage
+from project import ROOT, STAGES, copy_of_the_project, list_runs, outputs, run_stage
 
 from cola import predict
 from cola.experiments import dvc_queue
@@ -34,9 +33,8 @@ def test_a_users_own_sentences_are_trained_on_like_any(project, monkeypatch, cap
     predictions = pd.read_csv("metrics/predictions.csv")
     assert predictions["label"].value_counts().to_dict() == dict.fromkeys(names, 8)
     assert "fine-tuned on example" in Path("models/finetuned/README.md").read_text()
-    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
-    (found,) = client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
-    assert found.data.tags["corpus"] == "example"
+    (recorded,) = list_runs(project)
+    assert recorded.data.tags["corpus"] == "example"
     monkeypatch.setattr(sys, "argv", ["predict", "Is it late?"])
     capsys.readouterr()
     predict.main()
@@ -63,17 +61,16 @@ def test_a_result_that_was_pushed_is_pulled_without_training(applied, run, tmp_p
 def test_seeds_are_trained_through_the_queue_and_summed_up(project, run):
     printed = run(project, "make", "seeds", "N=2")
     assert "not comparable" in printed.lower()
-    found = json.loads((project / "metrics/seeds.json").read_text())
-    assert found["mcc"].keys() == {"1", "2"}
-    assert found["mean"] == pytest.approx(sum(found["mcc"].values()) / 2)
+    seeds = json.loads((project / "metrics/seeds.json").read_text())
+    assert seeds["mcc"].keys() == {"1", "2"}
+    assert seeds["mean"] == pytest.approx(sum(seeds["mcc"].values()) / 2)
     assert (project / "metrics/seeds.png").read_bytes().startswith(b"\x89PNG")
-    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
-    experiment = client.get_experiment_by_name("bert-cola").experiment_id
-    (parent,) = client.search_runs([experiment], "attributes.run_name = '2 seeds'")
-    children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
-    assert {child.info.run_name for child in children} == {"seed-1", "seed-2"}
-    assert {child.data.metrics["test_mcc"] for child in children} == set(found["mcc"].values())
-    assert parent.data.metrics["test_mcc_mean"] == found["mean"]
+    runs = {run.info.run_name: run for run in list_runs(project)}
+    assert runs.keys() == {"2 seeds", "seed-1", "seed-2"}
+    assert runs["2 seeds"].data.metrics["test_mcc_mean"] == seeds["mean"]
+    for seed in ("1", "2"):
+        assert runs[f"seed-{seed}"].data.tags["mlflow.parentRunId"] == runs["2 seeds"].info.run_id
+        assert runs[f"seed-{seed}"].data.metrics["test_mcc"] == seeds["mcc"][seed]
     assert "mcc" in run(project, "dvc", "metrics", "diff", "--all", "seed-1", "seed-2")
     run(project, "dvc", "plots", "diff", "seed-1", "seed-2")
     page = (project / "dvc_plots/index.html").read_text()

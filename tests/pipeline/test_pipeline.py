@@ -6,9 +6,8 @@ import secrets
 import sys
 
 import pytest
-from mlflow.tracking import MlflowClient
 from processes import finished
-from project import check_contracts, copy_of_the_project, outputs
+from project import check_contracts, copy_of_the_project, list_runs, outputs
 
 from cola.core import errors
 
@@ -19,8 +18,7 @@ def test_a_whole_run_keeps_the_contracts_and_is_up_to_date(whole_run, run):
     check_contracts(whole_run, training=5_400, validation=600, epochs=1, steps_per_epoch=20)
     tokenizer = json.loads((whole_run / "models/finetuned/tokenizer_config.json").read_text())
     assert tokenizer["model_max_length"] == 64, "what the model was trained for"
-    client = MlflowClient(f"sqlite:///{whole_run}/mlflow.db")
-    (recorded,) = client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
+    (recorded,) = list_runs(whole_run)
     assert {"loss", "training_loss", "validation_mcc", "test_mcc", "tokens_per_second"} <= recorded.data.metrics.keys()
     assert "up to date" in run(whole_run, "dvc", "repro")
 
