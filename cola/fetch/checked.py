@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import zipfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from cola.core import files
 from cola.core.errors import UserError
@@ -15,8 +15,30 @@ GIT_DIGITS = 40  # of a hash: git's
 ZIP_ERRORS = (KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 
 
+# Weights in another form than safetensors, pickles, code, data and documents.
+_OTHER_SUFFIXES = frozenset(
+    ".bin .ckpt .csv .gguf .gz .h5 .index .ipynb .joblib .jpg .log .md .meta .mlmodel .msgpack .npy .npz .onnx "
+    ".onnx_data .ot .parquet .pb .pdf .pickle .pkl .png .pt .pth .py .safetensors .sh .so .tar .tflite .tsv "
+    ".zip".split()
+)
+# The first two are written beside an encoder by this project; the last lists weights that are in several files.
+_OTHER_ENDINGS = (files.CHECKSUMS, "source.json", ".index.json")
+
+
 class ProviderError(Exception):
     """A provider lacks a file or cannot be reached; the message says which provider, and why."""
+
+
+def is_encoder_file(name: str) -> bool:
+    """Whether a file of an encoder's repository or folder is fetched: model.safetensors, a config, a tokenizer's file.
+
+    `name` is its path in there. Whatever is not weights, code, data or a document may be a tokenizer's: each kind of
+    tokenizer has names of its own.
+    """
+    if name == "model.safetensors":
+        return True
+    elsewhere = name.startswith(".") or "/" in name or "\\" in name
+    return not (elsewhere or PurePath(name).suffix.lower() in _OTHER_SUFFIXES or name.endswith(_OTHER_ENDINGS))
 
 
 def extract(path: Path, prefix: str, expected: dict[str, File], folder: Path) -> None:
