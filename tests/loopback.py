@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -45,6 +47,7 @@ class Answer(NamedTuple):
     location: str = ""  # a redirect to it
     seconds: float = 0.0  # of silence before the answer
     extra: bytes = b""  # sent after the file
+    pause: float = 0.0  # seconds between two bytes of the body
 
 
 class Request(NamedTuple):
@@ -55,6 +58,7 @@ class Request(NamedTuple):
 @dataclass
 class Server:
     url: str
+    files: dict[str, bytes] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     script: list[Answer] = field(default_factory=list)  # one for each request to come, then good ones
 
@@ -67,7 +71,7 @@ def file_server(files: dict[str, bytes], script: list[Answer] | None = None) -> 
         def answer(self) -> None:
             how = server.script.pop(0) if server.script else Answer()
             name = unquote(urlsplit(self.path).path).lstrip("/")
-            content = files.get(name)
+            content = server.files.get(name)
             time.sleep(how.seconds)
             if how.location:
                 self.reply(how.status or 302, {"Location": how.location}, b"")
@@ -86,33 +90,52 @@ def file_server(files: dict[str, bytes], script: list[Answer] | None = None) -> 
                 headers["Content-Length"] = str(len(body))
             if self.path.endswith("/"):
                 headers["Content-Type"] = "text/html"  # pip reads no other page of an index
-            self.reply(how.status or 200, headers, body[: how.cut_after])
+            self.reply(how.status or 200, headers, b"" if how.pause else body[: how.cut_after])
+            for number in range(len(body) if how.pause else 0):
+                time.sleep(how.pause)
+                self.wfile.write(body[number : number + 1])
 
     with _serving(Handler) as server:
+        server.files.update(files)
         server.script += script or []
         yield server
 
 
 @contextmanager
-def hub(repository: str, revision: str, folder: Path, lies: dict[str, Any] | None = None) -> Iterator[Server]:
+def hub(
+    repository: str,
+    revision: str,
+    folder: Path,
+    lies: dict[str, Any] | None = None,
+    token: str = "",
+    gated: bool = False,
+) -> Iterator[Server]:
     """Serve the files of `folder` as the Hub serves a model repository at a commit; set HF_ENDPOINT to its url.
 
     Safetensors are in Git LFS, the other files in git. `lies` changes what the Hub states of a file: name -> entry
-    of `siblings`.
+    of `siblings`. With `token`, the repository is private, or gated, and only that token opens it.
     """
 
     class Handler(_Handler):
         def answer(self) -> None:
             path = unquote(urlsplit(self.path).path)
             prefix = f"/{repository}/resolve/{revision}/"
-            if path == f"/api/models/{repository}/revision/{revision}":
+            sent = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            if sent and sent != token:
+                self.reply(401, {"X-Error-Message": "Invalid credentials in Authorization header"}, b"")
+            elif f"/{repository}/" not in path or sent != token:
+                status, code = (403, "GatedRepo") if gated else (401, "RepoNotFound")
+                self.reply(status, {"X-Error-Code": code}, b"")
+            elif revision not in path:
+                self.reply(404, {"X-Error-Code": "RevisionNotFound"}, b"")
+            elif path == f"/api/models/{repository}/revision/{revision}":
                 siblings = [_sibling(file) | (lies or {}).get(file.name, {}) for file in sorted(folder.iterdir())]
                 model = {"id": repository, "modelId": repository, "sha": revision, "siblings": siblings}
                 self.reply(200, {"Content-Type": "application/json"}, json.dumps(model).encode())
             elif path.startswith(prefix) and (folder / path.removeprefix(prefix)).is_file():
                 self.file(folder / path.removeprefix(prefix))
             else:
-                self.reply(404, {"X-Error-Code": "EntryNotFound" if path.startswith(prefix) else "RepoNotFound"}, b"")
+                self.reply(404, {"X-Error-Code": "EntryNotFound"}, b"")
 
         def file(self, path: Path) -> None:
             stated = _sibling(path)
@@ -127,6 +150,38 @@ def hub(repository: str, revision: str, folder: Path, lies: dict[str, Any] | Non
 
     with _serving(Handler) as server:
         yield server
+
+
+@contextmanager
+def socks_proxy() -> Iterator[str]:
+    """A SOCKS5 proxy without a password; yields its address, host and port."""
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            (methods,) = self.rfile.read(2)[1:]
+            self.rfile.read(methods)
+            self.wfile.write(b"\5\0")
+            kind = self.rfile.read(4)[3]  # of the address: 1 is four bytes, 3 a name
+            host = (
+                socket.inet_ntoa(self.rfile.read(4)) if kind == 1 else self.rfile.read(self.rfile.read(1)[0]).decode()
+            )
+            with socket.create_connection((host, int.from_bytes(self.rfile.read(2)))) as target:
+                self.wfile.write(b"\5\0\0\1" + bytes(6))
+                threading.Thread(target=self._pass_on, args=(self.connection, target), daemon=True).start()
+                self._pass_on(target, self.connection)
+
+        def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+            with suppress(OSError):
+                while content := source.recv(CHUNK_BYTES):
+                    target.sendall(content)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
 
 
 class _Handler(BaseHTTPRequestHandler):

