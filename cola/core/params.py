@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from cola.core.errors import UserError
 
@@ -20,9 +21,16 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _check_encoder(name: str) -> str:
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*|(/|\./|\.\./|~/).*", name):
+        return name
+    forms = "expected is an id of the Hub, such as google-bert/bert-base-uncased, or a folder, such as ./{name}"
+    raise PydanticCustomError("encoder", forms, {"name": name})
+
+
 class Fetch(_Section):
     corpus: Annotated[str, Field(pattern=r"^(\w[\w.-]*|[^\s].*/.*|[./~].*)$")]  # known by name, or a folder
-    encoder: Annotated[str, Field(pattern=r"^(\w[\w.-]*/\w[\w.-]*|(/|\./|\.\./|~/).*)$")]  # of the Hub, or a folder
+    encoder: Annotated[str, AfterValidator(_check_encoder)]
     encoder_revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
 
 
