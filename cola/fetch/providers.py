@@ -19,6 +19,7 @@ from cola.core.errors import UserError
 
 WATCH_SECONDS = 1.0  # between two looks at a transfer
 PATIENCE = 120  # so many looks at a transfer that does not move
+ESCAPES = "/ is written %2F, and @ %40"
 
 
 class ProviderError(Exception):
@@ -64,10 +65,11 @@ def describe(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     proxies = [name for name in os.environ if name.lower() in ("all_proxy", "http_proxy", "https_proxy")]
     shown = " and ".join(f"{name} ({hide_password(os.environ[name])})" for name in proxies if os.environ[name])
+    proxy = f"the proxy that {shown or 'the system'} names"
     if (response := getattr(error, "response", None)) is not None:
         return f"HTTP {response.status_code}"
-    if "SOCKS" in text:
-        return f"the proxy that {shown} names needs `pip install socksio PySocks`"
+    if "SOCKS" in text or "scheme for proxy" in text:
+        return f"{proxy} needs socks5:// and `pip install socksio PySocks`"
     if isinstance(error, requests.Timeout | httpx2.TimeoutException) or "timed out" in text:
         return "no answer in time"
     if "CERTIFICATE_VERIFY_FAILED" in text:
@@ -75,8 +77,8 @@ def describe(error: Exception) -> str:
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "connection cut"
     if isinstance(error, requests.ConnectionError | httpx2.TransportError) or "connection broken by" in text:
-        return "no connection" + (f", by the proxy that {shown} names" if shown else "")
-    return "its message is not shown, for it has a part of a password" if _has_password(text) else text
+        return "no connection" + (f", by {proxy}" if shown else "")
+    return f"no valid URL: in a password, {ESCAPES}" if _has_password(text) else text
 
 
 def hide_password(url: str) -> str:
