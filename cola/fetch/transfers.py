@@ -19,7 +19,6 @@ from cola.core.errors import UserError
 
 WATCH_SECONDS = 1.0  # between two looks at a transfer
 PATIENCE = 120  # so many looks at a transfer that does not move
-ESCAPES = "/ is written %2F, and @ %40"
 
 
 class ProviderError(Exception):
@@ -78,7 +77,7 @@ def describe(error: Exception) -> str:
         return "connection cut"
     if isinstance(error, requests.ConnectionError | httpx2.TransportError) or "connection broken by" in text:
         return "no connection" + (f", by {proxy}" if shown else "")
-    return f"no valid URL: in a password, {ESCAPES}" if _has_password(text) else text
+    return "no valid URL: in a password, / is written %2F, and @ %40" if _has_password(text) else text
 
 
 def hide_password(url: str) -> str:
