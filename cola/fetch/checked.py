@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from cola.core import files
-from cola.fetch.transfers import WrongFileError
 from cola.fetch.sources import File
+from cola.fetch.transfers import WrongFileError
 
 CHUNK_BYTES = 1 << 16
 GIT_DIGITS = 40  # of a hash: git's

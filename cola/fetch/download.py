@@ -20,8 +20,8 @@ from filelock import FileLock
 from cola.core import files
 from cola.core.errors import UserError
 from cola.fetch import checked, custom, minimal_pairs, sources, tables, wheels
-from cola.fetch.transfers import ProviderError, WrongFileError, describe, hide_password, watch
 from cola.fetch.sources import File, Source, SplitZip, Wheel
+from cola.fetch.transfers import ProviderError, WrongFileError, describe, hide_password, watch
 
 TRAINING_FILE = "in_domain_train.tsv"
 TEST_FILE = "out_of_domain_dev.tsv"  # the tutorial's test set: CoLA's own test labels are not public

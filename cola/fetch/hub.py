@@ -12,8 +12,8 @@ from huggingface_hub import constants, errors
 
 from cola.core.errors import UserError
 from cola.fetch import checked
-from cola.fetch.transfers import ProviderError, WrongFileError, describe, hide_password, watch
 from cola.fetch.sources import File
+from cola.fetch.transfers import ProviderError, WrongFileError, describe, hide_password, watch
 
 WEIGHTS = "model.safetensors"
 MOST_BYTES = 100_000_000  # of a tokenizer's file

