@@ -191,7 +191,7 @@ def test_a_server_that_trickles_is_given_up_and_shows_that_it_is_asked(tmp_path,
     with serving(monkeypatch, Answer(pause=0.05)) as server:
         assert "; 127.0.0.1: no answer in time. Set COLA_MIRROR" in refused(tmp_path / "raw")
         assert len(server.requests) == 1
-    assert f"{ZIP}: 0.00B/" in capfd.readouterr().err
+    assert f"{ZIP}: 0.00/" in capfd.readouterr().err
 
 
 def test_cache_that_cannot_be_made(tmp_path, monkeypatch):
