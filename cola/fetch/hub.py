@@ -30,15 +30,10 @@ def get_path(name: str, revision: str, file: str, expected: File) -> Path:
 
     Raises ProviderError.
     """
-    constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
-    for again in (False, True):  # the library takes whatever its cache has for the right file
-        with _told_errors(name, revision), watch(host(), file, expected.bytes) as bar:
-            if again or not isinstance(huggingface_hub.try_to_load_from_cache(name, file, revision=revision), str):
-                _ask_once(huggingface_hub.hf_hub_url(name, file, revision=revision))
-            options: dict[str, Any] = {"force_download": again, "tqdm_class": lambda bar=bar, **_: bar}
-            path = Path(huggingface_hub.hf_hub_download(name, file, revision=revision, **options))
-        if checked.is_expected(path, expected):
-            break
+    path = _download(name, revision, file, expected)
+    if not checked.is_expected(path, expected):  # the library takes whatever its cache has for the right file
+        print(f"{path.resolve()} is not the expected file: it is downloaded again")
+        path = _download(name, revision, file, expected, again=True)
     return path
 
 
@@ -59,6 +54,16 @@ def get_stated_files(name: str, revision: str) -> dict[str, File]:
     if not {"config.json", WEIGHTS} <= stated.keys():
         raise UserError(f"{name} at {revision} lacks config.json or {WEIGHTS}; pickles are never loaded")
     return {file: stated[file] for file in sorted(stated, key=lambda file: (file == WEIGHTS, file))}
+
+
+def _download(name: str, revision: str, file: str, expected: File, again: bool = False) -> Path:
+    """Where the Hub's cache has a file, which is downloaded if it lacks it, or `again`. Raises ProviderError."""
+    constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
+    with _told_errors(name, revision), watch(host(), file, expected.bytes) as bar:
+        if again or not isinstance(huggingface_hub.try_to_load_from_cache(name, file, revision=revision), str):
+            _ask_once(huggingface_hub.hf_hub_url(name, file, revision=revision))
+        options: dict[str, Any] = {"force_download": again, "tqdm_class": lambda **_: bar}
+        return Path(huggingface_hub.hf_hub_download(name, file, revision=revision, **options))
 
 
 def _ask_for_files(name: str, revision: str) -> dict[str, File]:
