@@ -113,7 +113,7 @@ def hub(
     """Serve the files of `folder` as the Hub serves a model repository at a commit; set HF_ENDPOINT to its url.
 
     Safetensors are in Git LFS, the other files in git. `lies` changes what the Hub states of a file: name -> entry
-    of `siblings`. With `token`, the repository is private, or gated, and only that token opens it.
+    of `siblings`. With `token`, the repository is private, or gated if it begins so, and only that token opens it.
     """
 
     class Handler(_Handler):
@@ -124,7 +124,7 @@ def hub(
             if sent and sent != token:
                 self.reply(401, {"X-Error-Message": "Invalid credentials in Authorization header"}, b"")
             elif f"/{repository}/" not in path or sent != token:
-                status, code = (403, "GatedRepo") if gated else (401, "RepoNotFound")
+                status, code = (403, "GatedRepo") if token.startswith("gated") else (401, "RepoNotFound")
                 self.reply(status, {"X-Error-Code": code}, b"")
             elif revision not in path:
                 self.reply(404, {"X-Error-Code": "RevisionNotFound"}, b"")
