@@ -6,7 +6,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     processes.start_stage()
 
 from cola.core import files, params, paths
-from cola.core.errors import run
+from cola.core.errors import escape, run
 from cola.data import corpus, encoding, tables, tokenize
 
 
@@ -19,6 +19,9 @@ def main() -> None:
 
     training_file, test = (corpus.read(paths.RAW / name, source["labels"]) for name in ("train.csv", "test.csv"))
     splits = tokenize.split_rows(training_file, test, settings.tokenize, settings.seed)
+    for name, rows in splits.items():
+        if absent := tokenize.find_absent_labels(rows, source["labels"]):
+            print(f"note: labels without a sentence in {name}: {escape(', '.join(absent)[:200])}")
     tokenized = tokenize.tokenize_splits(splits, tokenizer, max_length)
     with files.atomic_folder(paths.TOKENIZED) as folder:
         for name, table in tokenized.items():

@@ -1,4 +1,4 @@
-"""How a command ends: an error that the user can mend is one line instead of a traceback."""
+"""How a command ends: an error that the user can fix is one line instead of a traceback."""
 
 import gc
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something the user can mend. The message names what is wrong, where, and what to do; it is one line."""
+    """Something that the user can fix. The message names what is wrong, where, and what to do; it is one line."""
 
 
 # The messages of PyTorch on a CPU and on a GPU, of C++, and of oneDNN.
@@ -19,14 +19,19 @@ _OUT_OF_MEMORY_REMEDY = (
 )
 
 
+def escape(text: str) -> str:
+    """The text in one line: what is not printable, control characters for one, as Python writes it in a string."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def run(main: Callable[[], None]) -> None:
-    """Run a command's `main`. An error that the user can mend ends it with status 1 and one line on standard error."""
+    """Run a command's `main`. An error that the user can fix ends it with status 1 and one line on standard error."""
     gc.freeze()  # imported objects are no garbage: to search them once more at the end takes a second
     gc.enable()
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {escape(str(error))}")
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
             raise
@@ -34,6 +39,10 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # the reader has ended, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports it once more at exit
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(f"error: {escape(str(error.filename))}: {error.strerror}; fix that and run this again")
     except KeyboardInterrupt:
         remedy = "; `dvc repro` goes on with this stage" if "DVC_STAGE" in os.environ else ""
         print(f"\ninterrupted{remedy}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Files between stages: written whole or not at all, and refused where a byte has changed since."""
 
+import csv
 import hashlib
 import json
 import os
@@ -20,6 +21,8 @@ CHECKSUMS = "SHA256SUMS"
 # The columns of text in the files that write_csv writes. pandas would guess their type: a column of the labels true and
 # false becomes booleans, and text again where another label occurs in it.
 TEXT_COLUMNS = ("sentence_source", "sentence", "label", "predicted", "source", "publication")
+# What is no content of a folder: hidden files, as editors and desktops leave them. .dvcignore has the same names.
+NO_CONTENT = re.compile(r"\..*|.*~|desktop\.ini|Thumbs\.db|__pycache__")
 STALE_AFTER = 7 * 24 * 3600  # seconds; an interrupted run's scratch files are then deleted
 
 
@@ -42,8 +45,10 @@ def read_json(path: Path) -> Any:
 
 
 def write_csv(path: Path, frame: "pd.DataFrame") -> None:
-    with atomic_file(path) as partial:
-        frame.to_csv(partial, index=False, lineterminator="\n")
+    text = frame.to_csv(index=False, lineterminator="\n")
+    if "\r" in text:  # a line end to those who read the file: only between quotation marks it is a part of a text
+        text = frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    write_text(path, text)
 
 
 def read_csv(file: Path | TextIO) -> "pd.DataFrame":
@@ -63,7 +68,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     After an error `path` is as it was before. Raises UserError where the system refuses to write.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _name_partial(path)
     try:
         with name_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +87,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     After an error `path` is as it was before. CHECKSUMS in the folder lists the sha256 of its files in the format
     of the command sha256sum. Raises UserError where the system refuses to write.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _name_partial(path)
     try:
         with name_write_errors(path):
             shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
@@ -99,13 +104,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def verified(path: Path) -> Path:
-    """Return `path`, a folder that atomic_folder filled or a file in one. Raises UserError where a byte has changed."""
+    """Return `path`, a folder that atomic_folder filled or a file in one.
+
+    Raises UserError where a byte has changed, or something has come. NO_CONTENT is passed over.
+    """
     folder = path if _existing(path).is_dir() else path.parent
     lines = [line.partition("  ") for line in _existing(folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()]
     recorded = {name: digest for digest, _, name in lines}
-    present = {file.name for file in folder.iterdir()} - {CHECKSUMS}
+    present = {entry.name for entry in folder.iterdir() if not NO_CONTENT.fullmatch(entry.name)} - {CHECKSUMS}
     for name in sorted(present | recorded.keys()) if path is folder else [path.name]:
-        if name not in present or sha256(folder / name) != recorded.get(name):
+        if (folder / name).is_dir():  # DVC does not see an empty folder
+            raise UserError(f"{folder / name} does not belong to {folder}: remove it")
+        if not (folder / name).is_file() or sha256(folder / name) != recorded.get(name):
             raise UserError(f"{folder / name} is not as it was written; `dvc repro` puts it right")
     return path
 
@@ -140,7 +150,7 @@ def remove_stale(folder: Path) -> None:
 
 @contextmanager
 def name_write_errors(path: Path) -> Iterator[None]:
-    """Raise an error of the system, such as a full disk, as a UserError that names `path`."""
+    """Raise an error of the system, such as a full disk, as a UserError that names `path`, or the file it read."""
     try:
         yield
     except Exception as error:
@@ -150,7 +160,17 @@ def name_write_errors(path: Path) -> Iterator[None]:
             number = int(match[1])
         if number is None:
             raise
-        raise UserError(f"{path} cannot be written: {os.strerror(number)}; mend that and run `dvc repro`") from None
+        fault = f"{path} cannot be written"
+        if isinstance(error, OSError) and error.filename and error.filename2 is None:
+            file = Path(os.fsdecode(error.filename))
+            if file not in (path, *path.parents) and _name_partial(path) not in (file, *file.parents):
+                fault = f"{file} cannot be read"
+        raise UserError(f"{fault}: {os.strerror(number)}; fix that and run `dvc repro`") from None
+
+
+def _name_partial(path: Path) -> Path:
+    """Where `path` is written before it is renamed."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def _flush(path: Path) -> None:

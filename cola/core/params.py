@@ -17,6 +17,18 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that both NumPy and PyTorch take
 
 
+# What pydantic's errors expect, in plain words; by the type of the error, or by the setting that has a pattern.
+EXPECTED = {
+    "bool_type": "true or false",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "model_type": "a section with its settings",
+    "string_type": "text",
+    "fetch.corpus": "the name of a corpus, or a folder: corpora/NAME",
+    "fetch.encoder_revision": "a commit's hash: 40 digits, 0 to 9 and a to f",
+}
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -24,12 +36,12 @@ class _Section(BaseModel):
 def _check_encoder(name: str) -> str:
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*|(/|\./|\.\./|~/).*", name):
         return name
-    forms = "expected is an id of the Hub, such as google-bert/bert-base-uncased, or a folder, such as ./{name}"
+    forms = "Input should be an id of the Hub, such as google-bert/bert-base-uncased, or a folder, such as ./{name}"
     raise PydanticCustomError("encoder", forms, {"name": name})
 
 
 class Fetch(_Section):
-    corpus: Annotated[str, Field(pattern=r"^(\w[\w.-]*|[^\s].*/.*|[./~].*)$")]  # known by name, or a folder
+    corpus: Annotated[str, Field(pattern=r"^(\w[\w.-]*|\S.*/.*)$")]  # known by name, or a folder
     encoder: Annotated[str, AfterValidator(_check_encoder)]
     encoder_revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
 
@@ -101,7 +113,7 @@ def load(path: Path) -> Params:
     try:
         return parse(path.read_bytes(), path)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); run this from the project's root") from None
+        raise UserError(f"{path} cannot be read ({error.strerror}): run this from the project's root") from None
 
 
 def parse(content: bytes, path: Path) -> Params:
@@ -130,6 +142,12 @@ def flatten(params: BaseModel) -> dict[str, Any]:
 
 
 def _describe(problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "the file"
-    got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
-    return f"{key}: {problem['msg']}{got}"
+    """What is wrong with a setting: 'seed must be greater than or equal to 0, not -1'."""
+    key, kind = ".".join(str(part) for part in problem["loc"]) or "the file", problem["type"]
+    if kind == "missing":
+        return f"{key} is missing"
+    if kind == "extra_forbidden":
+        return f"{key} is not a setting"
+    words = problem["msg"].removeprefix("Input should be ")
+    expected = EXPECTED.get(key if kind == "string_pattern_mismatch" else kind, words)
+    return f"{key} must be {expected}, not {problem['input']!r}"

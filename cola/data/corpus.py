@@ -11,13 +11,14 @@ from pyarrow import csv
 from cola.core.errors import UserError
 
 COLUMNS = ("sentence_source", "label", "sentence")
-BLOCK_BYTES = 2**24  # read together; no row is longer, since fetch's reader refuses fields of over 131,072 characters
+# Read together. A row of three fields as long as fetch takes, 2**22 characters of at most 4 bytes each, fits in.
+BLOCK_BYTES = 2**26
 
 
 def read(path: Path, labels: Sequence[str]) -> pa.Table:
-    """The rows of data/raw/train.csv or test.csv: COLUMNS, as text, but for label, int8, which is an index of `labels`.
+    """The rows of data/raw/train.csv or test.csv: COLUMNS, as text, but for label, which is an index of `labels`.
 
-    Raises pyarrow.ArrowInvalid for an index above 127.
+    An index is int8, or a wider integer where there are more labels than int8 has numbers.
     """
     # large_string: the texts of a column may have more than 2 GiB in all
     rows = csv.read_csv(
@@ -26,23 +27,38 @@ def read(path: Path, labels: Sequence[str]) -> pa.Table:
         parse_options=csv.ParseOptions(newlines_in_values=True),
         convert_options=csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.large_string())),
     )
-    numbers = pc.index_in(rows["label"], pa.array(labels, pa.large_string())).cast(pa.int8())
+    narrowest = pa.from_numpy_dtype(np.min_scalar_type(-len(labels)))
+    numbers = pc.index_in(rows["label"], pa.array(labels, pa.large_string())).cast(narrowest)
     return rows.set_column(COLUMNS.index("label"), "label", numbers)
 
 
 def split(
-    count: int, validation_fraction: float, seed: int, training_sentences: int | None = None
+    labels: np.ndarray, validation_fraction: float, seed: int, training_sentences: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split `count` sentences at random: the indices, int64, of the (training, validation) sentences.
+    """Split sentences at random, given their labels: the indices, int64, of the (training, validation) sentences.
 
-    The number of training sentences is rounded down, as in the tutorial. With `training_sentences` there are only so
-    many of them, and a smaller number's are among a larger one's. Raises UserError if either part would be empty, or
-    there are fewer.
+    The number of training sentences is rounded down, as in the tutorial. Where a part would lack a label, the split is
+    stratified: both parts have about the same share of a label, and a label that is too rare for that is in training.
+    With `training_sentences` only so many are taken, and a smaller number's are among a larger one's. Raises UserError
+    if either part would be empty, or training has fewer.
     """
+    count = len(labels)
     training = int(round((1 - validation_fraction) * count, 9))  # (1 - 0.8) * 10 is 1.9999999999999996
     if not 0 < training < count:
-        raise UserError(f"{count} sentences cannot be split with tokenize.validation_fraction={validation_fraction}")
+        fault = f"leaves nothing of {count} training sentences to train on, or nothing to validate on"
+        raise UserError(f"tokenize.validation_fraction={validation_fraction} {fault}: set it to 0.5, or add sentences")
     if training_sentences and training_sentences > training:
-        raise UserError(f"tokenize.training_sentences={training_sentences}: there are {training}")
+        raise UserError(f"tokenize.training_sentences={training_sentences}, and there are {training}: set it to null")
     order = np.random.default_rng(seed).permutation(count)
+    classes = len(np.unique(labels))
+    if any(len(np.unique(labels[part])) < classes for part in (order[:training], order[training:])):
+        order = _stratify(order, labels)
     return order[: training_sentences or training], order[training:]
+
+
+def _stratify(order: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The same indices in an order in which the sentences of each label are spread evenly."""
+    by_label = order[np.argsort(labels[order], kind="stable")]
+    _, first, counts = np.unique(labels[by_label], return_index=True, return_counts=True)
+    numbers = np.arange(len(order)) - np.repeat(first, counts)  # of a sentence among those of its label
+    return by_label[np.argsort((numbers + 0.5) / np.repeat(counts, counts), kind="stable")]

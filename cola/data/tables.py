@@ -18,7 +18,7 @@ ROW_GROUP = 2**16  # sentences
 SCHEMA = pa.schema(
     [
         ("sentence_source", pa.string()),
-        ("label", pa.int8()),
+        ("label", pa.int8()),  # or a wider integer, where a corpus has more labels
         ("sentence", pa.string()),
         ("input_ids", pa.list_(pa.int32())),
     ]
@@ -29,9 +29,9 @@ def write(path: Path, table: pa.Table, source: Mapping[str, Any]) -> None:
     """Write a table of tokenized sentences to a folder of files.atomic_folder; columns not in SCHEMA are left out.
 
     `source` (plain data, where the sentences are from) goes into the file's metadata, where pandas keeps `attrs`.
-    Raises KeyError for a missing column, and pyarrow.ArrowInvalid for a value that does not fit.
+    Raises KeyError for a missing column.
     """
-    schema = SCHEMA.with_metadata({"PANDAS_ATTRS": json.dumps(source)})
+    schema = SCHEMA.set(1, table.schema.field("label")).with_metadata({"PANDAS_ATTRS": json.dumps(source)})
     pq.write_table(table.select(schema.names).cast(schema), path, row_group_size=ROW_GROUP)
 
 

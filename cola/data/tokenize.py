@@ -1,6 +1,6 @@
 """The sentences in data/raw -> the tables of data/tokenized, in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -8,17 +8,21 @@ from transformers import PreTrainedTokenizerBase
 
 from cola.core import progress
 from cola.core.params import Tokenize
-from cola.data import corpus, encoding, tables
+from cola.data import corpus, encoding
 
 CHUNK = 2**16  # sentences that are Python lists at once
 
 
 def split_rows(training_file: pa.Table, test: pa.Table, settings: Tokenize, seed: int) -> dict[str, pa.Table]:
     """The rows of each split (tables.SPLITS); test keeps its order. Raises UserError as corpus.split."""
-    training, validation = corpus.split(
-        len(training_file), settings.validation_fraction, seed, settings.training_sentences
-    )
+    labels = training_file["label"].to_numpy()
+    training, validation = corpus.split(labels, settings.validation_fraction, seed, settings.training_sentences)
     return {"train": training_file.take(training), "validation": training_file.take(validation), "test": test}
+
+
+def find_absent_labels(rows: pa.Table, labels: Sequence[str]) -> list[str]:
+    """The names in `labels` that no row has."""
+    return [labels[number] for number in sorted(set(range(len(labels))) - set(rows["label"].unique().to_pylist()))]
 
 
 def tokenize_splits(
@@ -59,4 +63,4 @@ def corpus_metrics(splits: Mapping[str, pa.Table], max_length: int, classes: int
 def _tokenize_chunk(rows: pa.Table, tokenizer: PreTrainedTokenizerBase, max_length: int) -> pa.Table:
     input_ids, lengths = encoding.encode(rows["sentence"].to_pylist(), tokenizer, max_length)
     rows = rows.append_column("input_ids", pa.array(input_ids, pa.list_(pa.int32())))
-    return rows.cast(tables.SCHEMA).append_column("length", pa.array(lengths, pa.int32()))
+    return rows.append_column("length", pa.array(lengths, pa.int32()))

@@ -16,9 +16,16 @@ def title(source: Mapping[str, Any]) -> str:
     return f"{source['corpus']['name']}, {source['encoder']['name']}"
 
 
-def same(source: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two models' test MCCs compare: corpus and encoder are the same, at the same revisions."""
-    return all(source[part][key] == other[part][key] for part in SOURCE for key in SOURCE[part])
+def same(source: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
+    """Whether two models' test MCCs compare: corpus and encoder are the same."""
+    return all(_identify(source[part]) == _identify(reference[part]) for part in SOURCE)
+
+
+def _identify(origin: Mapping[str, Any]) -> Any:
+    """What tells a corpus or an encoder from any that differs: name and revision, or else the hashes of its files."""
+    if origin["revision"] is None and origin.get("files"):
+        return origin["files"]
+    return origin["name"], origin["revision"]
 
 
 def comparable(source: Mapping[str, Any]) -> bool:

@@ -6,10 +6,10 @@ import re
 import shutil
 from pathlib import Path
 
-from cola.core import paths
+from cola.core import files, paths
 from cola.core.errors import UserError
-from cola.fetch import tables
-from cola.fetch.sources import Source
+from cola.fetch import plain_form, tables
+from cola.fetch.sources import CORPORA, Source
 
 TOKENIZER_FILES = re.compile(
     r"(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|(vocab|merges)\.txt|[^/\\]+\.model"
@@ -17,34 +17,61 @@ TOKENIZER_FILES = re.compile(
 
 
 def find_folder(name: str, setting: str) -> Path:
-    """The user's own folder that a setting names: absolute, in the home folder, or relative to the project's root.
+    """The user's folder that a setting names: absolute, in the home folder, or relative to the project's root.
 
-    Prints how a later change in it gets into the project, where DVC does not watch the folder. Raises UserError where
+    Prints how a later change in it gets into the project, for DVC does not watch the folder. Raises UserError where
     there is no such folder; `setting` is the key in params.yaml that the message names.
     """
     folder = Path(name).expanduser()
     # DVC runs an experiment in a copy of the project (DVC_ROOT), which lacks what git does not track.
-    found = [path for path in (folder, Path(os.environ.get("DVC_ROOT", "."), folder)) if path.is_dir()]
-    if not found:
-        raise UserError(f"{setting}: {name} is neither known nor a folder (params.yaml says what can stand there)")
-    if paths.CORPORA not in folder.parents:
-        stage = setting.replace(".", "@")
-        print(f"{name} is copied as it is now: after a change in it, run `dvc repro --force --downstream {stage}`")
-    return found[0]
+    for path in (folder, Path(os.environ.get("DVC_ROOT", "."), folder)):
+        if path.is_dir():
+            stage = setting.replace(".", "@")
+            print(f"{name} is copied as it is now: after a change in it, run `dvc repro --force --downstream {stage}`")
+            return path
+    raise UserError(f"{setting}: {name} is neither known nor a folder (params.yaml says what can stand there)")
+
+
+def find_corpus(name: str) -> Path:
+    """The folder in corpora/ that fetch.corpus names.
+
+    DVC compares what is in corpora/, and follows no link. Raises UserError where a later change would go unseen.
+    """
+    folder = Path(os.path.relpath(name))
+    if paths.CORPORA not in (folder, *folder.parents):
+        raise UserError(
+            f"fetch.corpus: {name} is neither {' nor '.join(CORPORA)} nor a folder in corpora/, where DVC notices a "
+            "change: copy your tables to corpora/NAME and set fetch.corpus=corpora/NAME"
+        )
+    for part in folder.parts:
+        if files.NO_CONTENT.fullmatch(part):
+            raise UserError(f"fetch.corpus: {name} is hidden, and DVC passes {part} over: give it another name")
+    original = Path(os.environ.get("DVC_ROOT", "."), folder)  # an experiment runs in a copy of what git tracks
+    tables = [folder / path.name for path in original.glob("t*") if path.stem in ("train", "test")]
+    for path in (folder, *folder.parents, *tables):
+        if path.is_symlink() and not path.is_file():
+            raise UserError(f"fetch.corpus: {path} is a link, which DVC does not follow: put a copy in its place")
+        if not path.exists() and tables:
+            raise UserError(
+                f"fetch.corpus: git does not track {path}, and an experiment would not see a change in it: "
+                f"run `git add {folder}` (for large tables: `dvc add {folder} && git add corpora`)"
+            )
+    if not folder.is_dir():
+        raise UserError(f"fetch.corpus: {name} is no folder in this project: put train.csv and test.csv there")
+    return folder
 
 
 def write_corpus(name: str, folder: Path) -> tuple[Source, list[str], list[Path]]:
-    """Write the tables train and test of a user's own folder to `folder`, in the plain form of cola/fetch/tables.py.
+    """Write the tables train and test of a user's folder in corpora/ to `folder`, in the plain form.
 
     Returns their source, the labels' names, and the paths of the user's files. Raises UserError, in one line, if a
     table is missing or a row cannot be used.
     """
-    origin = find_folder(name, "fetch.corpus")
+    origin = find_corpus(name)
     training, test = (tables.find_table(origin, table) for table in ("train", "test"))
-    labels = tables.sort_labels(tables.write(folder / "train.csv", tables.read_table(training)), training)
-    tables.write(folder / "test.csv", tables.read_table(test, labels))
+    labels = plain_form.write_corpus(folder, tables.read_table(training), tables.read_table(test))
     rights = "not stated: the corpus is the user's own"
-    return Source(origin.resolve().name, None, {}, license=rights, citation=rights), labels, [training, test]
+    return Source(origin.name, None, {}, license=rights, citation=rights), labels, [training, test]
 
 
 def copy_encoder(name: str, folder: Path) -> Source:

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from cola.core import files
 from cola.core.errors import UserError
-from cola.fetch import checked, custom, minimal_pairs, sources, tables, wheels
+from cola.fetch import checked, custom, minimal_pairs, plain_form, sources, tables, wheels
 from cola.fetch.sources import File, Source, SplitZip, Wheel
 from cola.fetch.transfers import ProviderError, WrongFileError, describe, hide_password, watch
 
@@ -44,8 +44,9 @@ def corpus(name: str, folder: Path) -> dict[str, Any]:
     source = sources.CORPORA[name]
     with tempfile.TemporaryDirectory() as temporary:
         _fetch_originals(source, Path(temporary))
-        for file, original in (("train.csv", TRAINING_FILE), ("test.csv", TEST_FILE)):
-            tables.write(folder / file, tables.read_cola(Path(temporary, original)))
+        plain_form.write_corpus(
+            folder, *(tables.read_cola(Path(temporary, original)) for original in (TRAINING_FILE, TEST_FILE))
+        )
         return _provenance(source, Path(temporary).iterdir()) | {"labels": tables.COLA_LABELS}
 
 

@@ -1,19 +1,40 @@
-"""The tables that people bring -> data/raw: every row is checked once, and all tables leave in one plain form."""
+"""The tables that people bring: each row is checked once, and a fault is told with its file and line."""
 
 import csv
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cola.core.errors import UserError
 
 COLA_LABELS = ["unacceptable", "acceptable"]  # the names of CoLA's labels 0 and 1
 COLA_HEADER = ["source", "label", "label_notes", "text"]  # CoLA's own files have none
-MOST_LABELS = 100
-QUOTING_REMEDY = (
-    "a field with a quotation mark or a line break needs quotes around it, and its own quotation marks twice"
+COLUMNS = ("text", "label", "source")  # what is read of a table
+LONGEST_FIELD = 2**22  # characters; cola/data/corpus.py reads rows of such fields
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+QUOTING = (
+    "a field with a comma (in a .tsv: a tab), a quotation mark or a line break needs quotation marks around it, "
+    "and its own quotation marks twice"
 )
+HEADER_REMEDIES = {  # by what the first field of a header without the columns holds
+    r"[\udc80-\udcff]": "save the table as UTF-8",
+    r"^sep=": "remove this line, which spreadsheets add",
+    r"^version .*git-lfs": "this is git-lfs's pointer to the table: run `git lfs pull`",
+    r"[;|]": "separate the columns by commas (in a .tsv: by tabs)",
+    r"\t": "name the file .tsv",
+    r",": "name the file .csv",
+    r"": "name the columns text and label in the first line",
+}
+NOT_UTF8 = re.compile("[\0\ud800-\udfff]")  # NUL, and what Python reads in the place of a wrong byte
+# Unicode counts them among letters, signs and accents, and they show nothing.
+BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0").union(map(chr, range(0xFE00, 0xFE10)))
 
 
 class Row(NamedTuple):
@@ -24,118 +45,181 @@ class Row(NamedTuple):
     sentence: str
 
 
-def read_cola(path: Path) -> Iterator[Row]:
-    """Yield the rows of one of CoLA's TSV files, without header and quoting. Raises UserError as read_table."""
-    numbered_rows = _numbered_rows(path, delimiter="\t", quoting=csv.QUOTE_NONE)
-    for row in _checked_rows(path, numbered_rows, COLA_HEADER, ("0", "1")):
-        yield row._replace(label=COLA_LABELS[int(row.label)])
-
-
-def read_table(path: Path, labels: Sequence[str] | None = None) -> Iterator[Row]:
-    """Yield the rows of a user's CSV or TSV, which has a header and the usual quoting.
-
-    The header must have the columns text and label. Without a column source, every source is "all". With `labels`, no
-    other label may occur. Raises UserError, with file and line, for the first row that is malformed, and for a table
-    without rows.
-    """
-    numbered_rows = _numbered_rows(path, delimiter="\t" if path.suffix == ".tsv" else ",")
-    line, header = next(numbered_rows, (1, ["text", "label"]))
-    for column in ("text", "label"):
-        if header.count(column) != 1:
-            raise UserError(f"{path}, line {line}: no column {column!r} in the header ({', '.join(header)})")
-    yield from _checked_rows(path, numbered_rows, header, labels)
+Rows = Iterator[tuple[str, Row]]  # the first says where the row stands: "corpora/mine/train.csv, line 7"
+Records = Iterator[tuple[str, list[str]]]  # the fields of a row as the file has them; the first record is the header
 
 
 def find_table(folder: Path, name: str) -> Path:
-    """The path of the table `name` in a user's folder. Raises UserError if it is missing, or both a .csv and a .tsv."""
-    paths = [path for path in (folder / f"{name}.csv", folder / f"{name}.tsv") if path.is_file()]
-    if not paths:
-        raise UserError(f"{folder} must have {name}.csv or {name}.tsv")
-    if len(paths) == 2:
-        raise UserError(f"{folder} must have {name}.csv or {name}.tsv, not both")
-    return paths[0]
+    """The path of the table `name` in a user's folder. Raises UserError unless the folder has just one of that name."""
+    names = [f"{name}{suffix}" for suffix in READERS]
+    present = sorted(path.name for path in folder.iterdir())
+    tables = [file for file in present if file in names]
+    if len(tables) != 1:
+        raise UserError(
+            f"{folder} must have {', '.join(names[:-1])} or {names[-1]}, one of them, but has "
+            f"{', '.join(present)[:200] or 'nothing'}: rename, unpack, remove, or export as {names[0]} in UTF-8"
+        )
+    return folder / tables[0]
 
 
-def write(path: Path, rows: Iterable[Row]) -> set[str]:
-    """Write rows as the plain form: a CSV in UTF-8 whose header is Row's fields. Returns the labels that occur."""
-    labels = set()
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        for row in rows:
-            labels.add(row.label)
-            writer.writerow(row)
-    return labels
+def read_cola(path: Path) -> Rows:
+    """Yield the rows of one of CoLA's TSV files, without header and quoting. Raises UserError as read_table."""
+    records = _clean_records(path, _read_separated(path, quoting=csv.QUOTE_NONE))
+    for where, row in _read_rows(path, records, COLA_HEADER):
+        if row.label not in ("0", "1"):
+            raise UserError(f"{where}: label {row.label[:40]!a}, 0 or 1 expected")
+        yield where, row._replace(label=COLA_LABELS[int(row.label)])
 
 
-def sort_labels(labels: Iterable[str], path: Path) -> list[str]:
-    """The labels' names by number: in numeric order if all are integers, else in alphabetical order.
+def read_table(path: Path) -> Rows:
+    """Yield the rows of a user's table: .csv or .tsv with a header and the usual quoting, .jsonl or .parquet.
 
-    Raises UserError, which names the table `path`, for fewer than 2 labels or more than MOST_LABELS.
+    The table must have the columns text and label. Without a column source, every source is "all"; an empty source is
+    "none". Raises UserError, with file and line, for the first row that cannot be used, and for a table without rows.
     """
-    names = sorted(labels)
-    if not 1 < len(names) <= MOST_LABELS:
-        raise UserError(f"{path}: {len(names)} different labels, 2 to {MOST_LABELS} expected")
-    return sorted(names, key=int) if all(re.fullmatch(r"-?\d+", name) for name in names) else names
+    records = _clean_records(path, READERS[path.suffix](path))
+    where, names = next(records, (str(path), list(COLUMNS)))
+    header = [normalize(name) for name in names]
+    for column in COLUMNS:
+        if header.count(column) > 1:
+            raise UserError(f"{where}: the column {column} is there twice: remove or rename one")
+        if column not in header and column != "source":
+            remedy = next(remedy for pattern, remedy in HEADER_REMEDIES.items() if re.search(pattern, names[0]))
+            raise UserError(f"{where}: no column {column!r} in the header ({', '.join(names)[:200]}): {remedy}")
+    return _read_rows(path, records, header)
 
 
-def _numbered_rows(path: Path, **dialect: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number of its first line, fields) of each row that is not empty; fields lose the white space around them.
-
-    Raises UserError, with file and line, for wrong quoting and for bytes that are not UTF-8.
-    """
-    line = 1
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True, **dialect)
-        try:
-            for fields in reader:
-                if fields:
-                    yield line, [field.strip() for field in fields]
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise UserError(f"{path}, line {line}: {error}; {QUOTING_REMEDY}") from None
-        except UnicodeDecodeError:
-            raise UserError(f"{path}, {_encoding_fault(path)}") from None
+def normalize(text: str) -> str:
+    """The text without what people overlook: capitals, invisible letters, spaces, and codes for the same letter."""
+    words = unicodedata.normalize("NFKC", text).casefold().split()
+    return " ".join(filter(None, ("".join(filter(is_visible, word)) for word in words)))
 
 
-def _checked_rows(
-    path: Path, numbered_rows: Iterable[tuple[int, list[str]]], header: Sequence[str], labels: Sequence[str] | None
-) -> Iterator[Row]:
-    """Yield a Row for each row of fields. Raises UserError as read_table."""
-    empty = True
-    for line, fields in numbered_rows:
-        row = dict(zip(header, fields, strict=False))
-        if fault := _fault(row, fields, header, labels):
-            raise UserError(f"{path}, line {line}: {fault}")
-        yield Row(row.get("source", "all"), row["label"], row["text"])
-        empty = False
-    if empty:
+def is_visible(text: str) -> bool:
+    """Whether a text has more than white space, control characters and letters that show nothing."""
+    return any(
+        not letter.isspace() and letter not in BLANKS and unicodedata.category(letter) not in ("Cc", "Cf")
+        for letter in text
+    )
+
+
+def _read_rows(path: Path, records: Records, header: Sequence[str]) -> Rows:
+    """Yield a Row for each record. Raises UserError as read_table."""
+    columns = {name: header.index(name) for name in COLUMNS if name in header}
+    labels: set[str] = set()
+    swallowed: dict[str, set[str]] = {}  # labels, by where the field stands that may have swallowed their rows
+    for where, fields in records:
+        if fault := _find_fault(fields, header, columns):
+            raise UserError(f"{where}: {fault}")
+        text, label = fields[columns["text"]], fields[columns["label"]]
+        if label not in labels and (normalize(text), normalize(label)) == ("text", "label"):
+            raise UserError(f"{where}: the header stands here again: remove this line")
+        labels.add(label)
+        if path.suffix in SEPARATORS and any("\n" in field for field in fields):
+            swallowed[where] = _find_swallowed_labels(fields, columns["label"], SEPARATORS[path.suffix])
+        yield where, Row((fields[columns["source"]] or "none") if "source" in columns else "all", label, text)
+    for where, names in swallowed.items():
+        # A text may hold commas and line breaks. Hardly any holds a label of the table just where a row has it.
+        if names and (path.suffix == ".tsv" or names <= labels):
+            raise UserError(f"{where}: a quotation mark begins a field that holds whole rows: {QUOTING}")
+    if not labels:
         raise UserError(f"{path}: no sentences")
 
 
-def _fault(
-    row: Mapping[str, str], fields: Sequence[str], header: Sequence[str], labels: Sequence[str] | None
-) -> str | None:
-    """What is wrong with a row, given by column and as its fields; None if nothing is."""
+def _find_fault(fields: list[str], header: Sequence[str], columns: Mapping[str, int]) -> str | None:
+    """What is wrong with a record, and what to do; None if nothing is. Empty fields beyond the header are taken off."""
+    while len(fields) > len(header) and not fields[-1]:
+        fields.pop()
+    for field in fields:
+        if match := NOT_UTF8.search(field):
+            return f"{match[0]!a} is no character of UTF-8: save the table as UTF-8"
+        if len(field) > LONGEST_FIELD:
+            return f"{len(field):,} characters, {LONGEST_FIELD:,} at most: shorten the text"
     if len(fields) != len(header):
-        return f"{len(fields)} columns, {len(header)} expected ({', '.join(header)})"
-    if not row["text"]:
-        return "empty text"
-    if not row["label"]:
-        return "empty label"
-    if labels is not None and row["label"] not in labels:
-        return f"label {row['label'][:40]!r} is not among the training labels ({', '.join(labels)[:200]})"
-    if any("\0" in field for field in fields):
-        return "a NUL"
+        return f"{len(fields)} columns, {len(header)} expected ({', '.join(header)[:200]}): {QUOTING}"
+    for column in ("text", "label"):
+        if not is_visible(fields[columns[column]]):
+            return f"empty {column}: fill it in, or remove the row"
     return None
 
 
-def _encoding_fault(path: Path) -> str:
-    """The first line of a file that is not UTF-8, and its first wrong byte."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+def _find_swallowed_labels(fields: Sequence[str], label: int, separator: str) -> set[str]:
+    """The labels of the first and the last row that a field of several lines holds if its quotation marks mean nothing.
+
+    `label` is the label's column. The set is empty where these are no rows, for they have another number of columns.
+    """
+    for column, field in enumerate(fields):
+        lines = field.split("\n")
+        rows = ([*fields[:column], *lines[0].split(separator)], [*lines[-1].split(separator), *fields[column + 1 :]])
+        if len(lines) > 1 and all(len(row) == len(fields) and row[label] for row in rows):
+            return {row[label].strip() for row in rows}
+    return set()
+
+
+def _clean_records(path: Path, records: Records) -> Records:
+    """Yield the records that are not empty, with the path, and without white space around their fields."""
+    try:
+        for line, fields in records:
+            clean = [field.replace("\r\n", "\n").replace("\r", "\n").strip() for field in fields]
+            if any(map(is_visible, clean)):
+                yield f"{path}, {line}", clean
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; fix that and run `dvc repro`") from None
+
+
+def _read_separated(path: Path, **dialect: Any) -> Records:
+    """The records of a CSV or TSV. Raises UserError, with file and line, for wrong quoting."""
+    csv.field_size_limit(2**31 - 1)  # the library's is 131,072 characters
+    line = 1
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, strict=True, delimiter=SEPARATORS[path.suffix], **dialect)
+        try:
+            for fields in reader:
+                yield f"line {line}", fields
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise UserError(f"{path}, line {line}: {error}; {QUOTING}") from None
+
+
+def _read_json_lines(path: Path) -> Records:
+    """The records of a file with a JSON object a line; numbers stay as written. Raises UserError, with the line."""
+    header: list[str] = []
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        for line, content in ((f"line {number}", content) for number, content in enumerate(file, 1) if content.strip()):
             try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return f"line {number}: not UTF-8 (byte 0x{line[error.start]:02x})"
-    raise AssertionError(f"{path} is UTF-8")
+                pairs = json.loads(content, object_pairs_hook=list, parse_float=str, parse_int=str, parse_constant=str)
+                texts = {normalize(key): _to_text(value) for key, value in pairs if normalize(key) in COLUMNS}
+            except (ValueError, TypeError, RecursionError):
+                fault = "no JSON object of texts and numbers: write one in each line"
+                raise UserError(f"{path}, {line}: {fault}") from None
+            if not header:
+                yield line, [key for key, _ in pairs]
+                header = [normalize(key) for key, _ in pairs]
+            if len(dict(pairs)) < len(pairs) or not texts.keys() <= set(header):
+                raise UserError(f"{path}, {line}: it has a key twice, or a column that the first line lacks")
+            yield line, [texts.get(name, "") for name in header]
+
+
+def _to_text(value: Any) -> str:
+    """A JSON value as text; null is empty. Raises TypeError for a list and an object."""
+    texts = {None: "", True: "true", False: "false"}
+    return value if isinstance(value, str) else texts[value]
+
+
+def _read_parquet(path: Path) -> Records:
+    """The records of a Parquet file. Raises UserError where the library cannot read it."""
+    try:
+        table, numbers = pq.ParquetFile(path), count(1)
+        header = table.schema_arrow.names
+        yield "the header", header
+        for batch in table.iter_batches(columns=[name for name in header if normalize(name) in COLUMNS]):
+            texts = {name: batch[name].cast(pa.string()).fill_null("").to_pylist() for name in batch.schema.names}
+            columns = [texts.get(name, [""] * len(batch)) for name in header]
+            for *fields, number in zip(*columns, numbers, strict=False):
+                yield f"row {number}", fields
+    except Exception as error:  # the library has many, for a spoiled file and for columns that are no text
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read: {reason}; write it anew, text and label as texts") from None
+
+
+READERS = {".csv": _read_separated, ".tsv": _read_separated, ".jsonl": _read_json_lines, ".parquet": _read_parquet}

@@ -12,6 +12,19 @@ def test_a_user_error_ends_a_command_with_one_line_and_status_1():
     assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", "error: set it to 3\n")
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("raise UserError('a\\nb\\x1b[31m é \\udce9')", "a\\nb\\x1b[31m é \\udce9"),
+        ("open('/')", "/: Is a directory; fix that and run this again"),
+    ],
+)
+def test_whatever_an_error_names_it_is_one_line(fault, told):
+    code = f"from cola.core.errors import UserError, run\ndef main():\n    {fault}\nrun(main)"
+    answer = finished([sys.executable, "-c", code])
+    assert (answer.returncode, answer.stderr) == (1, f"error: {told}\n")
+
+
 def test_any_other_error_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run(lambda: print(1 / 0))

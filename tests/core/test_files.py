@@ -1,8 +1,10 @@
 import io
 import os
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from cola.core import files
 from cola.core.errors import UserError
 
 HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.1 + 0.2]})
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"))
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
 
 def listing(folder):
@@ -49,9 +51,9 @@ def test_csv_has_every_digit_and_plain_line_ends(tmp_path):
 @given(st.lists(st.tuples(texts, st.floats(allow_nan=False, allow_infinity=False)), min_size=1))
 def test_a_csv_comes_back_as_it_was(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "round.csv"
-    rows = [*rows, ("NA", 0.1 + 0.2), ("None", 5e-324), ('"go"', 1e23)]
+    rows = [*rows, ("NA", 0.1 + 0.2), ("None", 5e-324), ('"go"', 1e23), ("a\rb", 1.0)]
     files.write_csv(path, pd.DataFrame(rows, columns=["sentence", "probability"]))
-    for source in (path, io.StringIO(path.read_text(encoding="utf-8"))):  # as from a DVC revision
+    for source in (path, io.StringIO(path.read_bytes().decode(), newline="")):  # as from a DVC revision
         assert list(files.read_csv(source).itertuples(index=False, name=None)) == rows
 
 
@@ -68,20 +70,6 @@ def test_text_of_a_csv_is_never_taken_for_numbers_or_booleans(tmp_path, names):
         assert back[column].to_list() == table[column].to_list()
     assert (back["label"] == back["predicted"]).to_list() == back["correct"].to_list() == [True, True, False]
     assert back["probability"].to_list() == [0.5, 1.0, 0.75]
-
-
-@pytest.mark.parametrize("fault", [OSError("disk full"), KeyboardInterrupt()])
-def test_an_interrupted_write_leaves_the_old_content_or_nothing(tmp_path, monkeypatch, fault):
-    def interrupted(_):
-        raise fault
-
-    monkeypatch.setattr(os, "fsync", interrupted)
-    (tmp_path / "old.json").write_text("old")
-    for name in ("new.json", "old.json"):
-        with pytest.raises(type(fault)):
-            files.write_json(tmp_path / name, {"mcc": 0.5})
-    assert listing(tmp_path) == ["old.json"]
-    assert (tmp_path / "old.json").read_text() == "old"
 
 
 def test_a_killed_write_leaves_the_old_content_and_the_next_one_tidies_up(tmp_path):
@@ -120,31 +108,18 @@ def test_a_folder_takes_the_place_of_the_old_one_whole(tmp_path):
     assert listing(path.parent) == ["raw"]
 
 
-def test_an_interrupted_folder_leaves_the_old_one_or_nothing(tmp_path):
-    def interrupted(path):
-        with files.atomic_folder(path) as folder:
-            (folder / "half").write_text("x")
-            raise KeyboardInterrupt
-
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old/whole").write_text("x")
-    for name in ("new", "old"):
-        with pytest.raises(KeyboardInterrupt):
-            interrupted(tmp_path / name)
-    assert listing(tmp_path) == ["old"]
-    assert listing(tmp_path / "old") == ["whole"]
-
-
-def test_what_a_killed_run_left_of_a_folder_is_not_taken_over(tmp_path):
-    with files.atomic_folder(tmp_path / "raw") as folder:
-        partial_name = folder.name
-    stale = tmp_path / partial_name
-    stale.mkdir()
-    (stale / "half").write_text("x")
+def test_an_interrupted_folder_leaves_the_old_one_and_what_a_killed_one_left_is_not_taken_over(tmp_path):
     with files.atomic_folder(tmp_path / "raw") as folder:
         (folder / "whole").write_text("x")
-    assert listing(tmp_path) == ["raw"]
-    assert listing(tmp_path / "raw") == ["SHA256SUMS", "whole"]
+    with suppress(KeyboardInterrupt), files.atomic_folder(tmp_path / "raw") as folder:
+        (folder / "half").write_text("x")
+        raise KeyboardInterrupt
+    assert (listing(tmp_path), listing(tmp_path / "raw")) == (["raw"], ["SHA256SUMS", "whole"])
+    folder.mkdir()
+    (folder / "half").write_text("x")
+    with files.atomic_folder(tmp_path / "raw") as folder:
+        (folder / "new").write_text("x")
+    assert (listing(tmp_path), listing(tmp_path / "raw")) == (["raw"], ["SHA256SUMS", "new"])
 
 
 @pytest.fixture
@@ -179,19 +154,35 @@ def test_any_changed_byte_of_a_file_is_noticed(folder):
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "told"),
     [
-        (lambda folder: (folder / "abc").unlink(), "abc"),
-        (lambda folder: (folder / "another").touch(), "another"),
-        (lambda folder: (folder / "abc").write_bytes(b"abd"), "abc"),
-        (lambda folder: (folder / "SHA256SUMS").write_bytes(b""), "abc"),
+        (lambda folder: (folder / "abc").unlink(), "raw/abc is not as it was written; `dvc repro` puts it right"),
+        (lambda folder: (folder / "came").touch(), "raw/came is not as it was written; `dvc repro` puts it right"),
+        (lambda folder: (folder / "abc").write_bytes(b"abd"), "raw/abc is not as it was written"),
+        (lambda folder: (folder / "SHA256SUMS").write_bytes(b""), "raw/abc is not as it was written"),
+        (lambda folder: (folder / "came").mkdir(), "raw/came does not belong to .*raw: remove it$"),
     ],
-    ids=["a file is gone", "a file came", "a byte", "no sums"],
+    ids=["a file is gone", "a file came", "a byte", "no sums", "a folder came"],
 )
-def test_any_change_in_a_folder_is_noticed(folder, change, named):
+def test_any_change_in_a_folder_is_noticed(folder, change, told):
     change(folder)
-    with pytest.raises(UserError, match=f"raw/{named} is not as it was written"):
+    with pytest.raises(UserError, match=told):
         files.verified(folder)
+
+
+def test_what_editors_and_desktops_leave_is_passed_over_as_dvc_passes_it_over(folder):
+    (folder / ".ipynb_checkpoints").mkdir()
+    for name in (".DS_Store", ".abc.swp", "abc~", "desktop.ini", "Thumbs.db"):
+        (folder / name).touch()
+    (folder / ".#abc").symlink_to("me@host.1:2")
+    assert files.verified(folder) == folder
+    shutil.copy(Path(__file__).parents[2] / ".dvcignore", folder.parent)
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, cwd=folder.parent, check=True)
+    names = [f"raw/{path.name}" for path in folder.iterdir()]
+    check = [sys.executable, "-m", "dvc", "check-ignore", *names]
+    ignored = subprocess.run(check, cwd=folder.parent, capture_output=True, text=True, check=True).stdout.split()
+    assert set(names) - set(ignored) == {"raw/abc", "raw/long", "raw/SHA256SUMS"}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
@@ -216,20 +207,35 @@ def test_a_disk_that_takes_no_more_is_named_in_one_line_and_the_old_file_stays(t
     path.write_text("old")
     with small_disk(10), pytest.raises(UserError) as error:
         write(path)
-    assert str(error.value) == f"{path} cannot be written: File too large; mend that and run `dvc repro`"
+    assert str(error.value) == f"{path} cannot be written: File too large; fix that and run `dvc repro`"
     assert listing(tmp_path) == ["file"]
     assert path.read_text() == "old"
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "data").touch()  # a file is where the folder should be
-    with (
-        pytest.raises(UserError, match=r"data/raw cannot be written: Not a directory"),
-        files.atomic_folder(tmp_path / "data" / "raw"),
-    ):
-        pass
-    with pytest.raises(UserError, match=r"data/test.json cannot be written: "):
-        files.write_json(tmp_path / "data" / "test.json", {})
+@pytest.mark.parametrize(
+    ("path", "read", "fault"),
+    [
+        ("file/raw", "file", "file/raw cannot be written: Not a directory; fix that and run `dvc repro`"),
+        ("raw", "folder", "folder cannot be read: Is a directory; fix that and run `dvc repro`"),
+        ("raw", "x" * 300, "x cannot be read: File name too long; fix that and run `dvc repro`"),
+    ],
+)
+def test_what_cannot_be_written_or_read_is_named(tmp_path, path, read, fault):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=f"{fault}$"), files.atomic_folder(tmp_path / path):
+        (tmp_path / read).read_text()
+    assert listing(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("copied", ["folder", "file"])
+def test_a_copy_that_fails_names_the_file_that_is_at_fault(tmp_path, copied):
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from/folder").mkdir()
+    (tmp_path / "from/file").write_bytes(bytes(1000))
+    fault = {"folder": "from/folder cannot be read: Is a directory", "file": "raw cannot be written: File too large"}
+    with small_disk(10), pytest.raises(UserError, match=fault[copied]), files.atomic_folder(tmp_path / "raw") as folder:
+        shutil.copyfile(tmp_path / "from" / copied, folder / "copy")
 
 
 def test_stale_files_are_deleted_also_while_another_process_deletes_them(tmp_path, monkeypatch):

@@ -71,11 +71,14 @@ def test_rows_come_back_as_they_were(tmp_path_factory, rows):
     assert [(*row[:3], row[3].tolist()) for row in back.itertuples(index=False)] == rows
 
 
-@pytest.mark.parametrize("frame", [TOKENIZED.drop(columns="label"), TOKENIZED.assign(label=300)])
-def test_a_table_of_other_columns_or_labels_is_refused(tmp_path, frame):
-    with pytest.raises((KeyError, pa.ArrowInvalid)):
-        tables.write(tmp_path / "train.parquet", pa.Table.from_pandas(frame), {})
-    assert list(tmp_path.iterdir()) == []
+def test_a_label_keeps_its_type_and_a_table_of_other_columns_is_refused(tmp_path):
+    wide = pa.Table.from_pandas(TOKENIZED.assign(label=np.array([300, 0], np.int16)))
+    path = write_folder(tmp_path / "tokenized", wide, {})
+    assert tables.read(path)["label"].to_list() == [300, 0]
+    assert pq.read_schema(path).field("label").type == pa.int16()
+    with pytest.raises(KeyError):
+        tables.write(tmp_path / "train.parquet", tiny.arrow(TOKENIZED).drop("sentence"), {})
+    assert not (tmp_path / "train.parquet").exists()
 
 
 @pytest.mark.parametrize("read", [tables.read, tables.read_first_row_group])

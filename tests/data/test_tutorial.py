@@ -47,8 +47,20 @@ def test_any_other_result_is_not_comparable_and_the_reason_is_named(corpus, enco
     assert "; ".join(tutorial.differences(other)) == reason
 
 
-def test_two_results_of_another_encoder_are_the_same_if_the_revisions_are():
-    mine = source(CORPUS, ("mine", "1"))
-    assert tutorial.same(mine, source(CORPUS, ("mine", "1")) | {"licence": "other"})
-    assert not tutorial.same(mine, source(CORPUS, ("mine", "2")))
-    assert not tutorial.same(mine, source(("cola", "2"), ("mine", "1")))
+MINE = {"name": "mine", "revision": None, "files": {"model.safetensors": "0a"}}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "is_same"),
+    [
+        (MINE | {"license": "changed"}, True),
+        (MINE | {"name": "a copy"}, True),
+        (MINE | {"files": {"model.safetensors": "0b"}}, False),
+        (MINE | {"files": {}}, False),
+        (MINE | {"revision": "1"}, False),
+    ],
+)
+def test_results_compare_where_the_encoder_has_the_same_revision_or_the_same_bytes(encoder, is_same):
+    mine = source(CORPUS, ENCODER) | {"encoder": MINE}
+    assert tutorial.same(mine, source(CORPUS, ENCODER) | {"encoder": encoder}) == is_same
+    assert not tutorial.same(mine, source(("cola", "2"), ENCODER) | {"encoder": encoder})

@@ -2,9 +2,12 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import tiny
+from project import copy_of_the_project
 
 from cola.core import files
 from cola.core.errors import UserError
@@ -12,69 +15,115 @@ from cola.fetch import custom, download
 
 
 @pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/train.csv").write_text('text,label\nHello,greeting\n"Bye, all",farewell\n')
-    (tmp_path / "mine/test.csv").write_text("label,number,text\nfarewell,1,See you\n")
-    (tmp_path / "raw").mkdir()
-    return tmp_path / "mine"
+def folder(tmp_path, monkeypatch):
+    """corpora/mine, in an empty project that this process is in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    folder = Path("corpora/mine")
+    folder.mkdir(parents=True)
+    (folder / "train.csv").write_text('text,label\nHello,greeting\n"Bye, all",farewell\n')
+    (folder / "test.csv").write_text("label,number,text\nfarewell,1,See you\n")
+    Path("raw").mkdir()
+    return folder
 
 
-def test_a_corpus_is_written_in_one_form_and_its_source_names_the_users_files(folder, tmp_path, capsys):
-    source = download.corpus(str(folder), tmp_path / "raw")
+@pytest.mark.parametrize("name", ["corpora/mine", "./corpora/mine/", "{root}/corpora/mine"])
+def test_a_corpus_is_written_in_one_form_and_its_source_names_the_users_files(folder, tmp_path, name):
+    source = download.corpus(name.format(root=tmp_path), Path("raw"))
     assert source["name"] == "mine"
     assert source["labels"] == ["farewell", "greeting"]
     assert source["files"] == {name: files.sha256(folder / name) for name in ("test.csv", "train.csv")}
-    assert "`dvc repro --force --downstream fetch@corpus`" in capsys.readouterr().out
-    written = {path.name: path.read_text().splitlines() for path in (tmp_path / "raw").iterdir()}
-    assert written == {
+    assert {path.name: path.read_text().splitlines() for path in Path("raw").iterdir()} == {
         "train.csv": ["sentence_source,label,sentence", "all,greeting,Hello", 'all,farewell,"Bye, all"'],
         "test.csv": ["sentence_source,label,sentence", "all,farewell,See you"],
     }
 
 
-def test_a_folder_in_corpora_is_watched_by_dvc(folder, tmp_path, monkeypatch, capsys):
-    (tmp_path / "corpora").mkdir()
-    folder.rename(tmp_path / "corpora/mine")
-    monkeypatch.chdir(tmp_path)
-    assert download.corpus("corpora/mine", tmp_path / "raw")["name"] == "mine"
-    assert capsys.readouterr().out == ""
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        (
+            "colla",
+            "fetch.corpus: colla is neither cola nor minimal_pairs nor a folder in corpora/, where",
+        ),
+        (
+            "{root}/elsewhere",
+            "nor a folder in corpora/, where DVC notices a change: copy your tables to",
+        ),
+        ("~nobody/corpora/x", "fetch.corpus: ~nobody/corpora/x is neither"),
+        ("corpora/../corpora2", "fetch.corpus: corpora/../corpora2 is neither"),
+        ("corpora/nowhere", "fetch.corpus: corpora/nowhere is no folder in this project: put train.csv and test.csv"),
+        ("corpora/mine/train.csv", "fetch.corpus: corpora/mine/train.csv is no folder"),
+        ("corpora/.mine", "fetch.corpus: corpora/.mine is hidden"),
+        ("corpora/link", "fetch.corpus: corpora/link is a link, which DVC does not follow: put a copy in its place"),
+        ("corpora/mine/link", "fetch.corpus: corpora/mine/link is a link, which DVC does not follow: put a copy"),
+        ("corpora/" + "x" * 300, "x cannot be read: File name too long"),
+    ],
+)
+def test_a_folder_in_which_dvc_would_not_see_a_change_is_refused(folder, tmp_path, name, fault):
+    shutil.copytree(folder, "elsewhere")
+    for link in ("corpora/link", "corpora/mine/link"):
+        Path(link).symlink_to(tmp_path / "elsewhere")
+    shutil.copytree("elsewhere", "corpora/.mine")
+    with pytest.raises(UserError, match=re.escape(fault)), files.atomic_folder(Path("data/raw")) as partial:
+        download.corpus(name.format(root=tmp_path), partial)
+    if "link" in name:
+        Path(name).unlink()
+    remedy = name if "link" in name else "corpora/copy"
+    shutil.copytree("elsewhere", remedy)
+    assert download.corpus(remedy, Path("raw"))["labels"] == ["farewell", "greeting"]
 
 
-def test_an_experiment_finds_what_its_copy_of_the_project_lacks(folder, tmp_path, monkeypatch):
+def test_a_corpus_that_git_does_not_track_is_refused_in_a_copy_of_the_project(folder, tmp_path, monkeypatch):
     (tmp_path / "copy").mkdir()
     monkeypatch.chdir(tmp_path / "copy")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    assert download.corpus("mine", tmp_path / "raw")["name"] == "mine"
+    for _ in ("no folder", "no file in it"):
+        with pytest.raises(UserError, match=r"git does not track corpora/mine.*: run `git add corpora/mine`"):
+            download.corpus("corpora/mine", tmp_path / "raw")
+        Path("corpora/mine").mkdir(parents=True, exist_ok=True)
+    shutil.copytree(tmp_path / folder, folder, dirs_exist_ok=True)  # as `git add` makes DVC do
+    assert download.corpus("corpora/mine", tmp_path / "raw")["name"] == "mine"
 
 
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("spoil", "reason"),
     [
-        (lambda mine: (mine / "test.csv").unlink(), "must have test.csv or test.tsv"),
-        (lambda mine: (mine / "train.tsv").touch(), "must have train.csv or train.tsv, not both"),
-        (lambda mine: (mine / "train.csv").write_text("text,label\na,b\nc,b\n"), "1 different labels, 2 to 100"),
-        (
-            lambda mine: (mine / "train.csv").write_text("text,label\n" + "".join(f"a,{n}\n" for n in range(101))),
-            "101 different labels, 2 to 100",
-        ),
-        (
-            lambda mine: (mine / "test.csv").write_text("text,label\na,greeting\nb,Greeting\n"),
-            "test.csv, line 3: label 'Greeting' is not among the training labels (farewell, greeting)",
+        (lambda path: path.mkdir(), "Is a directory"),
+        pytest.param(
+            lambda path: path.symlink_to("/proc/self/mem"),
+            "Input/output error",
+            marks=pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="only Linux has it"),
         ),
     ],
 )
-def test_a_corpus_that_cannot_be_used_is_refused_in_one_line(folder, tmp_path, change, fault):
-    change(folder)
-    with pytest.raises(UserError, match=re.escape(fault)) as refused:
-        download.corpus(str(folder), tmp_path / "raw")
-    assert str(refused.value).startswith(str(folder))
-    assert "\n" not in str(refused.value)
+def test_a_table_that_cannot_be_read_is_named(folder, spoil, reason):
+    (folder / "train.csv").unlink()
+    spoil(folder / "train.csv")
+    fault = f"^corpora/mine/train.csv cannot be read: {reason}; fix that and run `dvc repro`$"
+    with pytest.raises(UserError, match=fault), files.atomic_folder(Path("data/raw")) as partial:
+        download.corpus("corpora/mine", partial)
 
 
-def test_a_name_that_is_neither_known_nor_a_folder_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"^fetch.corpus: colla is neither known nor a folder"):
-        download.corpus("colla", tmp_path)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "remedy", [[["git", "add", "corpora/mine"]], [["dvc", "add", "corpora/mine"], ["git", "add", "corpora"]]]
+)
+def test_an_experiment_in_a_copy_of_the_project_sees_each_change_in_a_corpus(tmp_path, run, remedy):
+    project = copy_of_the_project(tmp_path, fetch__corpus="corpora/mine")
+    shutil.copytree(project / "corpora/example", project / "corpora/mine")
+    experiment = ("dvc", "exp", "run", "--temp", "fetch@corpus")
+    assert "training: 66 sentences" in run(project, "dvc", "repro", "fetch@corpus")
+    assert f"run `{' '.join(remedy[0])}`" in run(project, *experiment, fails=True).replace("large tables: ", "run ")
+    for command in remedy:
+        run(project, *command)
+    assert "Stage 'fetch@corpus' is cached" in run(project, *experiment)
+    with (project / "corpora/mine/train.csv").open("a") as file:
+        file.write("Sing louder!,request\n")
+    assert "training: 67 sentences" in run(project, *experiment)
+
+
+def test_an_encoder_that_is_nowhere_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^fetch.encoder: ./nowhere is neither known nor a folder"):
         download.encoder("./nowhere", None, tmp_path)
 

@@ -1,222 +1,192 @@
-"""CoLA's layout and a user's tables: what is read, what is refused, and the plain form that is written."""
-
-import re
+"""Tables as people have them: what is read, and what is refused, with a remedy that helps."""
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cola.core.errors import UserError
 from cola.fetch import tables
-from cola.fetch.tables import Row
 
-GOOD = b"gj04\t1\t\tOur friends won't buy this analysis.\n"
-COLA_REFUSED = {
-    b"gj04\t1\t": "3 columns, 4 expected (source, label, label_notes, text)",
-    b"gj04\t1\t\tHe left.\t": "5 columns, 4 expected",
-    b"gj04\t\t\tHe left.": "empty label",
-    b"gj04\t2\t\tHe left.": "label '2' is not among the training labels (0, 1)",
-    b"gj04\t1.0\t\tHe left.": "label '1.0' is not",
-    "gj04\t\u0661\t\tHe left.".encode(): "label '\u0661' is not",  # a 1 to Python's int()
-    b"label\tlabel\tlabel_notes\tsentence": "label 'label' is not",
-    b"gj04\t1\t\t  ": "empty text",
-    b"gj\x0004\t1\t\tHe left.": "a NUL",
-    b"gj04\t1\t\tHe \xff left.": "not UTF-8 (byte 0xff)",
-    b"gj04\t1\t\tHe \xed\xa0\x80 left.": "not UTF-8 (byte 0xed)",  # half of a surrogate pair
+ROWS = [("all", "1", "Hello."), ("all", "0", "Bye.")]
+TABLE = b"text,label\nHello.,1\nBye.,0\n"
+TSV = TABLE.replace(b",", b"\t")
+SWALLOWED = b'text,label\n"I was late.,1\nand it ended.",0\nHello.,1\nBye.,0\n'
+UNPARSED = b'text,label\n"I was late."",1\nand it ended."",0\nHello.,1\nBye.,0\n'
+LINES = b'{"text": "Hello.", "label": 1}\n{"label": "0", "text": "Bye."}\n'
+READ = {  # in one form or another, the rows of ROWS
+    "spaces around": b" text , label \n Hello. , 1 \n Bye. , 0 \n",
+    "capitals": b"Text,LABEL\nHello.,1\nBye.,0\n",
+    "a byte order mark": b"\xef\xbb\xbf" + TABLE,
+    "a second byte order mark": b"\xef\xbb\xbf\xef\xbb\xbf" + TABLE,
+    "quoted": b'"text","label"\r\n"Hello.","1"\r\n"Bye.","0"\r\n',
+    "an old Mac": TABLE.replace(b"\n", b"\r"),
+    "columns more": b",label,text,\n0,1,Hello.,\n1,0,Bye.,\n",
+    "empty rows and fields": b"\ntext,label\nHello.,1,,\n\n,\nBye.,0\n , \n,,,\n\x1a",
 }
-TABLES_REFUSED = {
-    b"": "no sentences",
-    b"text,label\n": "no sentences",
-    b"sentence,label\nHello,1\n": "line 1: no column 'text' in the header (sentence, label)",
-    b"text,text,label\nHello,Bye,1\n": "line 1: no column 'text' in the header",
-    b"text,source\nHello,Bye\n": "line 1: no column 'label' in the header",
-    b"text,label\nHello,1\nBye\n": "line 3: 1 columns, 2 expected (text, label)",
-    b"text,label\nHello, you,1\n": "line 2: 3 columns, 2 expected",
-    b"text,label\n ,1\n": "line 2: empty text",
-    b"text,label\nHello,\n": "line 2: empty label",
-    b"text,label\n\nHello,1\n\nBye,\n": "line 5: empty label",
-    b'text,label\n"Hello\nyou",1\nBye,\n': "line 4: empty label",
-    b'text,label\nHello,1\n"Bye,1\n': "line 3: unexpected end of data; a field with a quotation mark",
-    b'text,label\n"Hello" you,1\n': "line 2: ',' expected after '\"'; a field with a quotation mark",
-    b"text,label\nHe\0llo,1\n": "line 2: a NUL",
-    b"text,label\nHello,1\nBy\xff,1\n": "line 3: not UTF-8 (byte 0xff)",
-}
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r\0\ufeff"))
-sentences = texts.filter(str.strip)
+REFUSED = [  # a file, the fault that is told of it, and what the remedy makes of it
+    ("csv", b"", "no sentences", TABLE),
+    ("csv", b"text,label\n", "no sentences", TABLE),
+    ("csv", b"sentence,label\nHello.,1\n", "line 1: no column 'text' in the header (sentence, label): name the", TABLE),
+    ("csv", b"Hello.,1\nBye.,0\n", "line 1: no column 'text' in the header (Hello., 1): name the columns", TABLE),
+    ("csv", b"text,Label,label\nHello.,1,1\n", "line 1: the column label is there twice: remove or rename", TABLE),
+    ("csv", TABLE.replace(b",", b";"), "line 1: no column 'text' in the header (text;label): separate the", TABLE),
+    ("csv", TSV, "line 1: no column 'text' in the header (text\tlabel): name the file .tsv", TSV, "tsv"),
+    ("tsv", TABLE, "line 1: no column 'text' in the header (text,label): name the file .csv", TABLE, "csv"),
+    ("csv", b"sep=,\r\n" + TABLE, "line 1: no column 'text' in the header (sep=, ): remove this line", TABLE),
+    ("csv", b"version https://host/git-lfs/v1\noid 1\n", "line 1: no column 'text' in the header (version", TABLE),
+    ("csv", TABLE.decode().encode("utf-16"), "line 1: no column 'text' in the header (\udcff", TABLE),
+    ("csv", TABLE.decode().encode("utf-16-le"), "line 2: '\\x00' is no character of UTF-8: save", TABLE),
+    ("csv", b"text,label\nHello.,1\nCaf\xe9.,0\n", "line 3: '\\udce9' is no character of UTF-8: save the", TABLE),
+    ("csv", b"text,label\nHe\0llo.,1\n", "line 2: '\\x00' is no character of UTF-8", TABLE),
+    ("csv", b"text,label\nHello, you,1\n", "line 2: 3 columns, 2 expected (text, label): a field with a comma", TABLE),
+    ("csv", b"text,label\nHello.,1\nBye\n", "line 3: 1 columns, 2 expected", TABLE),
+    ("csv", b'text,label\nHello.,1\n"Bye.,0\n', "line 3: unexpected end of data; a field with a comma", TABLE),
+    ("csv", b'text,label\n"Hello" you,1\n', "line 2: ',' expected after '\"'; a field with", TABLE),
+    ("csv", SWALLOWED, "line 2: a quotation mark begins a field that holds whole rows: a field with", TABLE),
+    ("csv", b'label,text\n1,"I was late.\n0,and it ended."\n0,Bye.\n', "line 2: a quotation mark begins", TABLE),
+    ("tsv", SWALLOWED.replace(b",", b"\t"), "line 2: a quotation mark begins", TSV),
+    ("tsv", b'text\tlabel\n"I was late.\t1\nand it ended."\t0\n', "line 2: a quotation mark begins", TSV),
+    ("csv", b"text,label\n ,1\n", "line 2: empty text: fill it in, or remove the row", TABLE),
+    ("csv", "text,label\n\u200b\u2060\u3164,1\n".encode(), "line 2: empty text", TABLE),
+    ("csv", b'text,label\n"Hello\nyou.",1\n\nBye.,\n', "line 5: empty label", TABLE),
+    ("csv", TABLE + TABLE, "line 4: the header stands here again: remove this line", TABLE),
+    ("csv", b"label,text\n1,Hello.\n\xef\xbb\xbflabel,text\n", "line 3: the header stands here again", TABLE),
+    ("csv", b"text,label\n%s,1\n" % (b"a" * (2**22 + 1)), "line 2: 4,194,305 characters, 4,194,304 at most", TABLE),
+    ("jsonl", b"", "no sentences", LINES),
+    ("jsonl", b'{"label": 1}\n', "line 1: no column 'text' in the header (label)", LINES),
+    ("jsonl", b'{"text": "Hello.", "label": 1\n', "line 1: no JSON object of texts and numbers: write one", LINES),
+    ("jsonl", b'[{"text": "Hello.", "label": 1}]\n', "line 1: no JSON object of texts and numbers: write one", LINES),
+    ("jsonl", b"3\n", "line 1: no JSON object of texts and numbers: write one", LINES),
+    ("jsonl", b'{"text": ["Hello."], "label": 1}\n', "line 1: no JSON object of texts and numbers: write one", LINES),
+    ("jsonl", LINES + b'{"text": "Hello."}\n', "line 3: empty label", LINES),
+    ("jsonl", LINES + b'{"text": "a", "text": "b"}\n', "line 3: it has a key twice, or a column that", LINES),
+    ("jsonl", LINES + b'{"text": "a", "label": 1, "source": "b"}\n', "line 3: it has a key twice, or a column", LINES),
+    ("jsonl", LINES + b'{"text": "\\ud83d", "label": 1}\n', "line 3: '\\ud83d' is no character of UTF-8", LINES),
+    ("jsonl", LINES + b'{"text": "Caf\xe9", "label": 1}\n', "line 3: '\\udce9' is no character of UTF-8", LINES),
+    ("parquet", b"PAR1", "cannot be read: Parquet file size is 4 bytes", LINES, "jsonl"),
+]
 
 
 @pytest.fixture(scope="module")
-def read_cola(tmp_path_factory):
-    """read_cola(content): the rows of a file of CoLA's layout."""
-    path = tmp_path_factory.mktemp("cola") / "train.tsv"
-
-    def read_cola(content):
-        path.write_bytes(content)
-        return list(tables.read_cola(path))
-
-    return read_cola
-
-
-@pytest.fixture(scope="module")
-def read_table(tmp_path_factory):
-    """read_table(content): the rows of a user's table."""
+def read(tmp_path_factory):
+    """read(suffix, content): the rows of a user's table, without where they stand."""
     folder = tmp_path_factory.mktemp("mine")
 
-    def read_table(content, name="train.csv", labels=None):
-        (folder / name).write_bytes(content)
-        return list(tables.read_table(folder / name, labels))
+    def read(suffix, content):
+        (folder / f"train.{suffix}").write_bytes(content)
+        return [row for _, row in tables.read_table(folder / f"train.{suffix}")]
 
-    return read_table
+    return read
 
 
-def refusal(read, content):
-    """The one line with which a content is refused, from the file's name on."""
-    with pytest.raises(UserError) as error:
-        read(content)
-    message = str(error.value)
-    assert message.isprintable(), f"more than one line: {message!r}"
+@pytest.mark.parametrize("content", READ.values(), ids=READ)
+def test_a_table_that_is_read(read, content):
+    assert read("csv", content) == ROWS
+    assert read("tsv", content.replace(b",", b"\t")) == ROWS
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=range(len(REFUSED)))
+def test_a_table_that_is_refused_and_its_remedy(read, case):
+    suffix, content, fault, remedied, remedied_suffix = (*case, case[0])[:5]
+    with pytest.raises(UserError) as refused:
+        read(suffix, content)
+    message = str(refused.value)
+    assert message.partition(f"train.{suffix}")[2].lstrip(":, ").startswith(fault), message
     assert message.startswith("/"), "the whole path is named"
-    return re.sub(r"^/.*/(?=train\.)", "", message)
+    assert "\n" not in message
+    assert read(remedied_suffix, remedied) == ROWS
 
 
-def test_rows_as_cola_has_them(read_cola):
-    rows = read_cola(b"gj04\t1\t\tThey left.\nclc95\t0\t*\t They leaved. \n")
-    assert rows == [("gj04", "acceptable", "They left."), ("clc95", "unacceptable", "They leaved.")]
+def test_fields_by_hand(read):
+    content = 'text,label,source\n"Bye, all",no, letters \n"two\r\nli""nes\rmore",NA,\n'
+    assert read("csv", content.encode()) == [("letters", "no", "Bye, all"), ("none", "NA", 'two\nli"nes\nmore')]
+    assert read("csv", b'text,label\n"Dear Sir,\nplease come, now",1\nHello.,0\n')[0].sentence.count("\n") == 1
+    assert read("csv", b"text,label\n%s,1\n" % (b"a" * 2**22))[0].sentence == "a" * 2**22
 
 
-def test_a_quotation_mark_of_cola_is_part_of_its_sentence(read_cola):
-    content = b'ad03\t1\t\t"Go," he said.\nad03\t1\t\t"Never closed.\nad03\t0\t*\tIt\'s 5" ""wide"".\n'
-    assert [row.sentence for row in read_cola(content)] == [
-        '"Go," he said.',
-        '"Never closed.',
-        'It\'s 5" ""wide"".',
+def test_json_and_parquet(read, tmp_path):
+    assert read("jsonl", b"\xef\xbb\xbf" + LINES + b"\n") == ROWS
+    more = b'{"n": [1, {"text": "no"}], "Label": 1.0, "text": " Hello.\\r\\nYou. ", "source": null}\n'
+    assert read("jsonl", more + b'{"text": "Bye.", "Label": true, "source": "a"}') == [
+        ("none", "1.0", "Hello.\nYou."),
+        ("a", "true", "Bye."),
     ]
+    frame = pd.DataFrame({"n": [[1], [2]], "text": ["Hello.", "Bye."], "Label": [1, 0]})
+    for table in (frame, frame.astype({"Label": "category"}), frame.set_index("n")):
+        table.to_parquet(tmp_path / "train.parquet")
+        assert read("parquet", (tmp_path / "train.parquet").read_bytes()) == ROWS
+    for bad, fault in (
+        ({"text": [["a"], ["b"]]}, "cannot be read: Unsupported cast"),
+        ({"text": [None, "b"]}, "row 1: empty"),
+    ):
+        frame.assign(**bad).to_parquet(tmp_path / "train.parquet")
+        with pytest.raises(UserError, match=fault):
+            list(tables.read_table(tmp_path / "train.parquet"))
 
 
 @given(
-    st.lists(st.tuples(texts, st.sampled_from("01"), texts, sentences), min_size=1),
-    st.sampled_from(["", "\ufeff"]),
-    st.sampled_from(["\n", "\r\n"]),
-    st.booleans(),
-)
-def test_every_valid_row_of_cola_is_read(read_cola, rows, mark, line_end, ended):
-    text = mark + line_end.join("\t".join(row) for row in rows) + line_end * ended
-    names = {"0": "unacceptable", "1": "acceptable"}
-    assert read_cola(text.encode()) == [
-        (source.strip(), names[label], sentence.strip()) for source, label, _, sentence in rows
-    ]
-
-
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
-def test_every_malformed_row_of_cola_is_refused_by_its_line(read_cola, mark, line_end):
-    good = GOOD.replace(b"\n", line_end)
-    for before, (row, fault) in enumerate(COLA_REFUSED.items()):
-        message = refusal(read_cola, mark + good * before + row + line_end + good)
-        assert message.startswith(f"train.tsv, line {before + 1}: {fault}")
-    assert len(COLA_REFUSED) == 11
-
-
-@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\n"])
-def test_a_file_without_sentences_is_refused(read_cola, content):
-    assert refusal(read_cola, content) == "train.tsv: no sentences"
-
-
-ROWS = [b"gj04\t1\t\tOur friends won't buy this.", b"cj99\t0\t*\tThe more does Bill smoke.", b"ad03\t1\t\tCaf\xc3\xa9."]
-SPOILS = {
-    "cut short": lambda text, at, _: text[:at],
-    "a byte changed": lambda text, at, byte: text[:at] + bytes([byte]) + text[at + 1 :],
-    "bytes inserted": lambda text, at, byte: text[:at] + bytes([byte]) * (byte % 4 + 1) + text[at:],
-    "a tab more": lambda text, at, _: text[:at] + b"\t" + text[at:],
-    "a tab less": lambda text, at, _: text[:at] + text[at:].replace(b"\t", b"", 1),
-    "another line end": lambda text, at, _: text[:at] + text[at:].replace(b"\n", b"\r\n"),
-    "NUL": lambda text, at, _: text[:at] + b"\0" + text[at:],
-    "a byte order mark": lambda text, *_: b"\xef\xbb\xbf" + text,
-    "columns in another order": lambda text, *_: b"\n".join(
-        b"\t".join(reversed(row.split(b"\t"))) for row in text.split(b"\n")
+    st.lists(
+        st.tuples(
+            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0")).filter(tables.is_visible),
+            st.sampled_from(["yes", "no, never", '"perhaps"']),
+        ),
+        min_size=1,
     ),
-    "rows twice": lambda text, *_: text * 2,
-    "another label": lambda text, at, byte: text[:at] + text[at:].replace(b"\t1\t", b"\t%d\t" % byte, 1),
-    "one class alone": lambda text, *_: text.replace(b"\t0\t", b"\t1\t"),
-    "a long line": lambda text, at, byte: text[:at] + bytes([byte % 128]) * 10_000 + text[at:],
-}
-spoils = st.tuples(st.sampled_from(sorted(SPOILS)), st.integers(0, 400), st.integers(0, 255))
-
-
-@settings(max_examples=500)
-@given(st.lists(st.sampled_from(ROWS), min_size=1, max_size=8), st.lists(spoils, min_size=1, max_size=3))
-def test_a_spoiled_file_is_read_as_it_stands_or_refused_in_one_line(read_cola, rows, chosen):
-    content = b"\n".join(rows) + b"\n"
-    for name, position, byte in chosen:
-        content = SPOILS[name](content, position % (len(content) + 1), byte)
-    try:
-        read = read_cola(content)
-    except UserError:
-        message = re.fullmatch(r"train\.tsv(?:, line (\d+): [^\n]+|: no sentences)", refusal(read_cola, content))
-        assert message
-        assert message[1] is None or 1 <= int(message[1]) <= content.count(b"\n") + content.count(b"\r") + 1
-        return
-    lines = [line.split("\t") for line in re.split("[\r\n]+", content.decode("utf-8-sig")) if line]
-    names = {"0": "unacceptable", "1": "acceptable"}
-    assert read == [(source.strip(), names[label.strip()], sentence.strip()) for source, label, _, sentence in lines]
-
-
-def test_rows_of_a_users_table_by_hand(read_table):
-    assert read_table(b'text,label,source\n"Bye, all",no, letters \n') == [("letters", "no", "Bye, all")]
-    assert read_table(b"label\tnumber\ttext\nno\t7\tBye\n", "train.tsv") == [("all", "no", "Bye")]
-
-
-@pytest.mark.parametrize(("content", "fault"), TABLES_REFUSED.items(), ids=range(len(TABLES_REFUSED)))
-def test_a_table_that_is_refused(read_table, content, fault):
-    assert refusal(read_table, content).startswith(("train.csv, " if "line" in fault else "train.csv: ") + fault)
-
-
-def test_a_label_of_the_test_that_training_does_not_have_is_refused(read_table):
-    content = b"text,label\nHello,yes\nBye,Yes\n"
-    assert len(read_table(content)) == 2
-    with pytest.raises(UserError, match=r"line 3: label 'Yes' is not among the training labels \(no, yes\)$"):
-        read_table(content, labels=["no", "yes"])
-
-
-@given(
-    st.lists(st.tuples(sentences, st.sampled_from(["yes", "no, never", '"perhaps"'])), min_size=1),
-    st.sampled_from([",", "\t"]),
     st.sampled_from(["utf-8", "utf-8-sig"]),
 )
-def test_a_table_as_pandas_writes_it_is_read_as_it_was(read_table, rows, separator, encoding):
+def test_a_table_as_pandas_writes_it_is_read_as_it_was(read, rows, encoding):
     frame = pd.DataFrame(rows, columns=["text", "label"])
-    content = frame.to_csv(index=False, sep=separator, lineterminator="\n").encode(encoding)
-    read = read_table(content, "train.tsv" if separator == "\t" else "train.csv")
-    assert read == [("all", label, text.strip()) for text, label in rows]
+    expected = [("all", label, text.strip()) for text, label in rows]
+    for suffix, separator in (("csv", ","), ("tsv", "\t")):
+        assert read(suffix, frame.to_csv(index=False, sep=separator).encode(encoding)) == expected
+    assert read("jsonl", frame.to_json(orient="records", lines=True).encode()) == expected
 
 
-def test_a_user_has_one_table_of_each_name(tmp_path):
-    with pytest.raises(UserError, match=r"must have train\.csv or train\.tsv$"):
+def test_rows_as_cola_has_them(tmp_path):
+    path = tmp_path / "train.tsv"
+    path.write_bytes(b'gj04\t1\t\tThey left.\r\nclc95\t0\t*\t They leaved. \nad03\t1\t\t"Never ""closed.\n')
+    assert [row for _, row in tables.read_cola(path)] == [
+        ("gj04", "acceptable", "They left."),
+        ("clc95", "unacceptable", "They leaved."),
+        ("ad03", "acceptable", '"Never ""closed.'),
+    ]
+    for row, fault in (("gj04\t2\t\tHe left.", "label '2', 0 or 1 expected"), ("gj04\t1\t", "3 columns, 4 expected")):
+        path.write_text(f"gj04\t1\t\tThey left.\n{row}\n")
+        with pytest.raises(UserError, match=f"train.tsv, line 2: {fault}"):
+            list(tables.read_cola(path))
+
+
+@pytest.mark.parametrize(
+    ("present", "told"),
+    [
+        ([], "has nothing"),
+        (["train.xlsx", "Train.CSV"], "has Train.CSV, train.xlsx: rename"),
+        (["train.csv.gz"], "has train.csv.gz: rename, unpack"),
+        (["train.csv", "train.jsonl"], "has train.csv, train.jsonl: rename, unpack, remove"),
+    ],
+)
+def test_a_folder_has_one_table_of_each_name(tmp_path, present, told):
+    for name in present:
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=told) as refused:
         tables.find_table(tmp_path, "train")
-    (tmp_path / "train.tsv").touch()
-    assert tables.find_table(tmp_path, "train") == tmp_path / "train.tsv"
+    assert "must have train.csv, train.tsv, train.jsonl or train.parquet, one of them, but" in str(refused.value)
+    for name in present[1:]:
+        (tmp_path / name).unlink()
+    if present[:1] not in (["train.csv"], []):
+        (tmp_path / present[0]).rename(tmp_path / "train.csv")
     (tmp_path / "train.csv").touch()
-    with pytest.raises(UserError, match=r"must have train\.csv or train\.tsv, not both$"):
-        tables.find_table(tmp_path, "train")
+    assert tables.find_table(tmp_path, "train") == tmp_path / "train.csv"
 
 
-def test_the_plain_form_has_a_header_and_quotes_what_needs_them(tmp_path):
-    rows = [Row("gj04", "yes", 'He said "go", twice.'), Row("", "no", "two\rlines")]
-    assert tables.write(tmp_path / "train.csv", rows) == {"no", "yes"}
-    assert (tmp_path / "train.csv").read_bytes() == (
-        b'sentence_source,label,sentence\r\ngj04,yes,"He said ""go"", twice."\r\n,no,"two\rlines"\r\n'
-    )
-
-
-def test_labels_are_in_the_order_of_numbers_or_of_the_alphabet(tmp_path):
-    assert tables.sort_labels({"10", "9", "-1"}, tmp_path) == ["-1", "9", "10"]
-    assert tables.sort_labels({"b", "a", "10", "9"}, tmp_path) == ["10", "9", "a", "b"]
-
-
-def test_a_corpus_has_2_to_100_labels(tmp_path):
-    hundred = {str(number) for number in range(100)}
-    assert tables.sort_labels(hundred, tmp_path) == [str(number) for number in range(100)]
-    for labels in ({"a"}, hundred | {"a"}):
-        with pytest.raises(UserError, match=f"^{tmp_path}: {len(labels)} different labels, 2 to 100 expected$"):
-            tables.sort_labels(labels, tmp_path)
+def test_what_people_take_for_the_same_is_equal():
+    alike = [
+        ("ne\u0301gatif", "n\xe9gatif"),
+        ("positive\u200b", "positive"),
+        ("\ufefflabel", "Label"),
+        ("a\xa0 b", "a b"),
+    ]
+    alike += [("TRUE", "True"), ("\uff21", "a"), ("x\ufe0f\u00ad", "x")]
+    assert [tables.normalize(one) == tables.normalize(other) for one, other in alike] == [True] * 7
+    assert tables.normalize("a b") != tables.normalize("ab")

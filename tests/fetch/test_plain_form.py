@@ -1,0 +1,93 @@
+"""What is written of a corpus, what is printed of it, and the labels that are refused."""
+
+import re
+
+import pytest
+
+from cola.core.errors import UserError
+from cola.fetch import plain_form
+from cola.fetch.tables import Row
+
+
+def located(name, rows):
+    """Rows as tables.read_table yields them: with where they stand, from line 2 on."""
+    return ((f"{name}.csv, line {line}", Row(*row)) for line, row in enumerate(rows, 2))
+
+
+def write(folder, training, test):
+    return plain_form.write_corpus(folder, located("train", training), located("test", test))
+
+
+def test_the_plain_form_has_a_header_and_quotes_what_needs_them(tmp_path):
+    labels = write(tmp_path, [("gj04", "yes", 'He said "go", twice.'), ("all", "no", "two\nlines")], [("", "no", "a")])
+    assert labels == ["no", "yes"]
+    assert (tmp_path / "train.csv").read_bytes() == (
+        b'sentence_source,label,sentence\r\ngj04,yes,"He said ""go"", twice."\r\nall,no,"two\nlines"\r\n'
+    )
+    assert (tmp_path / "test.csv").read_bytes() == b"sentence_source,label,sentence\r\n,no,a\r\n"
+
+
+def test_what_is_in_a_corpus_is_printed(tmp_path, capsys):
+    training = [
+        ("all", "yes", "a"),
+        ("all", "no", "b\nc"),
+        ("all", "no", "a"),
+        ("all", "yes", "a"),
+        ("all", "\x1b[", "d"),
+    ]
+    write(tmp_path, training, [("x", "no", "a"), ("y", "no", "e"), ("y", "no", "e")])
+    assert capsys.readouterr().out.splitlines() == [
+        "training: 5 sentences; labels: yes 2, no 2, \\x1b[ 1; no column source",
+        "test: 3 sentences; labels: no 3; sources: 2",
+        "note: training sentences that are there twice: 2",
+        "note: test sentences that are there twice: 1",
+        "note: test sentences that are in training, too: 1",
+        "note: sentences with two labels: 1",
+        "note: sentences of several lines: 1",
+        "note: labels without a test sentence: \\x1b[, yes",
+    ]
+
+
+def test_many_labels_are_summed_up(tmp_path, capsys):
+    rows = [("all", f"label {number}", f"sentence {number}") for number in range(1500)]
+    assert len(write(tmp_path, rows, rows[:1])) == 1500
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("label 9 1, and 1,490 more; no column source")
+    assert max(map(len, lines)) < 200
+
+
+def test_labels_are_in_the_order_of_numbers_or_of_the_alphabet():
+    assert plain_form.sort_labels(dict.fromkeys(["10", "9", "-1"], "")) == ["-1", "9", "10"]
+    assert plain_form.sort_labels(dict.fromkeys(["b", "a", "10", "9"], "")) == ["10", "9", "a", "b"]
+    assert plain_form.sort_labels({"9" * 5000: "", "7": ""}) == ["7", "9" * 5000]
+
+
+@pytest.mark.parametrize(
+    ("label", "alike"),
+    [
+        ("1", "1.0"),
+        ("1", "01"),
+        ("1", "1e0"),
+        (".5", "0.50"),
+        ("True", "TRUE"),
+        ("n\xe9gatif", "ne\u0301gatif"),
+        ("positive", "positive\u200b"),
+        ("1", "\ufeff1"),
+        ("a b", "a\xa0b"),
+    ],
+)
+def test_labels_that_look_alike_are_refused_until_they_are_the_same(tmp_path, label, alike):
+    rows = [("all", label, "a"), ("all", "zero", "b"), ("all", alike, "c")]
+    fault = f"train.csv, line 4: label {alike!a} looks like {label!a}: write both the same way"
+    with pytest.raises(UserError, match=f"^{re.escape(fault)}$"):
+        write(tmp_path, rows, [])
+    with pytest.raises(UserError, match=r"^test.csv, line 4: label .* looks like"):
+        write(tmp_path, rows[:2], rows)
+    assert write(tmp_path, [*rows[:2], rows[0]], rows[:2]) == sorted([label, "zero"])
+
+
+def test_labels_that_a_corpus_cannot_have_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^train.csv, line 2: label 'a' is the only one: a corpus has two labels or"):
+        write(tmp_path, [("all", "a", "b")] * 3, [])
+    with pytest.raises(UserError, match=r"^test.csv, line 2: label c is not among the training labels \(a, b\)$"):
+        write(tmp_path, [("all", "a", "b"), ("all", "b", "b")], [("all", "c", "b")])
