@@ -197,7 +197,7 @@ def test_an_unknown_key_with_a_newline_is_refused_in_one_line(path):
 @pytest.mark.parametrize("name", ["bert-base-uncased", "results/", "runs/2024/best"])
 def test_an_encoder_that_is_neither_an_id_nor_a_folder_is_told_both_forms(path, name):
     path.write_text(changed("fetch.encoder", name), encoding="utf-8")
-    forms = "expected is an id of the Hub, such as google-bert/bert-base-uncased, or a folder, such as ./"
-    assert refusal(path) == f": fetch.encoder: {forms}{name} (got {name!r})"
+    forms = "must be an id of the Hub, such as google-bert/bert-base-uncased, or a folder, such as ./"
+    assert refusal(path) == f": fetch.encoder {forms}{name}, not {name!r}"
     path.write_text(changed("fetch.encoder", f"./{name}"), encoding="utf-8")
     assert load(path).fetch.encoder == f"./{name}"
