@@ -64,9 +64,9 @@ def sort_labels(first: Mapping[str, str]) -> list[str]:
         look = normalize(label)
         alike = seen.setdefault(Decimal(look) if NUMBER.fullmatch(look) else look, label)
         if alike != label:
-            raise UserError(f"{where}: label {_escape(label)} looks like {_escape(alike)}: write both the same way")
+            raise UserError(f"{where}: label {label[:40]!a} looks like {alike[:40]!a}: write both the same way")
     if len(first) == 1:
-        raise UserError(f"{where}: label {_escape(label)} is the only one: a corpus has two labels or more")
+        raise UserError(f"{where}: label {label[:40]!a} is the only one: a corpus has two labels or more")
     names = sorted(first)
     return sorted(names, key=Decimal) if all(re.fullmatch(r"-?\d+", name) for name in names) else names
 
@@ -111,9 +111,5 @@ def _compare(training: Contents, test: Contents) -> dict[str, int]:
 
 
 def _show(label: str) -> str:
+    """A label as it is printed: in one line, and not longer than 40 characters."""
     return escape(label[:40])
-
-
-def _escape(label: str) -> str:
-    """A label in which look-alikes differ: with codes for all letters but the 26."""
-    return ascii(label[:40])

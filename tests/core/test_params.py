@@ -128,19 +128,19 @@ def test_the_range_of_a_number(path, key, lowest, highest, below, above):
 @pytest.mark.parametrize(
     ("key", "value", "fault"),
     [
-        ("train.learning_rate", "2e-5x", "must be a number, not '2e-5x'"),
-        ("train.epochs", 1.5, "must be a whole number, not 1.5"),
-        ("train.fast", "yes", "must be true or false, not 'yes'"),
-        ("train", None, "must be a section with its settings, not None"),
-        ("device", "gpu", "must be 'auto', 'cuda', 'mps' or 'cpu', not 'gpu'"),
-        ("fetch.corpus", 3, "must be text, not 3"),
-        ("fetch.corpus", "my corpus", "must be the name of a corpus, or a folder: corpora/NAME, not 'my corpus'"),
-        ("fetch.encoder_revision", "main", "must be a commit's hash: 40 digits, 0 to 9 and a to f, not 'main'"),
+        ("train.learning_rate", "2e-5x", " must be a number, not '2e-5x'"),
+        ("train.epochs", 1.5, " must be a whole number, not 1.5"),
+        ("train.fast", "yes", " must be true or false, not 'yes'"),
+        ("train", None, " must be a section with its settings, not None"),
+        ("device", "gpu", " must be 'auto', 'cuda', 'mps' or 'cpu', not 'gpu'"),
+        ("fetch.corpus", "my corpus", " must be the name of a corpus, or a folder: corpora/NAME, not 'my corpus'"),
+        ("fetch.encoder_revision", "main", " must be a commit's hash: 40 digits, 0 to 9 and a to f, not 'main'"),
+        ("two\nlines", 1, " is not a setting"),
     ],
 )
 def test_a_wrong_value_is_refused_in_words(path, key, value, fault):
     path.write_text(changed(key, value), encoding="utf-8")
-    assert refusal(path) == f": {key} {fault}"
+    assert refusal(path) == f": {' '.join(key.split())}{fault}"
 
 
 @pytest.mark.parametrize("written", ["2e-5", "2E-05", "2.e-5", "2.0e-5"])
@@ -162,6 +162,7 @@ def test_all_wrong_keys_are_named_at_once(path):
     [
         (b"", ": the file must be a section with its settings, not None"),
         (b"- seed\n", ": the file must be a section with its settings, not ['seed']"),
+        (b"seed: 1\nseed: 1\n", ": not valid YAML: seed is given twice, line 1 on"),
         (b"seed: [1\n", ": not valid YAML: while parsing a flow sequence"),
         (b"seed: \xff\n", ": not valid YAML: 'utf-8' codec can't decode byte 0xff in position 6"),
         (b"seed: \x00\n", ": not valid YAML: unacceptable character"),
@@ -177,21 +178,8 @@ def test_a_file_that_is_no_settings_is_refused(path, content, fault):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    assert (
-        refusal(tmp_path / "params.yaml")
-        == " cannot be read (No such file or directory): run this from the project's root"
-    )
-
-
-def test_a_key_written_twice_is_refused(path):
-    text = FILE.read_text(encoding="utf-8")
-    path.write_text(text.replace("  epochs: 4\n", "  epochs: 4\n  epochs: 5\n"), encoding="utf-8")
-    assert "epochs" in refusal(path)
-
-
-def test_an_unknown_key_with_a_newline_is_refused_in_one_line(path):
-    path.write_text(changed("two\nlines", 1), encoding="utf-8")
-    assert "two" in refusal(path)
+    fault = " cannot be read (No such file or directory): run this from the project's root"
+    assert refusal(tmp_path / "params.yaml") == fault
 
 
 @pytest.mark.parametrize("name", ["bert-base-uncased", "results/", "runs/2024/best"])

@@ -31,7 +31,7 @@ def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_what_was_there(project,
     before = outputs(project)
     with small_disk(100), pytest.raises(SystemExit) as ended:
         run_stage(stage)
-    expected = rf"error: {REFUSED[stage]} cannot be written: File too large; mend that and run `dvc repro`"
+    expected = rf"error: {REFUSED[stage]} cannot be written: File too large; fix that and run `dvc repro`"
     assert re.fullmatch(expected, str(ended.value))
     assert outputs(project) == before
     assert len(before) > 15
