@@ -45,8 +45,8 @@ def split(
     count = len(labels)
     training = int(round((1 - validation_fraction) * count, 9))  # (1 - 0.8) * 10 is 1.9999999999999996
     if not 0 < training < count:
-        fault = f"leaves nothing of {count} training sentences to train on, or nothing to validate on"
-        raise UserError(f"tokenize.validation_fraction={validation_fraction} {fault}: set it to 0.5, or add sentences")
+        fault = f"{count} training sentences cannot be split with tokenize.validation_fraction={validation_fraction}"
+        raise UserError(f"{fault}: set it to 0.5, or add sentences")
     if training_sentences and training_sentences > training:
         raise UserError(f"tokenize.training_sentences={training_sentences}, and there are {training}: set it to null")
     order = np.random.default_rng(seed).permutation(count)

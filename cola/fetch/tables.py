@@ -29,7 +29,7 @@ HEADER_REMEDIES = {  # by what the first field of a header without the columns h
     r"^version .*git-lfs": "this is git-lfs's pointer to the table: run `git lfs pull`",
     r"[;|]": "separate the columns by commas (in a .tsv: by tabs)",
     r"\t": "name the file .tsv",
-    r",": "name the file .csv",
+    r",": "name the file .csv, without quotation marks around whole lines",
     r"": "name the columns text and label in the first line",
 }
 NOT_UTF8 = re.compile("[\0\ud800-\udfff]")  # NUL, and what Python reads in the place of a wrong byte

@@ -123,25 +123,19 @@ def test_a_split_that_would_lack_a_label_is_stratified():
 
 
 @pytest.mark.parametrize(
-    ("count", "fraction", "sizes"),
+    ("count", "settings", "fault", "remedy"),
     [
-        (8551, 0.1, (7695, 856)),  # the tutorial's
-        (10, 0.8, (2, 8)),  # 10 * (1 - 0.8) is 1.9999999999999996 in floating point
+        (
+            2,
+            (0.75,),
+            "tokenize.validation_fraction=0.75 leaves nothing of 2 training .*: set it to 0.5, or add",
+            (0.5,),
+        ),
+        (9, (0.05,), "tokenize.validation_fraction=0.05 leaves .* or nothing to validate on: set it to 0.5", (0.5,)),
+        (10, (0.2, 42, 9), "tokenize.training_sentences=9, and there are 8: set it to null", (0.2, 42, None)),
     ],
 )
-def test_the_sizes_of_a_split(count, fraction, sizes):
-    assert tuple(map(len, corpus.split(np.zeros(count), fraction, 42))) == sizes
-
-
-@pytest.mark.parametrize(("count", "fraction"), [(1, 0.1), (1, 0.9), (2, 0.75)])
-def test_a_split_with_an_empty_part_is_refused_until_it_has_none(count, fraction):
-    fault = f"^tokenize.validation_fraction={fraction} leaves nothing of {count} training .*: set it to 0.5, or add"
-    with pytest.raises(UserError, match=fault):
-        corpus.split(np.zeros(count), fraction, 42)
-    assert list(map(len, corpus.split(np.zeros(2), 0.5, 42))) == [1, 1]
-
-
-def test_more_training_sentences_than_there_are_are_refused():
-    with pytest.raises(UserError, match=r"^tokenize.training_sentences=9, and there are 8: set it to null$"):
-        corpus.split(np.zeros(10), 0.2, 42, 9)
-    assert len(corpus.split(np.zeros(10), 0.2, 42, None)[0]) == 8
+def test_a_split_with_too_few_sentences_is_refused_until_it_has_enough(count, settings, fault, remedy):
+    with pytest.raises(UserError, match=f"^{fault}"):
+        corpus.split(np.zeros(count), *(*settings, 42)[:2], *settings[2:])
+    assert sum(map(len, corpus.split(np.zeros(count), *(*remedy, 42)[:2]))) == count

@@ -1,11 +1,9 @@
 import numpy as np
-import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cola.core import files
-from cola.core.errors import UserError
 from cola.data import ragged, tables
 from cola.data.ragged import RaggedArray
 
@@ -39,11 +37,3 @@ def test_a_table_of_several_row_groups_is_read_in_order(tmp_path, monkeypatch):
     assert sentences.labels.tolist() == frame["label"].to_list()
     types = (sentences.labels.dtype, sentences.input_ids.values.dtype, sentences.input_ids.starts.dtype)
     assert types == (np.int64, np.int32, np.int64)
-
-
-def test_a_changed_table_is_refused(tmp_path):
-    with files.atomic_folder(tmp_path / "tokenized") as folder:
-        tables.write(folder / "train.parquet", tiny.arrow(tiny.sentences(5)), {})
-    (tmp_path / "tokenized/train.parquet").write_bytes(b"changed")
-    with pytest.raises(UserError, match="is not as it was written"):
-        ragged.read_sentences(tmp_path / "tokenized/train.parquet")

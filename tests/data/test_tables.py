@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cola.core import files
 from cola.core.errors import UserError
-from cola.data import tables
+from cola.data import ragged, tables
 
 TOKENIZED = pd.DataFrame(
     {
@@ -52,12 +52,6 @@ def test_the_first_row_group_is_read_alone(tmp_path, monkeypatch):
     assert tables.read_first_row_group(path)["sentence"].to_list() == sentences["sentence"][:3].to_list()
 
 
-def test_a_row_group_has_65_536_sentences(tmp_path):
-    table = pa.concat_tables([tiny.arrow(TOKENIZED)] * 65_537)
-    metadata = pq.read_metadata(write_folder(tmp_path / "tokenized", table, {}))
-    assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [65_536, 65_536, 2]
-
-
 def test_the_shortest_sentence_is_the_first_of_the_shortest(tmp_path):
     parts = [tiny.arrow(TOKENIZED.assign(sentence=sentences)) for sentences in (["three", "two!"], ["four", "longer"])]
     assert tables.shortest_sentence(write_folder(tmp_path / "tokenized", pa.concat_tables(parts), {})) == "two!"
@@ -81,7 +75,7 @@ def test_a_label_keeps_its_type_and_a_table_of_other_columns_is_refused(tmp_path
     assert not (tmp_path / "train.parquet").exists()
 
 
-@pytest.mark.parametrize("read", [tables.read, tables.read_first_row_group])
+@pytest.mark.parametrize("read", [tables.read, tables.read_first_row_group, tables.read_source, ragged.read_sentences])
 def test_a_missing_or_changed_table_is_refused(tmp_path, read):
     path = write_folder(tmp_path / "tokenized", tiny.arrow(TOKENIZED), {})
     content = path.read_bytes()
