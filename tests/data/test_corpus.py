@@ -125,13 +125,7 @@ def test_a_split_that_would_lack_a_label_is_stratified():
 @pytest.mark.parametrize(
     ("count", "settings", "fault", "remedy"),
     [
-        (
-            2,
-            (0.75,),
-            "tokenize.validation_fraction=0.75 leaves nothing of 2 training .*: set it to 0.5, or add",
-            (0.5,),
-        ),
-        (9, (0.05,), "tokenize.validation_fraction=0.05 leaves .* or nothing to validate on: set it to 0.5", (0.5,)),
+        (2, (0.75,), "2 training sentences cannot be split with .*=0.75: set it to 0.5, or add sentences", (0.5,)),
         (10, (0.2, 42, 9), "tokenize.training_sentences=9, and there are 8: set it to null", (0.2, 42, None)),
     ],
 )
