@@ -38,6 +38,9 @@ def main() -> None:
     print(f"{shape}, a step of {seconds:.3f} s: {describe_machine(device)}")
     print(pd.DataFrame(rows, columns=["operation", "share", "ms a step", "calls a step"]).to_string(index=False))
     print(f"the profiler itself takes time: it saw {total / STEPS / 1e6:.3f} s a step; torch {torch.__version__}")
+    if device.type == "cuda":
+        waiting = 1 - total / STEPS / 1e6 / seconds
+        print(f"the GPU waits {waiting:.0%} of the step's time, for launches and for Python")
 
 
 def list_operations(
@@ -55,23 +58,6 @@ def list_operations(
         averages = [row for row in averages if row.device_type == DeviceType.CUDA and not row.is_user_annotation]
     time = "self_device_time_total" if gpu else "self_cpu_time_total"
     return sorted(((row.key, getattr(row, time), row.count) for row in averages), key=lambda row: -row[1])
-
-
-def measure_launches(train: methods.Timed, seconds: float, device: torch.device) -> dict[str, float]:
-    """Return a step's kernels, the kernel_seconds in which the GPU works on them, and the share of time it is waiting.
-
-    It waits for launches and for Python. The `seconds` of a step are those without the profiler, which slows launches.
-    Raises RuntimeError where the profiler sees no kernel.
-    """
-    operations = list_operations(train, workload.draw_batches(STEPS, seed=1), device)
-    if not operations:
-        raise RuntimeError("the profiler saw no kernel: this machine may not allow it")
-    kernel_seconds = sum(microseconds for _, microseconds, _ in operations) / 1e6 / STEPS
-    return {
-        "kernels": sum(count for *_, count in operations) / STEPS,
-        "kernel_seconds": kernel_seconds,
-        "waiting": 1 - kernel_seconds / seconds,
-    }
 
 
 if __name__ == "__main__":

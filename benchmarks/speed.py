@@ -8,7 +8,7 @@ them stands the roofline: the time of a step's arithmetic at the rate at which t
 the time of the optimizer's bytes at the rate at which it copies memory.
 
 On a GPU (`python -m benchmarks.speed --device cuda bert-base-uncased`) the methods run one after another, and
-torch.compile, which takes minutes, comes last. The figures there include the GPU's memory and the launches of a step.
+torch.compile, which takes minutes, comes last. The figures there include the GPU's memory.
 Trainer predicts without cuDNN's attention (methods.predict_with_trainer). Neither dvc nor mlflow is needed.
 """
 
@@ -33,7 +33,7 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from benchmarks import methods, profile, workload
+from benchmarks import methods, workload
 from cola.core import files
 from cola.core.errors import UserError, run
 from cola.model import families
@@ -59,7 +59,7 @@ TURNS = {"cpu": Turns(rounds=3, warm_up=2, seconds=5.0), "cuda": Turns(rounds=1,
 class Group(NamedTuple):
     """Methods that take turns."""
 
-    kind: str  # training, prediction or launches
+    kind: str  # training or prediction
     shape: str  # a key of workload.SHAPES
     methods: list[str]
 
@@ -93,10 +93,9 @@ def main() -> None:
     for shape in shapes if device.type == "cpu" else []:
         save(path, device, Group("training", shape, []), {"roofline": {"seconds": estimate_roofline(shape)}})
     results = json.loads(path.read_text())
-    for kind in ("training", "prediction", "launches"):
-        if kind in results:
-            print(f"\n{kind}, {workload.BATCH_SIZE} sentences a step, ratio to bert-cola: {results['machine']}")
-            print(tabulate(results, kind).to_string(index=False, na_rep="", float_format="{:.4g}".format))
+    for kind in methods.METHODS:
+        print(f"\n{kind}, {workload.BATCH_SIZE} sentences a step, ratio to bert-cola: {results['machine']}")
+        print(tabulate(results, kind).to_string(index=False, na_rep="", float_format="{:.4g}".format))
     print(f"{path} has the figures of every round")
 
 
@@ -114,7 +113,6 @@ def list_groups(device_type: str, shapes: Sequence[str]) -> list[Group]:
     }
     if not gpu:
         return [Group(kind, shape, names) for shape in shapes for kind, names in kinds.items()]
-    kinds["launches"] = ["bert-cola"]
     groups = [Group(kind, shape, [name]) for shape in shapes for kind, names in kinds.items() for name in names]
     return sorted(groups, key=lambda group: group.methods[0].endswith("compiled"))
 
@@ -166,7 +164,7 @@ def check_idle() -> None:
 
 def build(task: Task) -> tuple[methods.Timed, float]:
     """Build the model in this process. Return what times its steps, and the seconds of a step."""
-    method = methods.METHODS["training" if task.kind == "launches" else task.kind][task.method]
+    method = methods.METHODS[task.kind][task.method]
     timed = _method.enter_context(method(workload.build_model(task.shape, prepare_device(task.device))))
     return timed, timed(workload.draw_batches(task.turns.warm_up, seed=0))[-1]
 
@@ -184,8 +182,6 @@ def take_turn(task: Task, turn: int) -> Figures:
     figures = {"seconds": statistics.median(seconds)}
     if device.type == "cuda":
         figures["memory_gib"] = peak_memory(device)
-    if task.kind == "launches":
-        figures |= profile.measure_launches(timed, figures["seconds"], device)
     return figures
 
 
@@ -197,7 +193,7 @@ def save(path: Path, device: torch.device, group: Group, by_method: dict[str, Fi
     results |= {"torch": torch.__version__, "cuda": torch.version.cuda, "transformers": transformers.__version__}
     figures = results.setdefault(group.kind, {}).setdefault(group.shape, {})
     figures |= by_method
-    ours = figures.get("bert-cola", {}).get("rounds", []) if group.kind != "launches" else []
+    ours = figures.get("bert-cola", {}).get("rounds", [])
     for method in figures.values():
         if ours and "rounds" in method:
             method["ratio"] = statistics.median(a / b for a, b in zip(method["rounds"], ours, strict=False))

@@ -84,9 +84,8 @@ def test_every_method_times_every_batch(kind, method, device):
 def test_on_a_gpu_every_method_is_measured_by_itself_and_torch_compile_last():
     groups = [(group.kind, group.shape, group.methods) for group in speed.list_groups("cuda", ["roberta-base", MINILM])]
     assert groups[0] == ("training", "roberta-base", ["the tutorial's loop"])
-    assert groups[8] == ("launches", "roberta-base", ["bert-cola"])
     assert [methods for *_, methods in groups[-2:]] == [["transformers' Trainer, compiled"]] * 2
-    assert len(groups) == 2 * (6 + 3 + 1)
+    assert len(groups) == 2 * (6 + 3)
     assert [(group.kind, len(group.methods)) for group in speed.list_groups("cpu", [MINILM])] == [
         ("training", 4),
         ("prediction", 3),
@@ -95,7 +94,6 @@ def test_on_a_gpu_every_method_is_measured_by_itself_and_torch_compile_last():
 
 @pytest.mark.slow
 def test_figures_are_saved_one_by_one_and_a_fault_costs_no_method_its_figures(tmp_path, monkeypatch, device):
-    """As a GPU is measured: every method is a group, then come the launches of a step."""
     # Encoders that take no time; one cannot be built, so every method of it fails.
     shapes = {"bert": tiny.config(vocab_size=7000), "broken": tiny.config(hidden_size=15)}
     monkeypatch.setattr(workload, "SHAPES", shapes)
@@ -104,21 +102,17 @@ def test_figures_are_saved_one_by_one_and_a_fault_costs_no_method_its_figures(tm
     groups = [
         speed.Group("training", "broken", ["bert-cola"]),
         speed.Group("training", "bert", ["the tutorial's loop", "bert-cola"]),
-        speed.Group("launches", "bert", ["bert-cola"]),
     ]
     for group in groups:
-        turns = speed.Turns(rounds=1 if group.kind == "launches" else 2, warm_up=2, seconds=0.0)
-        speed.save(path, device, group, speed.compare(group, device, turns))
+        speed.save(path, device, group, speed.compare(group, device, speed.Turns(rounds=2, warm_up=2, seconds=0.0)))
     results = json.loads(path.read_text())
     assert len(speed.tabulate(results, "training")) == 3
-    training, launches = results["training"], results["launches"]["bert"]["bert-cola"]
+    training = results["training"]
     assert training["broken"] == {"bert-cola": {"fault": training["broken"]["bert-cola"]["fault"]}}
     assert "not a multiple of the number of attention heads" in training["broken"]["bert-cola"]["fault"]
     for figures in training["bert"].values():
         assert len(figures["rounds"]) == 2
         assert ("memory_gib" in figures) == (device.type == "cuda")
-    assert launches["kernels"] > 100
-    assert launches["waiting"] == pytest.approx(1 - launches["kernel_seconds"] / launches["seconds"])
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios(tmp_path):
