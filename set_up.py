@@ -1,0 +1,155 @@
+"""Sets up .venv with the packages of requirements.lock, unless it has them: `make` runs this with PYTHON.
+
+uv takes seconds: the one on PATH, or one that pip puts into .venv. pip takes minutes: it installs where uv fails.
+`python set_up.py lock` chooses the newest packages that pyproject.toml allows, and writes requirements.lock.
+"""
+
+import ast
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+VENV = Path(".venv")
+PYTHON = VENV / "bin" / "python"
+LOCK = Path("requirements.lock")
+READY = VENV / "ready"  # written last: what .venv was made of
+TOOLS = ("dvc", "mlflow", "pytest")
+# uv does not read pip's settings. These are pip's names, and the variables that tell uv the same.
+VARIABLES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "no-index": "UV_NO_INDEX",
+    "constraint": "UV_CONSTRAINT",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+    "client-cert": "SSL_CLIENT_CERT",
+    "proxy": "ALL_PROXY",
+}
+INDEXES = {"UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_NO_INDEX", "UV_TORCH_BACKEND"}
+
+
+def main() -> None:
+    version = sys.version_info[:2]
+    if not (3, 11) <= version <= (3, 14):
+        name = "{} is Python {}.{}".format(sys.executable, *version)
+        sys.exit(f"error: {name}, and 3.11 to 3.14 are supported: name another one, as in make PYTHON=python3.12")
+    if sys.argv[1:] == ["lock"]:
+        write_lock()
+        return
+    with LOCK.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second `make` waits until the first has set up
+        made_of = f"{VENV.resolve()} {find_interpreter()}\n{lock.read()}"
+        if not is_ready(made_of):
+            set_up(made_of)
+
+
+def find_interpreter() -> str:
+    """The path of the interpreter that runs this. In .venv, of the one that .venv was made with."""
+    return str(Path(sys.executable).resolve())
+
+
+def is_ready(made_of: str) -> bool:
+    """Whether .venv is whole, was made of this, and lies where it was made."""
+    has_tools = all((VENV / "bin" / tool).exists() for tool in TOOLS)
+    return has_tools and READY.exists() and READY.read_text() == made_of
+
+
+def set_up(made_of: str) -> None:
+    """Make .venv anew. Where only the lock has changed, update it: what else the user has installed stays."""
+    if VENV.is_symlink():
+        sys.exit(f"error: .venv is a link to {VENV.resolve()}, which has other packages: remove .venv, and try again")
+    only_the_lock = READY.exists() and READY.read_text().splitlines()[:1] == made_of.splitlines()[:1]
+    print("updating .venv" if only_the_lock else "setting up .venv", flush=True)
+    if only_the_lock:
+        READY.unlink()  # after an interruption, .venv is made anew
+    else:
+        shutil.rmtree(VENV, ignore_errors=True)
+    if not install_with_uv():
+        print("pip installs the packages, in minutes", flush=True)
+        make_with_pip()
+        if not install_with_pip("--requirement", str(LOCK)):
+            sys.exit("error: .venv is not set up, for the reason above; try again")
+    READY.write_text(made_of)
+
+
+def install_with_uv() -> bool:
+    """Whether uv has installed the lock into .venv."""
+    uv = shutil.which("uv")
+    if uv is None:
+        make_with_pip()
+        locked = [line for line in LOCK.read_text().splitlines() if line.startswith("uv==")]
+        if not install_with_pip(*locked):
+            return False
+        uv = str(VENV / "bin" / "uv")
+    if not PYTHON.exists() and not run_uv(uv, "venv", "--python", find_interpreter(), str(VENV)):
+        return False
+    install = ("pip", "install", "--python", str(PYTHON), "--requirement", str(LOCK))
+    # PyTorch's build is that of the user's index. Without one it is PyTorch's own for this GPU, or for a CPU.
+    return (not has_index() and run_uv(uv, *install, "--torch-backend", "auto")) or run_uv(uv, *install)
+
+
+def run_uv(uv: str, *arguments: str) -> bool:
+    """Whether uv, with pip's settings, has done this. Its reason, where not, is printed as one line."""
+    # pip takes the newest version of all indexes. A user's own variables for uv come first.
+    environment = {"UV_INDEX_STRATEGY": "unsafe-best-match", **read_settings(), **os.environ}
+    answer = subprocess.run(
+        [uv, "--quiet", *arguments], env=environment, stderr=subprocess.PIPE, text=True, check=False
+    )
+    if answer.returncode:
+        print("uv fails:", *answer.stderr.split(), flush=True)
+    return answer.returncode == 0
+
+
+def has_index() -> bool:
+    """Whether the user has named a package index, to pip or to uv."""
+    return not INDEXES.isdisjoint({*read_settings(), *os.environ})
+
+
+def read_settings() -> "dict[str, str]":
+    """pip's settings, as variables for uv."""
+    python = str(PYTHON) if PYTHON.exists() else sys.executable
+    answer = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    lines = dict(line.split("=", 1) for line in answer.stdout.splitlines())
+    settings = {}
+    for name, variable in VARIABLES.items():
+        files = [ast.literal_eval(lines.get(f"{section}.{name}", "''")) for section in ("global", "install")]
+        values = [*files, os.environ.get("PIP_" + name.replace("-", "_").upper(), "")]
+        given = [value for value in values if value]
+        if given:  # as for pip, the last one counts
+            settings[variable] = ("," if name == "find-links" else " ").join(given[-1].split())
+    return settings
+
+
+def make_with_pip() -> None:
+    """Make .venv with pip, or put pip into it."""
+    interpreter = find_interpreter()
+    answer = subprocess.run([interpreter, "-m", "venv", str(VENV)], capture_output=True, check=False)
+    if answer.returncode:
+        sys.exit(
+            f"error: {interpreter} cannot make an environment with pip (Debian: apt install python3-venv); "
+            "install that, or uv (https://docs.astral.sh/uv), and try again"
+        )
+
+
+def install_with_pip(*packages: str) -> bool:
+    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def write_lock() -> None:
+    options = "--upgrade --no-header --no-annotate --all-extras --python-version 3.11 --output-file"
+    backend = [] if has_index() else ["--torch-backend", "cpu"]  # the build for CUDA would add its libraries
+    if not run_uv("uv", "pip", "compile", *options.split(), str(LOCK), "pyproject.toml", *backend):
+        sys.exit("error: requirements.lock is as it was, for the reason above")
+    LOCK.write_text(LOCK.read_text().replace("+cpu\n", "\n"))  # each machine's index decides on PyTorch's build
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted; run this again")

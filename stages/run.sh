@@ -1,0 +1,14 @@
+# dvc.yaml runs each stage so: `exec sh stages/run.sh fetch corpus`. DVC gives this line to the user's shell, and every
+# shell knows it. `exec` leaves no shell between dvc and the stage, which ends with dvc (cola/core/processes.py).
+# A stage runs in .venv, whatever is on PATH; without .venv, in PATH's Python: of conda, say, or of a container.
+python="${DVC_ROOT:-.}/.venv/bin/python"
+if [ ! -x "$python" ]; then
+  python=python3
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "error: a stage needs .venv, or Python 3.11 or newer as python3 on PATH: run \`make .venv\`, and this again" >&2
+    exit 1
+  }
+fi
+stage=$1
+shift
+DVC_PID=$PPID exec "$python" -m "stages.$stage" "$@"
