@@ -17,6 +17,10 @@ $(foreach name,$(TYPED),$(eval override export $(name) := $$(value $(name))))
 split = set -f; IFS=$$'\n'; words=$$(xargs printf '%s\n' <<< "$$$(1)");
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export SHELL # in which dvc runs the stages: the user's may be none
+# DVC needs a name for the user, which a container may lack.
+ifeq ($(LOGNAME)$(USER),)
+export USER := user-$(shell id -u)
+endif
 
 .PHONY: help .venv repository lock demo repro ui track predict report seeds data-curve reference worker sweep table test test-all verify torture audit bench profile docs lint clean
 

@@ -6,6 +6,7 @@ uv takes seconds: the one on PATH, or one that pip puts into .venv. pip takes mi
 
 import ast
 import fcntl
+import functools
 import os
 import shutil
 import subprocess
@@ -109,6 +110,7 @@ def has_index() -> bool:
     return not INDEXES.isdisjoint({*read_settings(), *os.environ})
 
 
+@functools.lru_cache
 def read_settings() -> "dict[str, str]":
     """pip's settings, as variables for uv."""
     python = str(PYTHON) if PYTHON.exists() else sys.executable

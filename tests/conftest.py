@@ -81,6 +81,7 @@ def environment(tmp_path_factory):
     """The variables of a user of this virtual environment, in whose home git knows nobody and nothing is cached."""
     home = tmp_path_factory.mktemp("home")
     passed_on = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "OMP_", "LANG", "LC_"))}
+    passed_on["PYTHON"] = "true"  # `make` sets up nothing: it is this environment that is tested
     return passed_on | {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
 
 

@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+from types import TracebackType
 
 
 def start_stage() -> None:
@@ -18,6 +19,15 @@ def start_stage() -> None:
     if "DVC_STAGE" in os.environ and not end_with_parent(int(dvc or os.getppid())):
         sys.exit("error: the dvc that started this stage has died; run `dvc repro` again")
     gc.disable()
+    sys.excepthook = report_missing_package
+
+
+def report_missing_package(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print one line for a package that this Python lacks, and a traceback for all else."""
+    if isinstance(error, ModuleNotFoundError):
+        print(f"error: {sys.executable} has no package {error.name}: run `make .venv`, and this again", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def end_with_parent(parent: int) -> bool:

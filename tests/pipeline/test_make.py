@@ -1,4 +1,4 @@
-"""What make says where something that it needs is not there."""
+"""What make passes on to the commands, and what it says where something that it needs is missing."""
 
 import os
 import shutil
@@ -9,79 +9,118 @@ from pathlib import Path
 import pytest
 from project import ROOT
 
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+# Texts that make, a shell or both would change.
+HARD = ["It costs $5.99 (incl. $$ fees).", "$(shell touch made)", "100% of $it", "unterminated $(shell id", "`id` # \\ ~"]
+HARD += ["It's \"here\".", "two\nlines", "~/my data (1)", "corpora/réclamations", "a,b=c"]
+
 
 @pytest.fixture
 def folder(tmp_path):
-    """The Makefile, with an environment of tools that do nothing, and git's folder."""
+    """The Makefile in a git repository, with tools in .venv that print their arguments, a line for each."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    shutil.copy(ROOT / "requirements.lock", tmp_path)
-    (tmp_path / ".git").mkdir()
-    for tool in ("dvc", "mlflow", "pytest"):
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    for tool in ("python", "dvc"):
         path = tmp_path / ".venv/bin" / tool
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("#!/bin/sh\n")
+        path.write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\n[ -z \"$SHOW\" ] || printenv \"$SHOW\"\n")
         path.chmod(0o755)
-    shutil.copy(ROOT / "requirements.lock", tmp_path / ".venv/ready")
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/plots.html").touch()
     return tmp_path
 
 
-def make(folder, *arguments):
-    answer = subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    return answer.returncode, answer.stderr.splitlines()[:1]
+def make(folder, *arguments, **variables):
+    """Run make without its set-up; returns its status, what it prints, and its errors."""
+    environment = {"PYTHON": "true", **os.environ, **variables}
+    command = ["make", "--silent", *arguments]
+    answer = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return answer.returncode, answer.stdout, answer.stderr
 
 
-def test_with_all_in_place_the_target_runs(folder):
-    assert make(folder, "repro") == (0, [])
+@pytest.mark.parametrize("text", HARD)
+def test_a_text_reaches_the_model_as_it_was_typed(folder, text):
+    assert make(folder, "predict", f"TEXT={text}") == (0, f"<-m><cola.predict><{text}>", "")
+    assert make(folder, "predict", TEXT=text) == (0, f"<-m><cola.predict><{text}>", "")
+    assert f"<fetch.encoder={text}>" in make(folder, "demo", f"ENCODER={text}")[1]
+    assert not (folder / "made").exists()
 
 
-def test_a_lock_that_was_only_written_anew_installs_nothing(folder):
-    (folder / "requirements.lock").touch()
-    os.utime(folder / ".venv/ready", times=(0, 0))
-    assert make(folder, "PYTHON=false", "repro") == (0, [])
-    assert (folder / ".venv/ready").stat().st_mtime > 0
+@pytest.mark.parametrize(
+    ("target", "variable", "command"),
+    [
+        ("data-curve", "SETTINGS", "cola.experiments.data_curve"),
+        ("sweep", "SWEEP", "cola.experiments.dvc_queue><sweep"),
+        ("reference", "ENCODERS", "cola.experiments.reference"),
+    ],
+)
+def test_several_settings_are_words_as_typed(folder, target, variable, command):
+    typed = "a=~/x 'b=my data (1)' c=\"it's\"  d=$HOME e=* f=é"
+    words = "<a=~/x><b=my data (1)><c=it's><d=$HOME><e=*><f=é>"
+    assert make(folder, target, f"{variable}={typed}") == (0, f"<-m><{command}>{words}", "")
+    status, printed, errors = make(folder, target, f"{variable}=a='b")
+    assert (status, printed) == (2, "")
+    assert "quote" in errors.splitlines()[0]
 
 
-@pytest.mark.parametrize("tool", ["dvc", "mlflow", "pytest"])
-@pytest.mark.parametrize("fault", ["gone", "its Python gone"])
-def test_a_tool_that_is_not_there_is_one_line(folder, tool, fault):
-    path = folder / ".venv/bin" / tool
-    path.unlink()
-    if fault != "gone":
-        path.write_text("#!/nowhere/python\n")
-        path.chmod(0o755)
-    line = f"error: .venv/bin/{tool} is missing or broken: remove .venv, and make sets it up anew"
-    assert make(folder, "test") == (2, [line])
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("data-curve", f"<fetch.corpus=minimal_pairs><fetch.encoder={MINILM}><train.learning_rate=5.0e-5>"),
+        ("sweep", "<train.batch_size=16,32><train.learning_rate=5.0e-5,3.0e-5,2.0e-5><train.epochs=2,3,4>"),
+        ("reference", f"<sentence-transformers/all-mpnet-base-v2><{MINILM}>"),
+        ("seeds", "<10>"),
+    ],
+)
+def test_a_target_has_settings_of_its_own(folder, target, words):
+    assert make(folder, target)[1].endswith(words)
+
+
+def test_stages_run_in_bash_whatever_the_users_shell_is(folder):
+    assert make(folder, "repro", SHELL="/usr/sbin/nologin", SHOW="SHELL") == (0, "<repro>bash\n", "")
+
+
+def test_a_user_without_a_name_has_one(folder):
+    nameless = {name: "" for name in ("USER", "LOGNAME")}
+    assert make(folder, "repro", **nameless, SHOW="USER") == (0, f"<repro>user-{os.getuid()}\n", "")
+    assert make(folder, "repro", LOGNAME="me", USER="you", SHOW="USER") == (0, "<repro>you\n", "")
 
 
 @pytest.mark.parametrize("target", ["demo", "repro", "track", "verify"])
-def test_no_git_repository_is_one_line(folder, target):
-    (folder / ".git").rmdir()
-    line = "error: this folder is no git repository, which DVC needs: get the project with git clone"
-    assert make(folder, target) == (2, [line])
+def test_without_a_git_repository_one_line_says_what_to_do(folder, target):
+    shutil.rmtree(folder / ".git")
+    line = (
+        "error: this folder is in no git repository, which DVC needs: get the project with git clone, "
+        "or run git init && git add --all && git commit -m start"
+    )
+    status, printed, errors = make(folder, target, GIT_CEILING_DIRECTORIES=str(folder.parent))
+    assert (status, printed, errors.splitlines()[0]) == (2, "", line)
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    assert make(folder, target)[0] == 0
+
+
+def test_the_project_may_be_a_folder_of_a_larger_repository(folder):
+    inner = folder / "inner"
+    inner.mkdir()
+    for name in ("Makefile", ".venv", ".dvc"):
+        shutil.move(folder / name, inner)
+    assert make(inner, "repro") == (0, "<repro>", "")
+
+
+def test_a_python_that_is_not_there_is_one_line(folder):
+    line = "error: python3.99 is not on PATH: name a Python that is, as in make PYTHON=python3.12"
+    status, _, errors = make(folder, "repro", "PYTHON=python3.99")
+    assert (status, errors.splitlines()[0]) == (2, line)
+    assert make(folder, "repro", "PYTHON=true") == (0, "<repro>", "")
 
 
 def test_without_a_database_of_vulnerabilities_nothing_is_called_safe(folder):
+    shutil.copy(ROOT / "requirements.lock", folder)
+    (folder / ".venv/bin/python").unlink()
     nowhere = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
-    tools = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    answer = subprocess.run(
-        ["make", "audit"], cwd=folder, env=os.environ | nowhere | tools, capture_output=True, text=True, check=False
+    status, printed, errors = make(
+        folder, "audit", **nowhere, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     )
-    assert answer.returncode == 2
-    assert answer.stderr.startswith("error: not checked: ")
-    assert "Traceback" not in answer.stderr
-    assert "none" not in answer.stdout
-
-
-def test_a_python_that_is_too_old_is_one_line(folder):
-    old = folder / "old"
-    old.write_text("#!/bin/sh\n# A Python 3.8, of which the Makefile asks its version\n" + OLD)
-    old.chmod(0o755)
-    (folder / ".venv/ready").unlink()
-    answer = subprocess.run(["make", "repro", f"PYTHON={old}"], cwd=folder, capture_output=True, text=True, check=False)
-    assert answer.returncode == 2
-    assert answer.stderr.splitlines()[0] == "error: Python 3.11 or newer is needed; make PYTHON=..."
-
-
-OLD = """shift
-exec python3 -c "import sys; sys.version_info = (3, 8, 0); $1"
-"""
+    assert (status, printed) == (2, "")
+    assert errors.startswith("error: not checked: ")
+    assert "Traceback" not in errors

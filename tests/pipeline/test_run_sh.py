@@ -1,0 +1,78 @@
+"""stages/run.sh runs a stage in any shell, in the right Python, or says in one line what to do."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from project import ROOT
+
+BARE = {"PATH": "/usr/bin:/bin"}
+SHELLS = [shell for shell in ("sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "tcsh") if shutil.which(shell)]
+PROBE = "import os, sys\nprint(sys.argv[1:], sys.prefix, os.environ['DVC_PID'] == str(os.getppid()))\n"
+NEEDED = "error: a stage needs .venv, or Python 3.11 or newer as python3 on PATH: run `make .venv`, and this again\n"
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project with one stage, which prints its arguments, its environment, and whether it knows its parent."""
+    (tmp_path / "stages").mkdir()
+    shutil.copy(ROOT / "stages/run.sh", tmp_path / "stages")
+    (tmp_path / "stages/probe.py").write_text(PROBE)
+    return tmp_path
+
+
+def run(project, shell="sh", **environment):
+    """The probe's output and errors, where this shell runs it as DVC does."""
+    command = [shutil.which(shell), "-c", "exec sh stages/run.sh probe a b"]
+    answer = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    return answer.stdout, answer.stderr
+
+
+def use_environment(project):
+    (project / ".venv").symlink_to(sys.prefix)
+
+
+def test_two_shells_or_more_are_tried():
+    assert len(SHELLS) >= 2
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_stage_runs_in_any_shell_as_a_child_of_dvc(project, shell):
+    use_environment(project)
+    assert run(project, shell, **BARE) == (f"['a', 'b'] {project / '.venv'} True\n", "")
+
+
+def test_in_a_copy_of_the_project_the_environment_is_the_projects(project, tmp_path_factory):
+    use_environment(project)
+    copy = shutil.copytree(project / "stages", tmp_path_factory.mktemp("copy") / "stages").parent
+    assert run(copy, **BARE, DVC_ROOT=str(project)) == (f"['a', 'b'] {project / '.venv'} True\n", "")
+
+
+def test_without_an_environment_it_is_that_of_the_path(project):
+    assert run(project, PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin")[0] == f"['a', 'b'] {sys.prefix} True\n"
+
+
+@pytest.mark.parametrize("old", ["exit 1", None])
+def test_without_a_python_one_line_says_what_to_do(project, old, tmp_path_factory):
+    path = tmp_path_factory.mktemp("bin")
+    (path / "sh").symlink_to(shutil.which("sh"))
+    if old:
+        (path / "python3").write_text(f"#!/bin/sh\n{old}\n")
+        (path / "python3").chmod(0o755)
+    printed, errors = run(project, PATH=str(path))
+    assert printed == ""
+    assert errors.endswith(NEEDED)
+    use_environment(project)  # as `make .venv` would
+    assert run(project, PATH=str(path))[1] == ""
+
+
+def test_a_package_that_is_not_installed_is_one_line():
+    environment = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
+    answer = subprocess.run(
+        [sys.executable, "-S", "-m", "stages.tokenize"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 1
+    assert answer.stderr == f"error: {sys.executable} has no package yaml: run `make .venv`, and this again\n"
