@@ -4,9 +4,8 @@ uv takes seconds: the one on PATH, or one that pip puts into .venv. pip takes mi
 `python set_up.py lock` chooses the newest packages that pyproject.toml allows, and writes requirements.lock.
 """
 
-import ast
+import configparser
 import fcntl
-import functools
 import os
 import shutil
 import subprocess
@@ -43,8 +42,8 @@ def main() -> None:
         return
     with LOCK.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a second `make` waits until the first has set up
-        made_of = f"{VENV.resolve()} {find_interpreter()}\n{lock.read()}"
-        if not is_ready(made_of):
+        made_of = f"{VENV.resolve()} {find_interpreter()}\n{lock.read()}"  # a .venv that was moved does not work
+        if read_ready() != made_of:
             set_up(made_of)
 
 
@@ -53,17 +52,17 @@ def find_interpreter() -> str:
     return str(Path(sys.executable).resolve())
 
 
-def is_ready(made_of: str) -> bool:
-    """Whether .venv is whole, was made of this, and lies where it was made."""
-    has_tools = all((VENV / "bin" / tool).exists() for tool in TOOLS)
-    return has_tools and READY.exists() and READY.read_text() == made_of
+def read_ready() -> str:
+    """What .venv was made of; nothing where it is not whole."""
+    whole = READY.exists() and all((VENV / "bin" / tool).exists() for tool in TOOLS)
+    return READY.read_text() if whole else ""
 
 
 def set_up(made_of: str) -> None:
     """Make .venv anew. Where only the lock has changed, update it: what else the user has installed stays."""
     if VENV.is_symlink():
         sys.exit(f"error: .venv is a link to {VENV.resolve()}, which has other packages: remove .venv, and try again")
-    only_the_lock = READY.exists() and READY.read_text().splitlines()[:1] == made_of.splitlines()[:1]
+    only_the_lock = read_ready().partition("\n")[0] == made_of.partition("\n")[0]
     print("updating .venv" if only_the_lock else "setting up .venv", flush=True)
     if only_the_lock:
         READY.unlink()  # after an interruption, .venv is made anew
@@ -97,12 +96,14 @@ def run_uv(uv: str, *arguments: str) -> bool:
     """Whether uv, with pip's settings, has done this. Its reason, where not, is printed as one line."""
     # pip takes the newest version of all indexes. A user's own variables for uv come first.
     environment = {"UV_INDEX_STRATEGY": "unsafe-best-match", **read_settings(), **os.environ}
-    answer = subprocess.run(
-        [uv, "--quiet", *arguments], env=environment, stderr=subprocess.PIPE, text=True, check=False
-    )
-    if answer.returncode:
-        print("uv fails:", *answer.stderr.split(), flush=True)
-    return answer.returncode == 0
+    command = [uv, "--quiet", *arguments]
+    try:
+        subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = str(error) if isinstance(error, OSError) else error.stderr
+        print("uv fails:", *reason.split(), flush=True)
+        return False
+    return True
 
 
 def has_index() -> bool:
@@ -110,20 +111,35 @@ def has_index() -> bool:
     return not INDEXES.isdisjoint({*read_settings(), *os.environ})
 
 
-@functools.lru_cache
 def read_settings() -> "dict[str, str]":
-    """pip's settings, as variables for uv."""
-    python = str(PYTHON) if PYTHON.exists() else sys.executable
-    answer = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
-    lines = dict(line.split("=", 1) for line in answer.stdout.splitlines())
-    settings = {}
-    for name, variable in VARIABLES.items():
-        files = [ast.literal_eval(lines.get(f"{section}.{name}", "''")) for section in ("global", "install")]
-        values = [*files, os.environ.get("PIP_" + name.replace("-", "_").upper(), "")]
-        given = [value for value in values if value]
-        if given:  # as for pip, the last one counts
-            settings[variable] = ("," if name == "find-links" else " ").join(given[-1].split())
-    return settings
+    """pip's settings, as variables for uv. They are read without pip, which may not be installed."""
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read(find_settings())
+    except (configparser.Error, UnicodeDecodeError) as error:
+        sys.exit("error: pip's settings cannot be read: " + " ".join(str(error).split()))
+    sections = [dict(parser[section]) for section in ("global", "install") if parser.has_section(section)]
+    variables = {name[len("PIP_") :]: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    options = {}
+    for values in (*sections, variables):  # the last value counts, as for pip
+        options.update({name.lower().replace("_", "-"): value.split() for name, value in values.items()})
+    return {
+        variable: ("," if name == "find-links" else " ").join(options[name])
+        for name, variable in VARIABLES.items()
+        if options.get(name)
+    }
+
+
+def find_settings() -> "list[str]":
+    """The files from which pip reads its settings, whether they exist or not: the later ones count more."""
+    named = os.environ.get("PIP_CONFIG_FILE", "")
+    if named == os.devnull:
+        return []
+    home, mac = str(Path.home()), "/Library/Application Support"
+    shared = [f"{folder}/pip" for folder in os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]
+    user = os.environ.get("XDG_CONFIG_HOME", f"{home}/.config")
+    folders = [*shared, f"{mac}/pip", "/etc", f"{home}/.pip", f"{home}{mac}/pip", f"{user}/pip", sys.prefix]
+    return [*(f"{folder}/pip.conf" for folder in folders), named]
 
 
 def make_with_pip() -> None:

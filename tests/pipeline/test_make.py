@@ -11,8 +11,14 @@ from project import ROOT
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 # Texts that make, a shell or both would change.
-HARD = ["It costs $5.99 (incl. $$ fees).", "$(shell touch made)", "100% of $it", "unterminated $(shell id", "`id` # \\ ~"]
-HARD += ["It's \"here\".", "two\nlines", "~/my data (1)", "corpora/réclamations", "a,b=c"]
+HARD = [
+    "It costs $5.99 (incl. $$ fees).",
+    "$(shell touch made)",
+    "100% of $it",
+    "unterminated $(shell id",
+    "`id` # \\ ~",
+]
+HARD += ['It\'s "here".', "two\nlines", "~/my data (1)", "corpora/réclamations", "a,b=c"]
 
 
 @pytest.fixture
@@ -23,7 +29,7 @@ def folder(tmp_path):
     for tool in ("python", "dvc"):
         path = tmp_path / ".venv/bin" / tool
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\n[ -z \"$SHOW\" ] || printenv \"$SHOW\"\n")
+        path.write_text('#!/bin/sh\nprintf \'<%s>\' "$@"\n[ -z "$SHOW" ] || printenv "$SHOW"\n')
         path.chmod(0o755)
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/plots.html").touch()
@@ -81,7 +87,7 @@ def test_stages_run_in_bash_whatever_the_users_shell_is(folder):
 
 
 def test_a_user_without_a_name_has_one(folder):
-    nameless = {name: "" for name in ("USER", "LOGNAME")}
+    nameless = dict.fromkeys(("USER", "LOGNAME"), "")
     assert make(folder, "repro", **nameless, SHOW="USER") == (0, f"<repro>user-{os.getuid()}\n", "")
     assert make(folder, "repro", LOGNAME="me", USER="you", SHOW="USER") == (0, "<repro>you\n", "")
 

@@ -72,7 +72,12 @@ def test_without_a_python_one_line_says_what_to_do(project, old, tmp_path_factor
 def test_a_package_that_is_not_installed_is_one_line():
     environment = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
     answer = subprocess.run(
-        [sys.executable, "-S", "-m", "stages.tokenize"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-S", "-m", "stages.tokenize"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert answer.returncode == 1
     assert answer.stderr == f"error: {sys.executable} has no package yaml: run `make .venv`, and this again\n"
