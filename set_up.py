@@ -29,7 +29,7 @@ VARIABLES = {
     "client-cert": "SSL_CLIENT_CERT",
     "proxy": "ALL_PROXY",
 }
-INDEXES = {"UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_NO_INDEX", "UV_TORCH_BACKEND"}
+INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_NO_INDEX", "UV_TORCH_BACKEND")
 
 
 def main() -> None:
@@ -108,7 +108,7 @@ def run_uv(uv: str, *arguments: str) -> bool:
 
 def has_index() -> bool:
     """Whether the user has named a package index, to pip or to uv."""
-    return not INDEXES.isdisjoint({*read_settings(), *os.environ})
+    return any({**read_settings(), **os.environ}.get(name) for name in INDEXES)
 
 
 def read_settings() -> "dict[str, str]":

@@ -1,10 +1,12 @@
 """tutorial.ipynb runs on a result, the demo's among them, and is committed with the outputs of such a run."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -73,7 +75,7 @@ def check_outputs(cells):
     """Every cell was run, in order, and shows something, and nothing that went wrong or is of the machine alone."""
     assert [cell.execution_count for cell in cells.values()] == list(range(1, len(cells) + 1))
     for name, cell in cells.items():
-        assert cell.outputs, f"{name} shows nothing"
+        assert bool(cell.outputs) == (name != "colab"), f"{name} shows nothing, or more than it should"
         assert {output.output_type for output in cell.outputs} <= {"stream", "execute_result", "display_data"}, name
         assert {output.get("name") for output in cell.outputs} <= {None, "stdout"}, f"{name} warns: {shown(cell)}"
         assert "execution" not in cell.metadata, f"{name} has times: use python -m tests.run_notebook"
@@ -139,3 +141,33 @@ def test_it_runs_on_the_demos_result(tmp_path, run_offline, environment, run):
         assert shown(cells[name]) == shown(code_cells(COMMITTED)[name]), (
             f"{name}: run the notebook anew, as CONTRIBUTING.md says"
         )
+
+
+@pytest.mark.slow
+def test_on_colab_the_first_cell_makes_the_result_that_the_others_explain(tmp_path, tiny_encoder):
+    """As there: a bare folder, uv on the path, no display, no git identity, and no environment of this project."""
+    uv = Path(sys.executable).with_name("uv")
+    origin, bare = tmp_path / "origin", tmp_path / "bare"
+    copy_of_the_project(origin, train__max_steps=20)
+    notebook = nbformat.read(ROOT / run_notebook.NAME, as_version=4)
+    cell = code_cells(notebook)["colab"]
+    demo = f"make demo ENCODER={tiny_encoder} && .venv/bin/dvc exp apply demo"
+    for old, new in (("https://github.com/OWNER/bert-cola", str(origin)), ("make repro", demo)):
+        assert cell.source.count(f'= "{old}"') == 1
+        cell.source = cell.source.replace(f'= "{old}"', f'= "{new}"')
+    for folder in ("bare", "home", "bin"):
+        (tmp_path / folder).mkdir()
+    nbformat.write(notebook, bare / run_notebook.NAME)
+    (tmp_path / "bin/uv").symlink_to(uv)
+    cache = subprocess.run([uv, "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    environment = {name: value for name, value in os.environ.items() if name.startswith("PIP_")} | {
+        "COLAB_RELEASE_TAG": "rehearsal",
+        "HOME": str(tmp_path / "home"),
+        "PATH": f"{tmp_path}/bin:/usr/local/bin:/usr/bin:/bin",
+        "UV_CACHE_DIR": cache,
+    }
+    cells = code_cells(run_notebook.run(bare, env=environment))
+    assert "setting up .venv" in shown(cells["colab"])
+    assert "tiny-bert" in shown(cells["result"])
+    check_steps(cells)
+    assert (tmp_path / "home/bert-cola/.venv/ready").exists()
