@@ -17,9 +17,12 @@ $(foreach name,$(TYPED),$(eval override export $(name) := $$(value $(name))))
 split = set -f; IFS=$$'\n'; words=$$(xargs printf '%s\n' <<< "$$$(1)");
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export SHELL # in which dvc runs the stages: the user's may be none
-# DVC needs a name for the user, which a container may lack.
+# DVC needs a name for the user, and a home for its caches: a container's user may have neither.
 ifeq ($(LOGNAME)$(USER),)
 export USER := user-$(shell id -u)
+endif
+ifneq ($(shell test -w "$$HOME" && echo writable),writable)
+export HOME := $(CURDIR)/.dvc/tmp/home
 endif
 
 .PHONY: help .venv repository lock demo repro ui track predict report seeds data-curve reference worker sweep table test test-all verify torture audit bench profile docs lint clean

@@ -86,10 +86,17 @@ def test_stages_run_in_bash_whatever_the_users_shell_is(folder):
     assert make(folder, "repro", SHELL="/usr/sbin/nologin", SHOW="SHELL") == (0, "<repro>bash\n", "")
 
 
-def test_a_user_without_a_name_has_one(folder):
-    nameless = dict.fromkeys(("USER", "LOGNAME"), "")
-    assert make(folder, "repro", **nameless, SHOW="USER") == (0, f"<repro>user-{os.getuid()}\n", "")
-    assert make(folder, "repro", LOGNAME="me", USER="you", SHOW="USER") == (0, "<repro>you\n", "")
+@pytest.mark.parametrize(
+    ("variables", "name", "value"),
+    [
+        ({"USER": "", "LOGNAME": ""}, "USER", f"user-{os.getuid()}"),
+        ({"USER": "you", "LOGNAME": "me"}, "USER", "you"),
+        ({"HOME": "/nowhere"}, "HOME", "{folder}/.dvc/tmp/home"),
+        ({"HOME": "/tmp"}, "HOME", "/tmp"),  # noqa: S108
+    ],
+)
+def test_a_user_has_a_name_and_a_home(folder, variables, name, value):
+    assert make(folder, "repro", **variables, SHOW=name) == (0, f"<repro>{value.format(folder=folder)}\n", "")
 
 
 @pytest.mark.parametrize("target", ["demo", "repro", "track", "verify"])
