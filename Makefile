@@ -76,7 +76,7 @@ reference: repository .venv ## measure metrics/reference/ anew: five seeds of ea
 	@$(call split,ENCODERS) python -m cola.experiments.reference $$words
 
 worker: .venv ## train seeds for a cluster, one at a time: make worker SCHEDULER=tcp://first.example:8786
-	PYTHONPATH=. dask worker "$$SCHEDULER" --nthreads 1 --no-dashboard --local-directory .dvc/tmp
+	PYTHONPATH=. dask worker "$${SCHEDULER:?which one? make worker SCHEDULER=tcp://first.example:8786}" --nthreads 1 --no-dashboard --local-directory .dvc/tmp
 
 sweep: repository .venv ## try the settings that BERT's paper recommends: 18 trainings; make table shows them
 	@$(call split,SWEEP) python -m cola.experiments.dvc_queue sweep $$words

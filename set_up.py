@@ -5,7 +5,9 @@ uv takes seconds: the one on PATH, or one that pip puts into .venv. pip takes mi
 """
 
 import configparser
+import contextlib
 import fcntl
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -41,7 +43,8 @@ def main() -> None:
         write_lock()
         return
     with LOCK.open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a second `make` waits until the first has set up
+        with contextlib.suppress(OSError):  # some file systems have no locks
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a second `make` waits until the first has set up
         made_of = f"{VENV.resolve()} {find_interpreter()}\n{lock.read()}"  # a .venv that was moved does not work
         if read_ready() != made_of:
             set_up(made_of)
@@ -88,8 +91,11 @@ def install_with_uv() -> bool:
     if not PYTHON.exists() and not run_uv(uv, "venv", "--python", find_interpreter(), str(VENV)):
         return False
     install = ("pip", "install", "--python", str(PYTHON), "--requirement", str(LOCK))
-    # PyTorch's build is that of the user's index. Without one it is PyTorch's own for this GPU, or for a CPU.
-    return (not has_index() and run_uv(uv, *install, "--torch-backend", "auto")) or run_uv(uv, *install)
+    if not has_index():  # then PyTorch's own index has the build for this GPU, or for a CPU
+        if run_uv(uv, *install, "--torch-backend", "auto"):
+            return True
+        print("PyTorch's build is therefore the one for CUDA", flush=True)
+    return run_uv(uv, *install)
 
 
 def run_uv(uv: str, *arguments: str) -> bool:
@@ -144,13 +150,15 @@ def find_settings() -> "list[str]":
 
 def make_with_pip() -> None:
     """Make .venv with pip, or put pip into it."""
-    interpreter = find_interpreter()
-    answer = subprocess.run([interpreter, "-m", "venv", str(VENV)], capture_output=True, check=False)
-    if answer.returncode:
+    if importlib.util.find_spec("ensurepip") is None:
         sys.exit(
-            f"error: {interpreter} cannot make an environment with pip (Debian: apt install python3-venv); "
-            "install that, or uv (https://docs.astral.sh/uv), and try again"
+            f"error: {sys.executable} has no ensurepip, so that .venv would have no pip: install it "
+            "(Debian: apt install python3-venv), or uv (https://docs.astral.sh/uv), and try again"
         )
+    command = [find_interpreter(), "-m", "venv", str(VENV)]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if answer.returncode:
+        sys.exit(f"error: {' '.join(command)} fails: {' '.join(answer.stdout.split())}")
 
 
 def install_with_pip(*packages: str) -> bool:
@@ -171,3 +179,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit("error: interrupted; run this again")
+    except OSError as error:
+        sys.exit(f"error: {error}")
