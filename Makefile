@@ -12,11 +12,13 @@ SETTINGS ?= fetch.corpus=minimal_pairs fetch.encoder=sentence-transformers/all-M
 SWEEP ?= train.batch_size=16,32 train.learning_rate=5.0e-5,3.0e-5,2.0e-5 train.epochs=2,3,4
 # Recipes have these from their environment, as the user has typed them: make would read `$5`, and the shell `~`.
 TYPED := PYTHON PORT N SHAPE ENCODERS ENCODER SETTINGS SWEEP TEXT SCHEDULER
-$(foreach name,$(TYPED),$(eval override export $(name) := $$(value $(name))))
+$(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
+export $(TYPED)
 # The words of such a variable, as `$$words`. Quotes keep a space; nothing is expanded.
 split = set -f; IFS=$$'\n'; words=$$(xargs printf '%s\n' <<< "$$$(1)");
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-export SHELL # in which dvc runs the stages: the user's may be none
+# dvc runs the stages in $$SHELL, and a user's may refuse to run anything.
+export SHELL
 # DVC needs a name for the user, and a home for its caches: a container's user may have neither.
 ifeq ($(LOGNAME)$(USER),)
 export USER := user-$(shell id -u)
