@@ -33,8 +33,8 @@ help: ## list the targets
 	@grep -hE '^[a-z.-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 .venv: ## set up the environment alone: the packages of requirements.lock, in .venv
-	@command -v "$$PYTHON" > /dev/null || \
-	  { echo "error: $$PYTHON is not on PATH: name a Python that is, as in make PYTHON=python3.12" >&2; exit 1; }
+	@"$$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2> /dev/null || \
+	  { echo "error: $$PYTHON is not Python 3.11 to 3.14: name one that is, as in make PYTHON=python3.12" >&2; exit 1; }
 	@"$$PYTHON" set_up.py
 	@test -e .dvc/plots.html || python -m cola.report.plots_page
 

@@ -35,10 +35,6 @@ INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_NO_INDEX", "UV_T
 
 
 def main() -> None:
-    version = sys.version_info[:2]
-    if not (3, 11) <= version <= (3, 14):
-        name = "{} is Python {}.{}".format(sys.executable, *version)
-        sys.exit(f"error: {name}, and 3.11 to 3.14 are supported: name another one, as in make PYTHON=python3.12")
     if sys.argv[1:] == ["lock"]:
         write_lock()
         return
@@ -117,7 +113,7 @@ def has_index() -> bool:
     return any({**read_settings(), **os.environ}.get(name) for name in INDEXES)
 
 
-def read_settings() -> "dict[str, str]":
+def read_settings() -> dict[str, str]:
     """pip's settings, as variables for uv. They are read without pip, which may not be installed."""
     parser = configparser.RawConfigParser()
     try:
@@ -136,7 +132,7 @@ def read_settings() -> "dict[str, str]":
     }
 
 
-def find_settings() -> "list[str]":
+def find_settings() -> list[str]:
     """The files from which pip reads its settings, whether they exist or not: the later ones count more."""
     named = os.environ.get("PIP_CONFIG_FILE", "")
     if named == os.devnull:

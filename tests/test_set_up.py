@@ -172,16 +172,6 @@ def test_a_link_to_another_environment_stays_as_it_is(project, tmp_path):
     assert not any((tmp_path / "shared").iterdir())
 
 
-@pytest.mark.parametrize("version", [(3, 8), (3, 10), (3, 15)])
-def test_a_python_that_is_not_supported_is_one_line(project, version):
-    code = f"import runpy, sys; sys.version_info = {version}; runpy.run_path('set_up.py', run_name='__main__')"
-    line = (
-        f"error: {INTERPRETER} is Python {version[0]}.{version[1]}, and 3.11 to 3.14 are supported: "
-        "name another one, as in make PYTHON=python3.12\n"
-    )
-    assert run(project, command=(INTERPRETER, "-c", code)) == (1, [], line)
-
-
 def test_pips_settings_reach_uv(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)

@@ -120,11 +120,20 @@ def test_the_project_may_be_a_folder_of_a_larger_repository(folder):
     assert make(inner, "repro") == (0, "<repro>", "")
 
 
-def test_a_python_that_is_not_there_is_one_line(folder):
-    line = "error: python3.99 is not on PATH: name a Python that is, as in make PYTHON=python3.12"
-    status, _, errors = make(folder, "repro", "PYTHON=python3.99")
-    assert (status, errors.splitlines()[0]) == (2, line)
-    assert make(folder, "repro", "PYTHON=true") == (0, "<repro>", "")
+@pytest.mark.parametrize("version", [None, (2, 7), (3, 10), (3, 15)])
+def test_a_python_that_is_missing_or_not_supported_is_one_line(folder, version):
+    python = folder / "python"
+    if version:
+        code = f"import sys; sys.version_info = {version}; $2"
+        python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} -c "{code}"\n')
+        python.chmod(0o755)
+    status, _, errors = make(folder, "repro", f"PYTHON={python}")
+    assert status == 2
+    assert errors.splitlines()[0] == (
+        f"error: {python} is not Python 3.11 to 3.14: name one that is, as in make PYTHON=python3.12"
+    )
+    (folder / "set_up.py").touch()
+    assert make(folder, "repro", f"PYTHON={sys.executable}") == (0, "<repro>", "")
 
 
 def test_without_a_database_of_vulnerabilities_nothing_is_called_safe(folder):
