@@ -103,16 +103,22 @@ def pack(input_ids: Sequence[TokenIds]) -> Packed:
 
 
 def _first_fit(lengths: list[int], rows: int, row_length: int) -> np.ndarray | None:
-    """The index of each sentence's first token in the flattened rows, (sentences,) int64; None where one does not fit.
+    """The index of each sentence's first token in the flattened rows, (sentences,) int64; None where they do not fit.
 
-    The longest sentence is placed first, and each in the first row that has room for it.
+    Sentences go into the first row that has room for them, the longest first. A row without room for a sentence has
+    none for the next of that length either: the search goes on where it was, and starts again with a shorter length.
     """
     free = [row_length] * rows  # tokens, by row
     first_token_index = np.empty(len(lengths), dtype=np.int64)
+    row = previous = 0
     for sentence in np.argsort(lengths, kind="stable")[::-1]:
-        row = next((row for row, left in enumerate(free) if left >= lengths[sentence]), None)
-        if row is None:
+        length = lengths[sentence]
+        if length != previous:
+            row, previous = 0, length
+        while row < rows and free[row] < length:
+            row += 1
+        if row == rows:
             return None
         first_token_index[sentence] = (row + 1) * row_length - free[row]
-        free[row] -= lengths[sentence]
+        free[row] -= length
     return first_token_index
