@@ -80,7 +80,7 @@ class SamplePredict(_Section):
 class Params(_Section):
     seed: Seed
     device: Literal["auto", "cuda", "mps", "cpu"]
-    precision: Literal["auto", "float32", "bfloat16"]
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
     fetch: Fetch
     tokenize: Tokenize
     train: Train

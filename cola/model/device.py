@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -38,10 +39,13 @@ def prepare_device(name: str) -> torch.device:
 
 
 def choose_device(name: str) -> torch.device:
-    """'auto' is cuda, else mps, else cpu. Raises UserError where the device asked for is not present."""
+    """'auto' is cuda, else cpu: mps, which does not promise the same bytes twice, is taken by its name only.
+
+    Raises UserError where the device asked for is not present.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(device for device, present in available.items() if present)
+        name = "cuda" if available["cuda"] else "cpu"
     if not available[name]:
         raise UserError(f"params.yaml asks for device {name}, and this machine has none; set it to auto or cpu")
     return torch.device(name)
@@ -60,16 +64,18 @@ def choose_gpu(folder: Path) -> int:
 
     Workers of DVC's queue, and the processes of one training, run side by side: each claims a GPU of its own. Where
     all are claimed, a worker shares one, which is slow; a training on several processes cannot, and raises UserError.
+    Where the file system takes no lock, the processes of one training share the GPUs out by their numbers.
     """
-    gpu = claim_gpu(gpu_uuids(), folder)
+    try:
+        # With CUDA_VISIBLE_DEVICES, indices differ by process, and UUIDs do not.
+        uuids = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
+        gpu = claim_gpu(uuids, folder)
+    except OSError as error:
+        print(f"warning: GPUs are not claimed, so trainings may share one: {error}", file=sys.stderr)
+        return int(os.environ.get("LOCAL_RANK", os.getpid())) % torch.cuda.device_count()
     if gpu is None and dist.is_torchelastic_launched():
         raise UserError(f"train.processes is more than this machine's free GPUs; it has {torch.cuda.device_count()}")
     return os.getpid() % torch.cuda.device_count() if gpu is None else gpu
-
-
-def gpu_uuids() -> list[str]:
-    """The UUID of each GPU that this process sees, by index. With CUDA_VISIBLE_DEVICES, indices differ by process."""
-    return [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
 
 
 def claim_gpu(uuids: Sequence[str], folder: Path) -> int | None:
@@ -100,39 +106,42 @@ def keep_freed_memory() -> None:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type in which matrices are multiplied: 'auto' is bfloat16 where the processor has units for it.
+    """The type in which matrices are multiplied: 'auto' is the best that the device has units for.
 
-    Weights, gradients, sums and the optimizer stay in float32 either way. Raises UserError where bfloat16 is asked for
-    and would be emulated.
+    That is bfloat16; float16 on GPUs of compute capability 7.0 and more without it (V100, T4); else float32. Weights,
+    gradients, sums and the optimizer stay in float32. Raises UserError where bfloat16 is asked for and would be
+    emulated; float16, asked for, is computed on every device.
     """
     if device.type == "cpu":
-        supported = any(present and "bf16" in unit for unit, present in torch.cpu.get_capabilities().items())
+        has_bfloat16 = any(present for unit, present in torch.cpu.get_capabilities().items() if "bf16" in unit)
     else:
-        supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if name == "bfloat16" and not supported:
+        has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if name == "bfloat16" and not has_bfloat16:
         raise UserError("params.yaml asks for precision bfloat16, and this device has no units for it; set it to auto")
-    return torch.bfloat16 if supported and name != "float32" else torch.float32
+    if name != "auto":
+        return getattr(torch, name)
+    has_float16 = device.type == "cuda" and torch.cuda.get_device_capability() >= (7, 0)
+    return torch.bfloat16 if has_bfloat16 else torch.float16 if has_float16 else torch.float32
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     """The context in which PyTorch multiplies matrices in `precision`."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16)
+    return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
 
 
 def random_states(device: torch.device) -> dict[str, torch.Tensor]:
     """PyTorch's random states by device type, as uint8 tensors on the CPU: the CPU's, and the accelerator's if any."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state()
-    if device.type == "mps":
-        states["mps"] = torch.mps.get_rng_state()
-    return states
+    return {kind: _random(kind).get_rng_state() for kind in ("cpu", device.type)}
 
 
 def set_random_state(device_type: str, state: torch.Tensor) -> None:
     """Put back one of `random_states`."""
-    modules = {"cpu": torch, "cuda": torch.cuda, "mps": torch.mps}
-    modules[device_type].set_rng_state(state)
+    _random(device_type).set_rng_state(state)
+
+
+def _random(device_type: str) -> Any:
+    """The module that has the functions of a device type's random state."""
+    return torch if device_type == "cpu" else torch.get_device_module(device_type)
 
 
 def peak_memory(device: torch.device) -> float:

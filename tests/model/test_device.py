@@ -18,10 +18,7 @@ from cola.model.device import (
     choose_threads,
     claim_gpu,
     describe_machine,
-    peak_memory,
     prepare_device,
-    random_states,
-    set_random_state,
 )
 
 
@@ -57,20 +54,24 @@ def refusal(call, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("accelerators", "chosen"), [((), "cpu"), (("mps",), "mps"), (("cuda",), "cuda"), (("cuda", "mps"), "cuda")]
+    ("accelerators", "name", "chosen"),
+    [
+        ((), "auto", "cpu"),
+        (("mps",), "auto", "cpu"),  # mps does not promise the same bytes twice
+        (("cuda", "mps"), "auto", "cuda"),
+        (("cuda", "mps"), "cpu", "cpu"),
+        (("cuda", "mps"), "mps", "mps"),
+        (("mps",), "cuda", None),
+        (("cuda",), "mps", None),
+    ],
 )
-def test_auto_takes_cuda_then_mps_then_cpu(machine, accelerators, chosen):
+def test_a_device_is_the_one_asked_for_and_auto_is_cuda_or_the_cpu(machine, accelerators, name, chosen):
     machine(*accelerators)
-    assert choose_device("auto") == torch.device(chosen)
-    assert choose_device("cpu") == torch.device("cpu")
-
-
-@pytest.mark.parametrize("name", ["cuda", "mps"])
-def test_a_device_that_the_machine_lacks_is_refused(machine, name):
-    machine()
-    assert refusal(choose_device, name) == (
-        f"params.yaml asks for device {name}, and this machine has none; set it to auto or cpu"
-    )
+    if chosen:
+        assert choose_device(name) == torch.device(chosen)
+    else:
+        line = f"params.yaml asks for device {name}, and this machine has none; set it to auto or cpu"
+        assert refusal(choose_device, name) == line
 
 
 def test_the_device_is_made_to_repeat_its_results(machine):
@@ -91,31 +92,38 @@ def test_threads_are_all_cores_or_what_is_asked_for_and_never_what_is_free(monke
 
 
 def test_a_device_has_a_name_that_people_know(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
-    assert re.fullmatch(r"\S.*, 2 threads", describe_machine(torch.device("cpu")))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert describe_machine(torch.device("cpu")).endswith(", 1 thread")
     assert describe_machine(torch.device("cuda")) == "NVIDIA H200"
-    assert describe_machine(torch.device("mps")) == "mps"
+    for threads, name in ((2, r"\S.*, 2 threads"), (1, r"\S.*, 1 thread")):
+        torch.set_num_threads(threads)
+        assert re.fullmatch(name, describe_machine(torch.device("cpu")))
 
 
-@pytest.fixture
-def units(monkeypatch):
-    """Gives this process a processor with the capabilities named, and no others."""
-    return lambda *names: monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True} | dict(names))
+F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
 
 
-def test_auto_precision_is_bfloat16_where_the_processor_has_units_for_it_and_it_is_refused_elsewhere(units):
-    cpu = torch.device("cpu")
-    units(("avx512_bf16", True))
-    assert choose_precision("auto", cpu) == choose_precision("bfloat16", cpu) == torch.bfloat16
-    assert choose_precision("float32", cpu) == torch.float32
-    units(("avx512_bf16", False))
-    assert choose_precision("auto", cpu) == choose_precision("float32", cpu) == torch.float32
-    assert refusal(choose_precision, "bfloat16", cpu) == (
-        "params.yaml asks for precision bfloat16, and this device has no units for it; set it to auto"
-    )
+@pytest.mark.parametrize(
+    ("device_type", "has_bfloat16", "capability", "expected"),  # of auto, float32, bfloat16 (None: refused), float16
+    [
+        ("cpu", True, None, (BF16, F32, BF16, F16)),
+        ("cpu", False, None, (F32, F32, None, F16)),
+        ("mps", False, None, (F32, F32, None, F16)),
+        ("cuda", True, (8, 0), (BF16, F32, BF16, F16)),  # A100
+        ("cuda", False, (7, 5), (F16, F32, None, F16)),  # T4
+        ("cuda", False, (7, 0), (F16, F32, None, F16)),  # V100
+        ("cuda", False, (6, 1), (F32, F32, None, F16)),  # P40
+    ],
+)
+def test_auto_precision_is_what_the_device_has_units_for(monkeypatch, device_type, has_bfloat16, capability, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": has_bfloat16})
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bfloat16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    for name, precision in zip(("auto", "float32", "bfloat16", "float16"), expected, strict=True):
+        if precision:
+            assert choose_precision(name, torch.device(device_type)) == precision
+        else:
+            line = f"params.yaml asks for precision {name}, and this device has no units for it; set it to auto"
+            assert refusal(choose_precision, name, torch.device(device_type)) == line
 
 
 @pytest.mark.slow
@@ -169,21 +177,13 @@ def test_each_process_of_a_training_has_a_gpu_that_nobody_else_has(gpus, monkeyp
     assert chosen[2] in (0, 1, 2)
 
 
-@pytest.mark.parametrize("accelerator", ["cuda", "mps"])
-def test_an_accelerators_random_state_is_saved_and_put_back(monkeypatch, accelerator):
-    module, state, received = getattr(torch, accelerator), torch.arange(3, dtype=torch.uint8), []
-    monkeypatch.setattr(module, "get_rng_state", lambda: state)
-    monkeypatch.setattr(module, "set_rng_state", received.append)
-    states = random_states(torch.device(accelerator))
-    assert states.keys() == {"cpu", accelerator}
-    set_random_state(accelerator, states[accelerator])
-    assert received == [state]
-    drawn = torch.rand(3)
-    set_random_state("cpu", states["cpu"])
-    assert torch.equal(torch.rand(3), drawn)
-
-
-def test_the_most_memory_that_there_was_is_remembered():
-    ones = torch.ones(2**28)  # 1 GiB
-    del ones
-    assert peak_memory(torch.device("cpu")) > 1
+def test_gpus_that_cannot_be_claimed_are_shared_out_by_number(gpus, monkeypatch, tmp_path, capsys):
+    have, chosen = gpus
+    have("a", "b")
+    for uuid in "ab":
+        (tmp_path / f"gpu-{uuid}.lock").mkdir()  # as where another user's file is
+    for rank in "01":
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        prepare_device("auto")
+    assert chosen == [0, 1]
+    assert capsys.readouterr().err.count("warning: GPUs are not claimed, so trainings may share one: ") == 2
