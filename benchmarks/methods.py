@@ -23,6 +23,7 @@ from cola.data.ragged import RaggedArray, Sentences
 from cola.model import prediction
 from cola.model.device import choose_precision
 from cola.train import loop
+from cola.train.history import Progress
 
 Timed = Callable[[list[Batch]], list[float]]
 Method = Callable[[PreTrainedModel], AbstractContextManager[Timed]]
@@ -122,10 +123,11 @@ def train_fast(
     splits = {"train": vocabulary, "validation": vocabulary}
     with loop.prepare(model, splits, recipe, precision, seed=0) as training:
         model.train()
+        progress = Progress()
 
         def step(batch: Batch) -> None:
             sentences = to_sentences(*batch)
-            loop.optimizer_step(replace(training, train=sentences), np.arange(len(sentences.labels)), 1)
+            loop.optimizer_step(replace(training, train=sentences), np.arange(len(sentences.labels)), progress)
 
         yield time_steps(step, model.device)
 

@@ -22,12 +22,12 @@ from cola.core import files, paths
 from cola.core.errors import UserError
 from cola.model.device import random_states, set_random_state
 from cola.train import distributed
-from cola.train.history import Epoch, Progress, Step
+from cola.train.history import Epoch, LossScale, Progress, Step
 
 FOLDER = paths.SCRATCH / "checkpoints"
 ROOMS = ("core", "data", "model", "train")  # whose code determines what a training computes
 SECONDS = 300.0  # of training that are lost at most
-_RECORD = TypeAdapter(tuple[list[Epoch], list[Step], float])  # what Progress has besides weights
+_RECORD = TypeAdapter(tuple[list[Epoch], list[Step], float, LossScale])  # what Progress has besides weights
 
 
 class Checkpointer:
@@ -96,7 +96,7 @@ def save(path: Path, optimizer: torch.optim.Optimizer, progress: Progress) -> No
         tensors[f"{number}.weights"] = weight.detach()
         tensors |= {f"{number}.{name}": moment for name, moment in optimizer.state[weight].items()}
     tensors |= {f"{number}.best": weight for number, weight in enumerate(progress.best_weights)}
-    record = _RECORD.dump_json((progress.epochs, progress.steps, progress.seconds)).decode()
+    record = _RECORD.dump_json((progress.epochs, progress.steps, progress.seconds, progress.loss_scale)).decode()
     with _lock(path):
         files.remove_stale(path.parent)
         with files.atomic_file(path) as partial:
@@ -133,11 +133,18 @@ def load(path: Path, optimizer: torch.optim.Optimizer) -> Progress:
 
 
 def read_progress(path: Path) -> Progress:
-    """How far the training had come, without its weights; of a training that begins where there is no checkpoint."""
-    if not path.exists():
+    """How far the training had come, without its weights; of a training that begins where there is no checkpoint.
+
+    Raises UserError where the file is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return Progress(*_RECORD.validate_json(file.metadata()["progress"]))
+    except FileNotFoundError:
         return Progress()
-    with safe_open(path, "pt") as file:
-        return Progress(*_RECORD.validate_json(file.metadata()["progress"]))
+    except Exception as error:
+        fault = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged ({fault}): remove it, and the training begins anew") from None
 
 
 def remove(path: Path) -> None:
@@ -146,7 +153,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _lock(path: Path) -> FileLock:
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
     """Held while a checkpoint is read, written or deleted: two trainings of one configuration may run at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.parent.with_name(f"{path.parent.name}.lock"))
+    lock = FileLock(path.parent.with_name(f"{path.parent.name}.lock"))
+    with files.name_write_errors(Path(lock.lock_file)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -40,6 +40,22 @@ class Epoch(NamedTuple):
         )
 
 
+class LossScale(NamedTuple):
+    """What the loss is multiplied by in float16, where small gradients vanish: by the rule of torch.amp.GradScaler."""
+
+    factor: float = 65536.0
+    good_steps: int = 0  # since the factor changed
+    overflows: int = 0  # of the whole training
+
+    def after(self, overflow: bool) -> "LossScale":
+        """The scale after one more step: half after an overflow of the gradients, twice after 2,000 steps without."""
+        if overflow:
+            return LossScale(self.factor / 2, overflows=self.overflows + 1)
+        if self.good_steps + 1 == 2000:
+            return LossScale(self.factor * 2, overflows=self.overflows)
+        return self._replace(good_steps=self.good_steps + 1)
+
+
 @dataclass
 class Progress:
     """How far a training is."""
@@ -47,6 +63,7 @@ class Progress:
     epochs: list[Epoch] = field(default_factory=list)  # that have ended
     steps: list[Step] = field(default_factory=list)  # of the epoch that has not
     seconds: float = 0.0  # that these steps took
+    loss_scale: LossScale = field(default_factory=LossScale)  # used in float16 only
     best_weights: list[Tensor] = field(default_factory=list)  # of the best epoch, with early stopping; else empty
 
     @property

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from cola.core import paths
 from cola.core import progress as progress_bar
 from cola.core.errors import UserError
 from cola.core.params import Train
@@ -74,6 +75,14 @@ def prepare(
     The seed fixes the order of the sentences; dropout draws from PyTorch's random state. Do not use the model in
     another way within the block: it may have other weights and token ids there (cola/train/speedups.py).
     """
+    arrays = [array for split in sentences.values() for array in (*vars(split.input_ids).values(), split.labels)]
+    contents = {  # each machine reads its own files
+        "seed or train of params.yaml": [repr((seed, recipe.model_dump(exclude={"processes"}))).encode()],
+        "precision (auto depends on the machine)": [repr(precision).encode()],
+        str(paths.TOKENIZED): (array.tobytes() for array in arrays),
+        str(paths.PRETRAINED): (weights.detach().cpu().numpy().tobytes() for weights in model.parameters()),
+    }
+    distributed.require_same(contents, model.device)
     if distributed.rank():  # give each rank its own dropout; rank 0 keeps the current random state
         torch.manual_seed(int(np.random.SeedSequence([seed, distributed.rank()]).generate_state(1)[0]))
     families.freeze(model, recipe.frozen_layers)
@@ -120,6 +129,10 @@ def fit(
         checkpointer.after_epoch(training.optimizer, progress)
     for weight, best in zip(training.weights, progress.best_weights or training.weights, strict=True):
         weight.data.copy_(best)
+    largest = max(torch.linalg.vector_norm(weight.detach(), torch.inf).item() for weight in training.weights)
+    require_finite(training, "the last step", {"largest weight": largest})
+    if overflows := progress.loss_scale.overflows:
+        print(f"float16: gradients overflowed {overflows} times; these steps were computed again with half the scale")
     return progress.epochs
 
 
@@ -133,7 +146,7 @@ def take_steps(training: Training, progress: Progress) -> Iterator[Step]:
         bar.update(sum(map(len, batches[: len(progress.steps)])))
         started = time.perf_counter() - progress.seconds
         for rows in batches[len(progress.steps) :]:
-            step = optimizer_step(training, rows, progress.steps_done + 1)
+            step = optimizer_step(training, rows, progress)
             progress.steps.append(step)
             progress.seconds = time.perf_counter() - started
             bar.set_postfix(loss=f"{step.loss:.3f}", refresh=False)
@@ -148,35 +161,59 @@ def epoch_batches(training: Training, epoch: int) -> list[np.ndarray]:
     return batches[: training.last_step - training.steps_per_epoch * (epoch - 1)]
 
 
-def optimizer_step(training: Training, rows: np.ndarray, number: int) -> Step:
+def optimizer_step(training: Training, rows: np.ndarray, progress: Progress) -> Step:
     """The tutorial's step, on the batch `rows`: forward, backward, clipping, AdamW with a learning rate that falls.
 
-    `number` counts from 1. The loss and the norm are those of the whole batch, of which each process computes a share.
-    Raises UserError where one of them is not finite.
+    The loss and the norm are those of the whole batch, of which each process computes a share. Where float16's
+    gradients overflow, no weight changes, and the batch is computed again with half the loss scale. Raises UserError
+    where loss or norm is not finite.
     """
+    number = progress.steps_done + 1
     learning_rate = training.recipe.learning_rate * linear_decay(number - 1, training.total_steps)
+    training.optimizer.param_groups[0]["lr"] = learning_rate
+    scale = progress.loss_scale.factor if training.precision == torch.float16 else 1.0
+    loss, norm = update_weights(training, rows, scale)
+    if training.precision == torch.float16:
+        overflow = math.isfinite(loss) and not math.isfinite(norm) and scale > 1
+        progress.loss_scale = progress.loss_scale.after(overflow)
+        if overflow:
+            return optimizer_step(training, rows, progress)
+    require_finite(training, f"step {number}", {"loss": loss, "norm of the gradient": norm})
+    return Step(number, loss, learning_rate, norm)
+
+
+def update_weights(training: Training, rows: np.ndarray, scale: float) -> tuple[float, float]:
+    """Update the weights by the gradients of `rows`, unless these are not finite. Returns loss and gradient's norm.
+
+    The loss is multiplied by `scale` on its way back.
+    """
     optimizer: Any = training.optimizer
-    optimizer.param_groups[0]["lr"] = learning_rate
     optimizer.zero_grad()
-    total_loss = backward(training, rows)
+    total_loss = backward(training, rows, scale)
     gradients = [weight.grad for weight in training.weights if weight.grad is not None]
     distributed.all_reduce_sum([total_loss, *gradients])
-    norm = total_norm(gradients)
+    norm = total_norm(gradients) / scale
     # Clipping divides every gradient by the same number. The fused optimizer does that as it reads them, which spares a
     # pass over the memory. The 1e-6 is that of torch's clip_grad_norm_.
-    optimizer.grad_scale = ((norm + 1e-6) / training.recipe.max_grad_norm).clamp(min=1.0)
+    optimizer.grad_scale = ((norm + 1e-6) / training.recipe.max_grad_norm).clamp(min=1.0) * scale
+    optimizer.found_inf = (~norm.isfinite()).float()  # 1: the fused optimizer changes nothing
     optimizer.step()
-    step = Step(number, total_loss.item(), learning_rate, norm.item())
-    if not math.isfinite(step.loss) or not math.isfinite(step.gradient_norm):
-        raise UserError(
-            f"step {number} went wrong (loss {step.loss}, norm of the gradient {step.gradient_norm}): "
-            "lower train.learning_rate"
-        )
-    return step
+    return total_loss.item(), norm.item()
 
 
-def backward(training: Training, rows: np.ndarray) -> Tensor:
-    """Add up the gradients of this process's share of the batch `rows`. Returns its part of the batch's mean loss."""
+def require_finite(training: Training, place: str, figures: Mapping[str, float]) -> None:
+    """Raise UserError, with the `place` in the training and all figures, where a figure is not finite."""
+    if not all(map(math.isfinite, figures.values())):
+        shown = ", ".join(f"{name} {figure}" for name, figure in figures.items())
+        remedy = ", or set precision to float32" if training.precision == torch.float16 else ""
+        raise UserError(f"{place} went wrong ({shown}): lower train.learning_rate{remedy}")
+
+
+def backward(training: Training, rows: np.ndarray, scale: float) -> Tensor:
+    """Add up the gradients of this process's share of the batch `rows`, times `scale`.
+
+    Returns this process's part of the batch's mean loss, without the scale.
+    """
     model, sentences = training.model, training.train
     total_loss = torch.zeros((), device=model.device)
     for part, weight in micro_batches(training, rows):
@@ -184,7 +221,7 @@ def backward(training: Training, rows: np.ndarray) -> Tensor:
         logits = classifier.logits(model, batch, training.precision)
         labels = torch.from_numpy(sentences.labels[part]).to(model.device)
         loss = cross_entropy(logits, labels, training.class_weights) * weight
-        loss.backward()
+        (loss * scale).backward()
         total_loss += loss.detach()
     return total_loss
 
@@ -237,15 +274,23 @@ def total_norm(gradients: Iterable[Tensor]) -> Tensor:
 
 
 def validate(training: Training, progress: Progress) -> Epoch:
-    """The record of the epoch whose steps `progress` has, with the figures of the validation sentences."""
+    """The record of the epoch whose steps `progress` has, with the figures of the validation sentences.
+
+    Raises UserError where their loss is not finite. Prints a line where it is far above that of guessing.
+    """
     started, number = time.perf_counter(), len(progress.epochs) + 1
     logits, labels = predict_validation(training), torch.from_numpy(training.validation.labels)
     predicted = logits.argmax(dim=1)
     rows = np.concatenate(epoch_batches(training, number))
+    loss, guessing = cross_entropy(logits, labels).item(), math.log(logits.shape[1])
+    require_finite(training, f"epoch {number}", {"validation loss": loss})
+    if loss > 10 * guessing:
+        figures = f"validation loss {loss:.3g}, of guessing {guessing:.3g}"
+        print(f"epoch {number} diverged ({figures}): lower train.learning_rate")
     return Epoch(
         epoch=number,
         training_loss=float(np.mean([step.loss for step in progress.steps])),
-        validation_loss=cross_entropy(logits, labels).item(),
+        validation_loss=loss,
         validation_accuracy=(predicted == labels).double().mean().item(),
         validation_mcc=metrics.mcc(labels.numpy(), predicted.numpy()),
         training_seconds=progress.seconds,

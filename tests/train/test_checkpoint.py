@@ -4,15 +4,17 @@ import time
 from dataclasses import replace
 
 import pytest
+import safetensors.torch
 import torch
+from processes import small_disk
 
 from cola.core.errors import UserError
 from cola.train import checkpoint, distributed
 from cola.train.checkpoint import Checkpointer
-from cola.train.history import Epoch, Progress, Step
+from cola.train.history import Epoch, LossScale, Progress, Step
 
 EPOCH = Epoch(1, 0.1 + 0.2, 0.5, 0.75, -0.25, 3.5, 1.0, 20, 90, [Step(1, 0.7, 2e-5, 1.5), Step(2, 0.6, 1e-5, 0.5)])
-PROGRESS = Progress([EPOCH], [Step(3, 1 / 3, 5e-6, 2.0)], 1.25)
+PROGRESS = Progress([EPOCH], [Step(3, 1 / 3, 5e-6, 2.0)], 1.25, LossScale(2.0**13, 7, 3))
 
 
 def optimizer(seed):
@@ -55,18 +57,32 @@ def test_all_that_training_needs_comes_back(tmp_path):
     checkpoint.remove(path)  # of two trainings of one configuration, the other has removed it already
 
 
-def test_a_checkpoint_is_replaced_whole(tmp_path, monkeypatch):
-    path = tmp_path / "one.safetensors"
+def test_a_checkpoint_is_replaced_whole(tmp_path):
+    path = tmp_path / "folder" / "one.safetensors"
     checkpoint.save(path, optimizer(1), PROGRESS)
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(UserError, match=r"one\.safetensors cannot be written: No space left on device"):
+    with small_disk(100), pytest.raises(UserError, match=r"one\.safetensors cannot be written: File too large"):
         checkpoint.save(path, optimizer(2), Progress())
     assert checkpoint.read_progress(path) == PROGRESS
-    assert [file.name for file in tmp_path.iterdir()] == ["one.safetensors"]
+    assert [file.name for file in path.parent.iterdir()] == ["one.safetensors"]
+
+
+@pytest.mark.parametrize("content", [b"", b"cut", safetensors.torch.save({"a": torch.zeros(2)})])
+def test_a_damaged_checkpoint_is_one_line_and_without_it_the_training_begins_anew(tmp_path, content):
+    path = tmp_path / "one.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"one\.safetensors is damaged \(.*\): remove it, and .* begins anew$") as error:
+        checkpoint.load(path, optimizer(1))
+    assert str(error.value).isprintable()
+    path.unlink()  # as the line says
+    assert checkpoint.load(path, optimizer(1)) == Progress()
+
+
+def test_a_folder_that_takes_no_lock_is_one_line(tmp_path):
+    (tmp_path / "folder.lock").mkdir()
+    with pytest.raises(UserError, match=r"folder\.lock cannot be written: Is a directory"):
+        checkpoint.load(tmp_path / "folder" / "one.safetensors", optimizer(1))
+    (tmp_path / "folder.lock").rmdir()
+    assert checkpoint.load(tmp_path / "folder" / "one.safetensors", optimizer(1)) == Progress()
 
 
 def test_another_configuration_is_another_place(tmp_path, monkeypatch):
@@ -128,35 +144,29 @@ def clock(monkeypatch):
     return clock
 
 
-def test_a_training_loses_five_minutes_at_most_however_long_a_save_takes(tmp_path, clock):
-    """Steps of 70 s, epochs of three steps, and a disk that takes 60 s for a save: steps 5, 10, 15 and 20 are saved."""
-    clock["cost"] = 60.0
+@pytest.mark.parametrize(
+    ("step", "steps_in_an_epoch", "cost", "expected"),
+    [
+        (70, 3, 60.0, [3, 8, 13, 18]),  # after the first epoch, then where five minutes have passed
+        (6, 1, 1.0, [1, 5, 9, 13, 17, 21]),  # where a save takes a twentieth of the time since the last one
+    ],
+)
+def test_a_training_loses_five_minutes_at_most_and_saves_take_little_time(
+    tmp_path, clock, step, steps_in_an_epoch, cost, expected
+):
+    """Steps and saves take so many seconds."""
+    clock["cost"] = cost
     adam, path, saved = optimizer(1), tmp_path / "one.safetensors", []
     checkpointer, progress = Checkpointer(path), Progress([EPOCH])
-    checkpointer._cost = 60.0  # of an earlier save
-    for step in range(1, 22):
-        clock["now"] += 70
-        progress.seconds = float(step)
+    for number in range(1, 22):
+        clock["now"] += step
+        progress.seconds = float(number)
         checkpointer.after_step(adam, progress)
-        if step % 3 == 0:
+        if number % steps_in_an_epoch == 0:
             checkpointer.after_epoch(adam, progress)
-        if path.exists() and checkpoint.read_progress(path).seconds == step:
-            saved.append(step)
-    assert saved == [5, 10, 15, 20]
-
-
-def test_quick_epochs_are_saved_where_that_takes_a_twentieth_of_the_time(tmp_path, clock):
-    """Epochs of 6 s, saves of 1 s: after the first epoch, and then after every fourth, when 24 s have passed."""
-    clock["cost"] = 1.0
-    adam, path, saved = optimizer(1), tmp_path / "one.safetensors", []
-    checkpointer, progress = Checkpointer(path), Progress([EPOCH])
-    for epoch in range(1, 11):
-        clock["now"] += 6
-        progress.seconds = float(epoch)
-        checkpointer.after_epoch(adam, progress)
-        if path.exists() and checkpoint.read_progress(path).seconds == epoch:
-            saved.append(epoch)
-    assert saved == [1, 5, 9]
+        if path.exists() and checkpoint.read_progress(path).seconds == number:
+            saved.append(number)
+    assert saved == expected
 
 
 def test_several_processes_agree_on_a_checkpoint_at_every_50th_step(tmp_path, monkeypatch):

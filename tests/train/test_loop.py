@@ -1,3 +1,6 @@
+import copy
+import re
+
 import numpy as np
 import pytest
 import tiny
@@ -11,6 +14,7 @@ from cola.core.errors import UserError
 from cola.model import prediction
 from cola.train import checkpoint, history, loop
 from cola.train.checkpoint import Checkpointer
+from cola.train.history import LossScale
 
 
 def model(dropout=0.0, device="cpu"):
@@ -19,11 +23,25 @@ def model(dropout=0.0, device="cpu"):
     return BertForSequenceClassification(config).to(device)
 
 
-def fitted(classifier_model, recipe=RECIPE, seed=5, sentences=20, checkpoint_path=None, on_epoch=print):
-    train, validation = (tiny.to_train_on(tiny.sentences(*sizes)) for sizes in ((sentences,), (9, 1)))
+def fitted(classifier_model, recipe=RECIPE, precision=torch.float32, checkpointer=None, on_epoch=print):
+    train, validation = (tiny.to_train_on(tiny.sentences(*sizes)) for sizes in ((20,), (9, 1)))
     splits = {"train": train, "validation": validation}
-    with loop.prepare(classifier_model, splits, recipe, torch.float32, seed) as training:
-        return loop.fit(training, Checkpointer(checkpoint_path), on_epoch=on_epoch)
+    with loop.prepare(classifier_model, splits, recipe, precision, seed=5) as training:
+        return loop.fit(training, checkpointer or Checkpointer(), on_epoch=on_epoch)
+
+
+class FromScale(Checkpointer):
+    """A training that begins with this loss scale, and its progress."""
+
+    def __init__(self, factor, path=None):
+        super().__init__(path)
+        self.factor = factor
+
+    def load(self, optimizer):
+        self.progress = super().load(optimizer)
+        if not self.progress.steps_done:
+            self.progress.loss_scale = LossScale(self.factor)
+        return self.progress
 
 
 class KilledError(Exception):
@@ -95,8 +113,8 @@ def test_the_record_of_an_epoch_is_that_of_the_validation_sentences():
 
 
 def test_it_learns_what_can_be_learnt():
-    recipe = RECIPE.model_copy(update={"epochs": 20, "learning_rate": 5e-3})
-    epochs = fitted(model(dropout=0.1), recipe, sentences=100)
+    recipe = RECIPE.model_copy(update={"epochs": 40, "learning_rate": 5e-3})
+    epochs = fitted(model(dropout=0.1), recipe)
     assert epochs[0].training_loss > 0.6
     assert epochs[-1].training_loss < 0.2
 
@@ -130,7 +148,7 @@ def test_early_stopping_leaves_the_model_of_the_best_epoch(tmp_path, monkeypatch
     for _ in range(2 if dies_in else 1):
         trained = []
         try:
-            fitted(stopped, recipe, checkpoint_path=path, on_epoch=trained.append)
+            fitted(stopped, recipe, checkpointer=Checkpointer(path), on_epoch=trained.append)
         except KilledError:
             stopped = model()
     assert [epoch.validation_mcc for epoch in trained] == [0.1, 0.3, 0.3, 0.2]
@@ -139,65 +157,103 @@ def test_early_stopping_leaves_the_model_of_the_best_epoch(tmp_path, monkeypatch
         assert torch.equal(one, other), name
 
 
-def test_a_loss_that_is_not_finite_stops_the_training():
-    broken = model()
+def spoil_bias(weights):
+    weights["classifier.bias"].fill_(torch.nan)
+
+
+def spoil_unused_row(weights):
+    weights["bert.embeddings.word_embeddings.weight"][4] = torch.inf  # [MASK], in no sentence
+
+
+def overflow_float16(weights):
+    weights["bert.encoder.layer.0.intermediate.dense.weight"] *= 1e7  # LayerNorm makes these values small again
+
+
+@pytest.mark.parametrize(
+    ("changes", "precision", "spoil", "line"),
+    [
+        ({"learning_rate": 1e30}, torch.float32, dict, "epoch 1 went wrong (validation loss nan)"),
+        ({}, torch.float32, spoil_bias, "step 1 went wrong (loss nan, norm of the gradient nan)"),
+        ({"fast": False}, torch.float32, spoil_unused_row, "the last step went wrong (largest weight inf)"),
+        ({}, torch.float16, overflow_float16, "step 1 went wrong (loss nan, norm of the gradient nan)"),
+    ],
+)
+def test_what_is_not_finite_ends_the_training_in_a_line_whose_remedies_help(changes, precision, spoil, line):
+    remedy = ": lower train.learning_rate" + ", or set precision to float32" * (precision == torch.float16)
+    spoiled = model()
     with torch.no_grad():
-        broken.classifier.bias[0] = torch.nan
-    with pytest.raises(UserError, match=r"step 1 went wrong \(loss nan"):
-        fitted(broken)
+        spoil(dict(spoiled.named_parameters()))
+    with pytest.raises(UserError, match=f"^{re.escape(line + remedy)}$"):
+        fitted(copy.deepcopy(spoiled), RECIPE.model_copy(update=changes | {"max_steps": 1}), precision)
+    if spoil in (dict, overflow_float16):  # the remedies; another encoder's weights help against the other two
+        assert fitted(spoiled)[-1].steps[-1].step == 6
 
 
-def test_tables_of_a_training():
-    epochs = fitted(model())
-    assert history.epoch_table(epochs).columns.to_list() == [
-        "epoch",
-        "training_loss",
-        "validation_loss",
-        "validation_accuracy",
-        "validation_mcc",
-    ]
-    assert history.epoch_table(epochs)["epoch"].to_list() == [1, 2]
-    timings = history.timings([epoch._replace(training_seconds=2.0, validation_seconds=0.5) for epoch in epochs])
-    assert timings["training_seconds"] == 4.0
-    assert timings["validation_seconds"] == 1.0
-    assert timings["sentences_per_second"] == 40 / 4.0
-    assert timings["tokens_per_second"] == sum(epoch.tokens for epoch in epochs) / 4.0
+def test_a_training_that_diverges_to_finite_losses_says_so(capsys):
+    fitted(model(), RECIPE.model_copy(update={"learning_rate": 1e4, "max_steps": 1}))
+    line = r"epoch 1 diverged \(validation loss \S+, of guessing 0.693\): lower train.learning_rate\n"
+    assert re.match(line, capsys.readouterr().out)
+    fitted(model())
+    assert "diverged" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fast", [True, False])
+def test_an_overflow_in_float16_changes_nothing_but_the_scale(fast, capsys):
+    """A step's bytes, from 2**40 on, are those from the scale at which no gradient overflows."""
+    recipe = RECIPE.model_copy(update={"fast": fast, "micro_batch_tokens": 30, "max_steps": 1})
+    large, small, too_large = model(), model(), FromScale(2.0**40)
+    found = history.step_table(fitted(large, recipe, torch.float16, too_large))
+    lowered = too_large.progress.loss_scale
+    assert lowered.overflows > 10
+    assert lowered.factor == 2.0 ** (40 - lowered.overflows)
+    assert f"float16: gradients overflowed {lowered.overflows} times" in capsys.readouterr().out
+    fitting = FromScale(lowered.factor)
+    assert found.equals(history.step_table(fitted(small, recipe, torch.float16, fitting)))
+    assert fitting.progress.loss_scale == LossScale(lowered.factor, 1, 0)
+    for one, other in zip(small.parameters(), large.parameters(), strict=True):
+        assert torch.equal(one, other)
+    exact = history.step_table(fitted(model(), recipe))
+    assert found["loss"].to_numpy() == pytest.approx(exact["loss"].to_numpy(), rel=1e-2)
+    assert found["gradient_norm"].to_numpy() == pytest.approx(exact["gradient_norm"].to_numpy(), rel=1e-2)
+
+
+@pytest.mark.parametrize(("fast", "precision"), [(True, torch.float32), (False, torch.float32), (True, torch.float16)])
 @pytest.mark.parametrize("dead_after", range(1, 6))
-def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, dead_after, fast, device):
-    """Six steps, of which the checkpoint has the first `dead_after`; then a process with another random state."""
+def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, dead_after, fast, precision, device):
+    """Six steps, of which the checkpoint has the first `dead_after`; then a process with another random state.
+
+    In float16, the first step lowers the loss scale, which the checkpoint has, too.
+    """
     recipe = RECIPE.model_copy(update={"fast": fast})
     path = tmp_path / "checkpoint.safetensors"
-    undisturbed = model(0.1, device)
+    undisturbed, killed, resumed = (model(0.1, device) for _ in range(3))
     torch.manual_seed(8)
-    expected = fitted(undisturbed, recipe)
+    whole, second = FromScale(2.0**34), FromScale(1.0, path)
+    expected = fitted(undisturbed, recipe, precision, whole)
 
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
-    real_step, count = loop.optimizer_step, 0
+    real_step = loop.optimizer_step
 
-    def dying_step(*arguments):
-        nonlocal count
-        if count == dead_after:
+    def dying_step(training, rows, progress):
+        if progress.steps_done == dead_after:
             raise KilledError
-        count += 1
-        return real_step(*arguments)
+        return real_step(training, rows, progress)
 
-    killed, resumed = model(0.1, device), model(0.1, device)
     torch.manual_seed(8)
     monkeypatch.setattr(loop, "optimizer_step", dying_step)
     with pytest.raises(KilledError):
-        fitted(killed, recipe, checkpoint_path=path)
+        fitted(killed, recipe, precision, FromScale(2.0**34, path))
     monkeypatch.setattr(loop, "optimizer_step", real_step)
     assert checkpoint.read_progress(path).steps_done == dead_after
 
     torch.manual_seed(99)
-    found = fitted(resumed, recipe, checkpoint_path=path)
+    found = fitted(resumed, recipe, precision, second)
     for one, other in zip(resumed.parameters(), undisturbed.parameters(), strict=True):
         assert torch.equal(one, other)
     assert history.epoch_table(found).equals(history.epoch_table(expected))
     assert history.step_table(found).equals(history.step_table(expected))
+    assert second.progress.loss_scale == whole.progress.loss_scale
+    assert (whole.progress.loss_scale.overflows > 0) == (precision == torch.float16)
 
 
 def test_the_model_is_itself_again_after_a_fault(monkeypatch):
@@ -210,12 +266,9 @@ def test_the_model_is_itself_again_after_a_fault(monkeypatch):
     assert all(weight.dtype == torch.float32 for weight in broken.parameters())
 
 
-def test_balanced_classes_weigh_the_same_together():
-    labels = torch.tensor([0, 0, 0, 1, 0, 0, 0, 1])
-    weights = loop.balance_classes(labels, 2)
-    assert weights.tolist() == pytest.approx([8 / (2 * 6), 8 / (2 * 2)])
-    assert loop.balance_classes(labels, 3).tolist()[:2] == pytest.approx([8 / (3 * 6), 8 / (3 * 2)])
-    assert loop.balance_classes(labels, 3).isfinite().all(), "a class without sentences"
+def test_a_class_without_sentences_has_a_finite_weight():
+    weights = loop.balance_classes(torch.tensor([0, 0, 0, 1, 0, 0, 0, 1]), 3)
+    assert weights.tolist() == pytest.approx([8 / (3 * 6), 8 / (3 * 2), 8 / (3 * 1)])
 
 
 @pytest.mark.parametrize("changed", [{}, {"fast": False}, {"micro_batch_tokens": 12}], ids=str)

@@ -127,23 +127,27 @@ def test_in_bfloat16_a_step_deviates_as_autocast_does(shape):
     assert losses.max() <= 5e-3
 
 
-def test_the_copies_in_bfloat16_are_what_autocast_would_make(device):
+@pytest.mark.parametrize("frozen", [0, 1])
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_copies_in_low_precision_are_what_autocast_would_make(precision, frozen, device):
     torch.manual_seed(0)
     model = BertForSequenceClassification(tiny.config()).eval().to(device)
+    families.freeze(model, frozen)
     expected = copy.deepcopy(model)
+    trained = [parameter for parameter in expected.parameters() if parameter.requires_grad]
     batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)
     labels = torch.tensor([0, 1, 1] * 3)
-    with speedups.flat_weights(model, torch.bfloat16) as weights:
+    with speedups.flat_weights(model, precision) as weights:
         for changed in (0.0, 0.01):  # the second step has other weights: the copies follow
             with torch.no_grad():
                 weights += changed
-                for parameter in expected.parameters():
+                for parameter in trained:
                     parameter += changed
             expected.zero_grad()
-            assert backward(model, batch, labels, torch.bfloat16) == backward(expected, batch, labels, torch.bfloat16)
-            gradient = torch.cat([parameter.grad.flatten() for parameter in expected.parameters()])
+            assert backward(model, batch, labels, precision) == backward(expected, batch, labels, precision)
+            gradient = torch.cat([parameter.grad.flatten() for parameter in trained])
             assert torch.equal(weights.grad, gradient)
-            backward(model, batch, labels, torch.bfloat16)
+            backward(model, batch, labels, precision)
             assert torch.equal(weights.grad, 2 * gradient), "gradients do not add up within a step"
             weights.grad = None
     for parameter, other in zip(model.parameters(), expected.parameters(), strict=True):
@@ -194,18 +198,3 @@ def test_with_weight_decay_every_row_takes_part():
     with speedups.prepare(model, splits, recipe, torch.float32) as prepared:
         assert prepared.sentences is splits
         assert model.get_input_embeddings().weight.shape == (40, 16)
-
-
-def test_frozen_layers_compute_in_bfloat16_as_autocast_has_them(device):
-    torch.manual_seed(0)
-    model = BertForSequenceClassification(tiny.config()).eval().to(device)
-    families.freeze(model, 1)
-    expected = copy.deepcopy(model)
-    batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)
-    labels = torch.tensor([0, 1, 1] * 3)
-    with speedups.flat_weights(model, torch.bfloat16) as weights:
-        assert backward(model, batch, labels, torch.bfloat16) == backward(expected, batch, labels, torch.bfloat16)
-        gradients = [parameter.grad.flatten() for parameter in expected.parameters() if parameter.requires_grad]
-        assert torch.equal(weights.grad, torch.cat(gradients))
-    for parameter, other in zip(model.parameters(), expected.parameters(), strict=True):
-        assert torch.equal(parameter, other)
