@@ -3,13 +3,13 @@
 torchrun starts them. Without other processes every function here does nothing, and reports rank 0 of a world of size 1.
 """
 
+import hashlib
 import logging
 import os
-import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 
-from cola.core import files
+from cola.core import files, paths
 from cola.core.errors import UserError
 from cola.model.device import choose_threads
+
+MACHINES = ("PET_MASTER_ADDR", "PET_MASTER_PORT", "PET_NNODES", "PET_NODE_RANK")  # torchrun's own variables
 
 
 def needs_launch(processes: int) -> bool:
@@ -36,25 +38,35 @@ def launch(module: str, processes: int) -> None:
     """Run `python -m module` under torchrun in so many processes, and wait for them.
 
     PET_NNODES, PET_NODE_RANK, PET_MASTER_ADDR and PET_MASTER_PORT make them a part of what several machines run.
-    Raises UserError where a process fails; torchrun then ends the others.
+    Raises UserError where a process fails, when torchrun ends the others, or where the machines do not meet.
     """
     from torch.distributed import run  # takes a second: only here
     from torch.distributed.elastic.multiprocessing.api import SignalException
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, choose_threads() // processes)))
     if "PET_NNODES" not in os.environ:
-        os.environ |= {"PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(_free_port())}
+        os.environ |= dict(zip(MACHINES, ("127.0.0.1", str(_free_port()), "1", "0"), strict=True))
+    address, *numbers = values = [os.environ.get(name, "") for name in MACHINES]
+    variables = " ".join(f"{name}={value}" for name, value in zip(MACHINES, values, strict=True))
+    if not (address and all(map(str.isdecimal, numbers)) and int(numbers[2]) < int(numbers[1])):
+        raise UserError(
+            f"{variables}: set all four, numbers but for the address, the rank from 0 (docs/performance.md)"
+        )
     # No restarts: a training that fails goes on from its checkpoint when the stage runs again. The static rendezvous
     # gives the machine PET_NODE_RANK=0 the process of rank 0, and unpickles nothing.
     arguments = ["--rdzv-backend=static", f"--nproc-per-node={processes}", "--max-restarts=0", "--module", module]
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # `_reason` reports what matters of it
-    with tempfile.TemporaryDirectory() as logs:  # torchrun's own would stay behind
+    paths.SCRATCH.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=paths.SCRATCH) as logs:  # torchrun's own would stay behind
         try:
             run.run(run.parse_args([f"--log-dir={logs}", *arguments]))
         except ChildFailedError as error:
             raise _reason(error) from None
         except SignalException as error:
             raise KeyboardInterrupt from error
+        except Exception as error:  # any of torchrun's own
+            fault = " ".join(str(error).split())
+            raise UserError(f"{variables}: the machines did not meet ({fault}); see docs/performance.md") from None
 
 
 def _free_port() -> int:
@@ -65,17 +77,28 @@ def _free_port() -> int:
 
 
 def _reason(error: ChildFailedError) -> Exception:
-    """The fault of the process that failed, or the signal that ended it; the others only lost their peer."""
-    for rank, failure in error.failures.items():
-        if failure.exitcode == -signal.SIGKILL:
-            killed = f"process {rank} of the training was killed, maybe for want of memory"
-            return UserError(f"{killed}; `dvc repro` goes on from its last checkpoint")
+    """The cause: a fault of the user's, any fault outside a collective, or the signal that ended a process.
+
+    What fails in a collective, in torch's distributed_c10d.py, lost its peer. SIGTERM is torchrun's.
+    """
     messages: list[Any] = [failure.message for failure in error.failures.values()]
     faults = [message for message in messages if isinstance(message, dict)]  # as `record` writes them
     for fault in faults:
         if fault["message"].startswith("UserError: "):
             return UserError(fault["message"].removeprefix("UserError: "))
-    return RuntimeError("\n".join(fault["extraInfo"]["py_callstack"] for fault in faults) or str(error))
+    stacks = [fault["extraInfo"]["py_callstack"] for fault in faults]
+    if causes := [stack for stack in stacks if "distributed_c10d.py" not in stack]:
+        return RuntimeError("\n".join(causes))
+    remedy = "`dvc repro` goes on from its last checkpoint"
+    signals = {rank: failure.signal_name() for rank, failure in error.failures.items() if failure.exitcode < 0}
+    for rank in sorted(signals, key=lambda rank: signals[rank] != "SIGKILL"):
+        if signals[rank] != "SIGTERM":
+            reason = "killed, maybe for want of memory" if signals[rank] == "SIGKILL" else f"ended by {signals[rank]}"
+            return UserError(f"process {rank} of the training was {reason}; {remedy}")
+    if faults:
+        lost = " ".join(faults[0]["message"].split())
+        return UserError(f"the training lost a process, whose machine says why ({lost}); {remedy}")
+    return RuntimeError(str(error))
 
 
 def errors_to_launcher(main: Callable[[], None]) -> Callable[[], None]:
@@ -150,6 +173,23 @@ def all_gather(tensor: Tensor, device: torch.device) -> list[Tensor]:
     gathered = [torch.empty_like(local) for _ in range(world_size())]
     dist.all_gather(gathered, local)
     return [received.cpu() for received in gathered]
+
+
+def require_same(contents: Mapping[str, Iterable[bytes]], device: torch.device) -> None:
+    """Raise UserError, in all processes alike, where one of the contents, by its name, is not that of rank 0."""
+    if not dist.is_initialized():
+        return
+    digests = []
+    for parts in contents.values():
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        digests.append(list(digest.digest()))
+    gathered = all_gather(torch.tensor(digests, dtype=torch.uint8), device)
+    for rank, received in enumerate(gathered):
+        for name, digest, expected in zip(contents, received, gathered[0], strict=True):
+            if not digest.equal(expected):
+                raise UserError(f"processes 0 and {rank} differ in {name}: make it the same on every machine")
 
 
 def broadcast_file(path: Path, device: torch.device) -> None:

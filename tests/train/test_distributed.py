@@ -1,7 +1,9 @@
 """The train stage on several processes, and on two machines of one process each: here, two folders."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,15 +15,19 @@ import pytest
 import tiny
 import torch
 import yaml
-from processes import free_port, wait_for
+from processes import finished, free_port, wait_for
 from project import ROOT
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from cola.core import files
+from cola.core import files, paths
 from cola.core.errors import UserError
 from cola.data import tables
 from cola.train import distributed
+
+LAST = "`dvc repro` goes on from its last checkpoint"
+SOURCE = {"name": "tiny", "revision": None, "files": {}, "license": "none", "citation": "none"}
 
 
 def project(folder, dropout=0.0, **train):
@@ -32,17 +38,24 @@ def project(folder, dropout=0.0, **train):
     settings["train"] |= {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3} | train
     folder.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
-    source = {"name": "tiny", "revision": None, "files": {}, "license": "none", "citation": "none"}
-    with files.atomic_folder(folder / "models/pretrained") as partial:
-        tiny.encoder(partial, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
-        hashes = {"model.safetensors": files.sha256(partial / "model.safetensors")}
-        files.write_json(partial / "source.json", source | {"files": hashes})
-    with files.atomic_folder(folder / "data/tokenized") as partial:
-        for part, count in (("train", 99), ("validation", 21)):
-            rows = tiny.arrow(tiny.sentences(count, seed=count))
-            tables.write(partial / f"{part}.parquet", rows, source | {"labels": ["lower", "upper"]})
+    write_encoder(folder / "models/pretrained", hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    write_tables(folder / "data/tokenized")
     (folder / "metrics").mkdir()
     return folder
+
+
+def write_encoder(folder, **changes):
+    with files.atomic_folder(folder) as partial:
+        tiny.encoder(partial, **changes)
+        hashes = {"model.safetensors": files.sha256(partial / "model.safetensors")}
+        files.write_json(partial / "source.json", SOURCE | {"files": hashes})
+
+
+def write_tables(folder, seed=0):
+    with files.atomic_folder(folder) as partial:
+        for part, count in (("train", 99), ("validation", 21)):
+            rows = tiny.arrow(tiny.sentences(count, seed=count + seed))
+            tables.write(partial / f"{part}.parquet", rows, SOURCE | {"labels": ["lower", "upper"]})
 
 
 def start(folder, **variables):
@@ -101,9 +114,9 @@ def test_the_models_tokenizer_cuts_to_what_the_model_was_trained_for(alone):
 @pytest.mark.slow
 def test_however_a_batch_is_shared_the_losses_are_the_same(alone, tmp_path, settings):
     folder = project(tmp_path / "project", **settings)
-    (tmp_path / "temporary").mkdir()
-    printed = train(folder, TMPDIR=str(tmp_path / "temporary"))
-    assert list((tmp_path / "temporary").glob("torchelastic*")) == []
+    (tmp_path / "sitecustomize.py").write_text("import tempfile\ntempfile._candidate_tempdir_list = lambda: []\n")
+    printed = train(folder, PYTHONPATH=f"{ROOT}:{tmp_path}")  # no folder for temporary files can be written to
+    assert not list((folder / ".dvc/tmp").glob("tmp*"))
     assert printed.count("epoch 1: ") == printed.count("Training: ") == printed.count("warning: ") == 1
     found, expected = steps(folder), steps(alone)
     assert len(found) == 2 * 13
@@ -134,10 +147,7 @@ def test_with_dropout_each_process_draws_its_own(tmp_path):
     assert time.monotonic() - died < 15
     assert stage.returncode == 1
     (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
-    assert line == (
-        "error: process 1 of the training was killed, maybe for want of memory; "
-        "`dvc repro` goes on from its last checkpoint"
-    )
+    assert line == f"error: process 1 of the training was killed, maybe for want of memory; {LAST}"
     assert "Traceback" not in error
     assert ranks(killed) == {}
     (checkpoint,) = checkpoints.glob("*.safetensors")
@@ -167,14 +177,31 @@ def ranks(folder):
 
 
 @pytest.mark.slow
-def test_two_machines_train_as_two_processes_of_one(alone, tmp_path):
-    port = free_port()
-    here, there = project(tmp_path / "here"), project(tmp_path / "there")
-    machines = {"PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(port)}
-    other = start(there, PET_NODE_RANK="1", **machines)
-    printed = train(here, PET_NODE_RANK="0", **machines)
-    out, error = other.communicate(timeout=60)
-    assert other.returncode == 0, out + error
+def test_two_machines_with_the_same_inputs_train_as_two_processes_of_one(alone, tmp_path):
+    """What differs is refused on both machines in a line that names it, until it is copied to the second."""
+    here, there = project(tmp_path / "here"), project(tmp_path / "there", learning_rate=2e-3)
+    for name in ("data/tokenized", "models/pretrained"):
+        shutil.rmtree(there / name)
+    write_tables(there / "data/tokenized", seed=1)
+    write_encoder(there / "models/pretrained", initializer_range=0.03)
+
+    def answers():
+        machines = {"PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(free_port())}
+        stages = [
+            start(folder, PET_NODE_RANK=rank, **machines) for rank, folder in zip("01", (here, there), strict=True)
+        ]
+        return [(*stage.communicate(timeout=100), stage.returncode) for stage in stages]
+
+    for name, path in (
+        ("seed or train of params.yaml", "params.yaml"),
+        ("data/tokenized", "data/tokenized"),
+        ("models/pretrained", "models/pretrained"),
+    ):
+        line = f"error: processes 0 and 1 differ in {name}: make it the same on every machine\n"
+        assert [(error.splitlines(keepends=True)[-1], code) for _, error, code in answers()] == [(line, 1)] * 2
+        subprocess.run(["cp", "-r", here / path, (there / path).parent], check=True)  # as the line says
+    (printed, _, code), (out, error, other_code) = answers()
+    assert code == other_code == 0, error
     assert printed.count("epoch 1: ") == 1
     assert "epoch" not in out + error
     assert steps(here)["loss"].to_numpy() == pytest.approx(steps(alone)["loss"].to_numpy(), rel=1e-4)
@@ -182,6 +209,25 @@ def test_two_machines_train_as_two_processes_of_one(alone, tmp_path):
     assert (here / "models/finetuned").exists()
     assert not (there / "models/finetuned").exists()
     assert not list((there / "metrics").iterdir())
+
+
+RIGHT = {"PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": "29500", "PET_NNODES": "2", "PET_NODE_RANK": "1"}
+WRONG = {
+    "PET_MASTER_ADDR": [""],
+    "PET_MASTER_PORT": ["http", "99999"],
+    "PET_NNODES": ["1:2"],
+    "PET_NODE_RANK": ["", "2"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_machines_that_are_described_wrongly_are_one_line(monkeypatch, tmp_path, name, value):
+    monkeypatch.setattr(paths, "SCRATCH", tmp_path)
+    for key, entry in (RIGHT | {name: value, "OMP_NUM_THREADS": "1"}).items():
+        monkeypatch.setenv(key, entry)
+    with pytest.raises(UserError, match=rf"{name}={value}( .*)?: .*docs/performance.md") as error:
+        distributed.launch("nothing", 1)
+    assert str(error.value).isprintable()
 
 
 def test_every_machine_gets_the_first_ones_file(tmp_path):
@@ -222,14 +268,49 @@ def test_processes_on_mps_are_refused(monkeypatch):
         pass
 
 
-def test_after_a_fault_no_process_waits_for_the_others(monkeypatch):
-    calls = []
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
-    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend: calls.append(backend))
-    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: calls.append("destroyed"))
-    with pytest.raises(KeyError), distributed.process_group(torch.device("cpu")):
-        raise KeyError
-    assert calls == ["gloo"]
-    with distributed.process_group(torch.device("cpu")):
-        pass
-    assert calls == ["gloo", "gloo", "destroyed"]
+LOST, BUG = ("RuntimeError: closed by peer", "distributed_c10d.py"), ("KeyError: 'a'", "loop.py")
+KILLED = "process 2 of the training was killed, maybe for want of memory"
+
+
+@pytest.mark.parametrize(
+    ("failures", "expected"),  # exit code of each process, and the message and call stack that it left
+    [
+        ([(1, LOST), (1, BUG)], RuntimeError("loop.py")),
+        ([(-15, BUG), (1, LOST)], RuntimeError("loop.py")),
+        ([(-9, None), (1, ("UserError: no such label", ""))], UserError("no such label")),
+        ([(1, LOST), (-6, None), (-9, None)], UserError(f"{KILLED}; {LAST}")),
+        ([(-15, None), (-11, None)], UserError(f"process 1 of the training was ended by SIGSEGV; {LAST}")),
+        (
+            [(-15, None), (1, LOST)],
+            UserError(f"the training lost a process, whose machine says why ({LOST[0]}); {LAST}"),
+        ),
+    ],
+)
+def test_the_launcher_reports_the_cause_and_not_who_lost_a_peer(tmp_path, failures, expected):
+    """Failures as torchrun reads them, from the error files of its processes."""
+    by_rank = {}
+    for rank, (code, fault) in enumerate(failures):
+        file = tmp_path / f"{rank}.json"
+        if fault:
+            report = {"message": fault[0], "extraInfo": {"py_callstack": fault[1], "timestamp": "0"}}
+            file.write_text(json.dumps({"message": report}))
+        by_rank[rank] = ProcessFailure(local_rank=rank, pid=100 + rank, exitcode=code, error_file=str(file))
+    reason = distributed._reason(ChildFailedError("train", by_rank))
+    assert (type(reason), str(reason)) == (type(expected), str(expected))
+
+
+@pytest.mark.slow
+def test_a_fault_is_reported_though_its_peer_ended_before_it(tmp_path):
+    """The second process leaves its peer, fails, and ends late, as on a busy machine."""
+    (tmp_path / "two.py").write_text(
+        "import atexit, time, torch\nfrom cola.train import distributed\n"
+        "def main():\n    with distributed.process_group(torch.device('cpu')):\n"
+        "        if distributed.rank():\n            torch.distributed.destroy_process_group()\n"
+        "            atexit.register(time.sleep, 20)\n            raise KeyError('the cause')\n"
+        "        distributed.all_reduce_sum([torch.zeros(1)])\n"
+        "distributed.errors_to_launcher(main)()\n"
+    )
+    launch = "from cola.train import distributed; distributed.launch('two', 2)"
+    answer = finished([sys.executable, "-c", launch], PYTHONPATH=str(tmp_path), DVC_ROOT=str(tmp_path))
+    assert "KeyError: 'the cause'" in answer.stderr
+    assert "peer" not in answer.stderr
