@@ -54,9 +54,3 @@ def test_a_terminal_has_a_bar_that_is_gone_at_the_end(monkeypatch):
     assert "100%" in written
     assert re.search(r"\r *\r$", written), "the bar's line is wiped"
     assert "\n" not in written
-
-
-def test_results_on_standard_output_are_left_alone(monkeypatch, capsys):
-    shown(monkeypatch, [32] * 35)
-    shown(monkeypatch, [32] * 35, terminal=True)
-    assert capsys.readouterr().out == ""
