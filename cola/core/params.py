@@ -130,6 +130,19 @@ def parse(content: bytes, path: Path) -> Params:
     raise UserError(f"{path}: {' '.join(fault.split())}")
 
 
+def parse_value(text: str) -> Any:
+    """The value of a setting whose text is in a command line: "5e-5" -> 5e-05, "null" -> None, "~/a b" -> "~/a b".
+
+    A number, true, false, null and quoted text are read as in params.yaml. All else is the text as it is.
+    """
+    try:
+        value = yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError):
+        return text
+    quoted = isinstance(value, str) and text[:1] in ("'", '"')
+    return value if quoted or value is None or isinstance(value, (bool, int, float)) else text
+
+
 def flatten(params: BaseModel) -> dict[str, Any]:
     """{'train.epochs': 4, ...}: the names that `dvc exp run --set-param` takes."""
     flat: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 """The bootstrap interval of an MCC, and of differences between MCCs."""
 
 import numpy as np
+from scipy import sparse
 
 RESAMPLES = 10_000
 BLOCK_VALUES = 2**20  # of the confusion matrices that are in memory at once
@@ -31,14 +32,18 @@ def resampled_mccs(labels: np.ndarray, predicted: np.ndarray, classes: int) -> n
     The tests have the sentences drawn with replacement. `labels` are (sentences,), `predicted` (models, sentences),
     from 0.
     """
-    rng, sentences, cells = np.random.default_rng(0), len(labels), np.arange(classes**2)
-    block = max(BLOCK_VALUES // max(sentences, len(cells)), 1)  # resamples
+    rng, sentences = np.random.default_rng(0), len(labels)
+    block = max(BLOCK_VALUES // max(sentences, classes**2), 1)  # resamples
     scores = np.empty((RESAMPLES, len(predicted)))
+    # The cell of the confusion matrix that a sentence is counted in; its number is too large for int8, as labels are.
+    cells = labels.astype(np.int64) * classes + predicted  # (models, sentences)
+    rows, ones = np.arange(sentences), np.ones(sentences)
+    counted = [sparse.csr_array((ones, (rows, model)), shape=(sentences, classes**2)) for model in cells]
     for start in range(0, RESAMPLES, block):
         drawn = rng.multinomial(sentences, np.full(sentences, 1 / sentences), min(block, RESAMPLES - start))
         weights = drawn.astype(np.float64)  # (resamples, sentences): how often each was drawn
-        for model, cell in enumerate(labels * classes + predicted):  # of the confusion matrix, (sentences,)
-            matrices = (weights @ (cell[:, None] == cells).astype(np.float64)).reshape(-1, classes, classes)
+        for model, counts in enumerate(counted):
+            matrices = (weights @ counts).reshape(-1, classes, classes)
             scores[start : start + block, model] = mcc_of_confusion_matrix(matrices)
     return scores
 

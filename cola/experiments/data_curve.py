@@ -20,7 +20,8 @@ import pandas as pd
 
 from cola.core import errors, files, params, paths
 from cola.evaluate import analysis, interval
-from cola.experiments import dvc_queue, seeds
+from cola.experiments import dvc_queue
+from cola.experiments.settings import Settings, apply_settings, name_experiment, parse_settings
 from cola.model import metrics
 from cola.report import console, figures, mlflow_logger, revision
 from cola.report.references import describe_recipe
@@ -57,7 +58,7 @@ def epochs(sentences: int, recipe: params.Train) -> int:
     return max(recipe.epochs, math.ceil(STEPS / math.ceil(sentences / recipe.batch_size)))
 
 
-def experiments(total: int, recipe: params.Train) -> dict[Run, list[str]]:
+def experiments(total: int, recipe: params.Train) -> dict[Run, dict[str, Any]]:
     """The settings of the experiment that trains each run of an encoder, where there are `total` training sentences.
 
     They leave out what is as in the recipe, so that DVC finds a training of the recipe in its cache. They are in the
@@ -74,11 +75,11 @@ def experiments(total: int, recipe: params.Train) -> dict[Run, list[str]]:
         changes = {
             "seed": seed,
             "tokenize.training_sentences": sentences if sentences < total else None,
-            "train.pretrained": None if method == "pretrained" else "false",
+            "train.pretrained": None if method == "pretrained" else False,
             "train.epochs": count if (count := epochs(sentences, recipe)) != recipe.epochs else None,
         }
         run = Run(method, sentences, seed)
-        settings[run] = [f"{key}={value}" for key, value in changes.items() if value is not None]
+        settings[run] = {key: value for key, value in changes.items() if value is not None}
     return settings
 
 
@@ -127,56 +128,63 @@ def by_source(sources: np.ndarray, labels: np.ndarray, predictions: Predictions)
 
 
 def by_epoch(histories: Sequence[pd.DataFrame], seconds: Sequence[float]) -> list[dict[str, float]]:
-    """A row for each epoch of several trainings: their mean validation MCC, and the seconds of training until then.
+    """A row for each epoch of several trainings: their mean validation MCC, and the mean seconds until its end.
 
-    `seconds` are each training's, all its epochs together; epochs take the same time.
+    `seconds` are each training's, all its epochs together; epochs take the same time. Early stopping may end trainings
+    after different epochs: "count" is the number of those that have the epoch, of which the MCC is the mean.
     """
-    mccs = np.mean([history["validation_mcc"] for history in histories], axis=0)
-    seconds_per_epoch = float(np.mean(seconds)) / len(mccs)
+    mccs = pd.concat([history["validation_mcc"] for history in histories], axis=1)  # (epochs, trainings)
+    seconds_per_epoch = float(
+        np.mean([total / len(history) for total, history in zip(seconds, histories, strict=True)])
+    )
     return [
-        {"epoch": epoch, "validation_mcc": float(mcc), "seconds": seconds_per_epoch * epoch}
-        for epoch, mcc in enumerate(mccs, start=1)
+        {"epoch": epoch, "validation_mcc": float(mcc), "seconds": seconds_per_epoch * epoch, "count": int(count)}
+        for epoch, (mcc, count) in enumerate(zip(mccs.mean(axis=1), mccs.count(axis=1), strict=True), start=1)
     ]
 
 
 def main() -> None:
-    settings = sys.argv[1:]
-    recipe = dvc_queue.apply_settings(settings)
-    commit = revision.commit()  # now: the trainings take hours, in which it may change
+    settings = parse_settings(sys.argv[1:])
+    recipe = apply_settings(settings)
+    commit = revision.describe_commit()  # now: the trainings take hours, in which it may change
     changes = experiments(_count_sentences(settings), recipe.train)
-    names = {run: dvc_queue.name_experiment(f"data-curve-{'-'.join(map(str, run))}", *settings) for run in changes}
-    dvc_queue.train({names[run]: [*settings, *changes[run]] for run in changes}, ["evaluate"])
-    about = [f"command: make data-curve SETTINGS={' '.join(settings)!r}", f"commit: {commit}"]
-    summary = _summarize(names, recipe, about)
+    names = {run: name_experiment(settings, f"data-curve-{'-'.join(map(str, run))}") for run in changes}
+    commits = dvc_queue.train({names[run]: {**settings, **changes[run]} for run in changes}, ["evaluate"])
+    about = [f"command: make data-curve SETTINGS={' '.join(sys.argv[1:])!r}", f"commit: {commit}"]
+    source = revision.read_source(commits)
+    summary = _summarize({run: commits[name] for run, name in names.items()}, source, recipe, about)
     files.write_json(paths.DATA_CURVE, summary)
     for path, draw in PICTURES.items():
         figures.save(draw(summary), path)
     console.print_data_curve(summary)
     means = {f"test_mcc_{name}": {row["sentences"]: row[name]["mean"] for row in summary["curve"]} for name in METHODS}
-    models = [seeds.model_digest(name) for name in names.values()]
+    models = [revision.read_model_digest(commit) for commit in commits.values()]
     mlflow_logger.record("parent", "data curve", means, [paths.DATA_CURVE, *PICTURES], models)
 
 
-def _count_sentences(settings: Sequence[str]) -> int:
+def _count_sentences(settings: Settings) -> int:
     """The number of training sentences, from an experiment that ends with tokenize."""
-    dvc_queue.run_now(CORPUS, settings, ["tokenize"])
-    corpus = json.loads(seeds.read(paths.CORPUS_METRICS, CORPUS))
+    commit = dvc_queue.run_now(CORPUS, settings, ["tokenize"])
+    corpus = json.loads(revision.read(paths.CORPUS_METRICS, commit))
     dvc_queue.remove([CORPUS])
-    return corpus["training_sentences"]
+    return int(corpus["training_sentences"])
 
 
-def _summarize(names: Mapping[Run, str], recipe: params.Params, about: Sequence[str]) -> dict[str, Any]:
-    """Contents of metrics/data_curve.json, from the experiments of these names. DVC shows what is not in lists."""
-    first = next(iter(names.values()))
-    source, test = json.loads(seeds.read(paths.FINETUNED / "source.json", first)), _read_split("test", first)
+def _summarize(
+    commits: Mapping[Run, str], source: Mapping[str, Any], recipe: params.Params, about: Sequence[str]
+) -> dict[str, Any]:
+    """Contents of metrics/data_curve.json, from the experiments of these commits. DVC shows what is not in lists."""
+    test = _read_split("test", next(iter(commits.values())))
     labels, classes = test["label"].to_numpy(), source["corpus"]["labels"]
-    predictions = _read_predictions(names, test, classes)
+    predictions = _read_predictions(commits, test, classes)
     rows = curve(labels, predictions, len(classes))
     mccs = rows[-1]["pretrained"]["mcc"]
     total = rows[-1]["sentences"]
-    whole = {method: [name for run, name in names.items() if run[:2] == (method, total)] for method in ENCODERS}
-    timings = {name: json.loads(seeds.read(paths.TIMINGS, name)) for method in ENCODERS for name in whole[method]}
-    devices = dict.fromkeys(timing["device"] for timing in timings.values())
+    whole = {method: [commit for run, commit in commits.items() if run[:2] == (method, total)] for method in ENCODERS}
+    timings = {
+        method: [json.loads(revision.read(paths.TIMINGS, commit)) for commit in whole[method]] for method in ENCODERS
+    }
+    devices = dict.fromkeys(timing["device"] for method in ENCODERS for timing in timings[method])
     return {
         "mcc": float(np.mean(mccs)),
         "standard_deviation": float(np.std(mccs, ddof=1)),
@@ -189,41 +197,41 @@ def _summarize(names: Mapping[Run, str], recipe: params.Params, about: Sequence[
             {
                 "way": method,
                 "rows": by_epoch(
-                    [_read_table(paths.HISTORY, name) for name in whole[method]],
-                    [timings[name]["training_seconds"] for name in whole[method]],
+                    [_read_table(paths.HISTORY, commit) for commit in whole[method]],
+                    [timing["training_seconds"] for timing in timings[method]],
                 ),
             }
             for method in ENCODERS
         ],
-        "bag_of_words_validation_mcc": [_validate_baseline(name) for name in whole["pretrained"]],
+        "bag_of_words_validation_mcc": [_validate_baseline(commit) for commit in whole["pretrained"]],
         "sources": by_source(test["sentence_source"].to_numpy(), labels, predictions),
     }
 
 
-def _read_predictions(names: Mapping[Run, str], test: pd.DataFrame, classes: Sequence[str]) -> Predictions:
+def _read_predictions(commits: Mapping[Run, str], test: pd.DataFrame, classes: Sequence[str]) -> Predictions:
     """The test predictions of these experiments, and of the bag-of-words baseline on the same training sentences."""
     numbers = {name: number for number, name in enumerate(classes)}
     predictions = {}
-    for run, name in names.items():
-        predictions[run] = _read_table(paths.PREDICTIONS, name)["predicted"].map(numbers).to_numpy()
+    for run, commit in commits.items():
+        predictions[run] = _read_table(paths.PREDICTIONS, commit)["predicted"].map(numbers).to_numpy()
         if run.method == "pretrained":
             baseline = run._replace(method="bag_of_words")
-            predictions[baseline] = analysis.bag_of_words(_read_split("train", name), test)
+            predictions[baseline] = analysis.bag_of_words(_read_split("train", commit), test)
     return predictions
 
 
-def _validate_baseline(experiment: str) -> float:
+def _validate_baseline(commit: str) -> float:
     """The validation MCC of the bag-of-words baseline, on the sentences of an experiment."""
-    train, validation = _read_split("train", experiment), _read_split("validation", experiment)
+    train, validation = _read_split("train", commit), _read_split("validation", commit)
     return metrics.mcc(validation["label"].to_numpy(), analysis.bag_of_words(train, validation))
 
 
-def _read_split(name: str, experiment: str) -> pd.DataFrame:
-    return pd.read_parquet(io.BytesIO(seeds.read_bytes(paths.TOKENIZED / f"{name}.parquet", experiment)))
+def _read_split(name: str, commit: str) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(revision.read_bytes(paths.TOKENIZED / f"{name}.parquet", commit)))
 
 
-def _read_table(path: Path, experiment: str) -> pd.DataFrame:
-    return files.read_csv(io.StringIO(seeds.read(path, experiment)))
+def _read_table(path: Path, commit: str) -> pd.DataFrame:
+    return files.read_csv(io.StringIO(revision.read(path, commit)))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,11 @@ python -m cola.experiments.dvc_queue sweep SETTINGS    runs every combination of
 python -m cola.experiments.dvc_queue table             shows the experiments of this commit, the best first
 """
 
-import hashlib
 import logging
 import os
-import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,33 +18,113 @@ from joblib import cpu_count
 
 from cola.core import params, paths
 from cola.core.errors import UserError, run
-from cola.report import console
+from cola.experiments.settings import Settings, apply_settings, combine_settings, parse_settings, quote_settings
+from cola.report import console, revision
 
 MEMORY = 4 * 2**30  # bytes for each training at once: bert-base takes 2.6 GiB
 TEST_MCC = f"{paths.TEST_METRICS}:mcc"  # DVC puts the file before a name that several files have
 
 
-def train(experiments: Mapping[str, Sequence[str]], last_stages: Sequence[str] = ()) -> None:
-    """Run experiments, names with settings such as "seed=1": on the cluster if there is one, else here. DVC prints.
+def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) -> dict[str, str]:
+    """Run experiments, settings by name: on the cluster if there is one, else here. Returns their commits. DVC prints.
 
-    Stages that `last_stages` do not need are left out. Earlier experiments of these names are removed. Raises
-    UserError, before any work, where a setting is wrong, and where an experiment fails.
+    Stages that `last_stages` do not need are left out. Earlier experiments of these names are replaced. Raises
+    UserError, before any work, where a setting is wrong or DVC could not keep a result, and where an experiment fails.
     """
-    applied = [apply_settings(settings) for settings in experiments.values()]
+    recipes = {name: apply_settings(settings) for name, settings in experiments.items()}
+    baseline = _require_repository()
     if "DASK_SCHEDULER_ADDRESS" in os.environ:
         from cola.experiments import cluster  # needs Dask, an optional extra, which takes a second to load
 
         cluster.train(experiments, last_stages)
-        return
+    else:
+        waiting = _list_waiting(baseline, experiments)
+        replaced = remove(experiments)
+        from dvc.repo import Repo  # takes a second: only here
+
+        with _one_line_errors(), Repo() as repo:  # a `dvc exp run --queue` for each would take a second each
+            for name, settings in experiments.items():
+                options = {"params": quote_settings(settings), "targets": list(last_stages)}
+                repo.experiments.run(queue=True, name=name, **options)
+        if replaced:
+            print(f"earlier experiments of these names are replaced: {', '.join(replaced)}")
+        if waiting:
+            print(f"what DVC's queue had before runs, too: {', '.join(waiting)}")
+        _run_queue(len(experiments), next(iter(recipes.values())))
+    return _find_results(recipes, baseline)
+
+
+def run_now(name: str, settings: Settings, last_stages: Sequence[str] = ()) -> str:
+    """Run an experiment in a copy of the project, in this process. Returns its commit. DVC prints.
+
+    An earlier experiment of this name is replaced. Raises as `train`.
+    """
+    from dvc.cli import main as run_dvc  # takes a second: only here
+
+    recipe, baseline = apply_settings(settings), _require_repository()
+    remove([name])
+    # Before an experiment, DVC restores the outputs that dvc.lock names. This logger warns of each one that is missing:
+    # in a fresh clone, of all. It warns of nothing else.
+    logging.getLogger("dvc_data.index.checkout").setLevel(logging.ERROR)
+    os.environ.update(revision.make_environment())
+    options = [option for setting in quote_settings(settings) for option in ("--set-param", setting)]
+    if run_dvc(["exp", "run", "--temp", "--name", name, *options, *last_stages]):
+        raise UserError("dvc exp run failed: see above")
+    return _find_results({name: recipe}, baseline)[name]
+
+
+def remove(names: Collection[str]) -> list[str]:
+    """Remove those of these experiments that were run at the workspace's commit. Returns their names."""
     from dvc.repo import Repo  # takes a second: only here
 
-    remove(experiments)
-    with _one_line_errors(), Repo() as repo:  # a `dvc exp run --queue` for each would take a second each
-        for name, settings in experiments.items():
-            repo.experiments.run(queue=True, name=name, params=list(settings), targets=list(last_stages))
-    _run_queue(len(experiments), applied[0])
-    if failed := [name for name in experiments if name not in _list()]:
+    present = sorted(revision.list_experiments(revision.read_commit()).keys() & names)
+    with _one_line_errors(), Repo() as repo:
+        repo.experiments.remove(present)
+    return present
+
+
+def _require_repository() -> str:
+    """The commit that experiments begin with. Raises UserError where DVC would lose their results, or refuse."""
+    commit = revision.read_commit()
+    if revision.run_program("git", "rev-parse", "--is-shallow-repository").strip() == "true":
+        raise UserError("this is a shallow clone, in which DVC loses experiments: git fetch --unshallow")
+    if not str(Path.cwd()).isascii():  # DVC writes its path to a file in ASCII, and then waits for ever
+        raise UserError(f"{Path.cwd()} has letters beyond ASCII, with which DVC runs no experiments: move the project")
+    return commit
+
+
+def _find_results(recipes: Mapping[str, params.Params], baseline: str) -> dict[str, str]:
+    """The commits of the experiments that were run at the commit `baseline`, by name, with params.yaml as in `recipes`.
+
+    Raises UserError where there is none: DVC drops an experiment without a word, if another took its name meanwhile.
+    """
+    commits = revision.list_experiments(baseline)
+    if failed := [name for name in recipes if name not in commits]:
         raise UserError(f"no result of {', '.join(failed)}: `dvc queue logs {failed[0]}` says why")
+    for name, recipe in recipes.items():
+        settings = params.flatten(params.parse(revision.read_bytes(paths.PARAMS, commits[name]), paths.PARAMS))
+        if differing := [key for key, value in params.flatten(recipe).items() if settings.get(key) != value]:
+            raise UserError(
+                f"another experiment took the name {name}, with {differing[0]}={settings.get(differing[0])}: remove it "
+                f"(dvc exp remove {name}, on a cluster also with --git-remote origin), and run this again"
+            )
+    return {name: commits[name] for name in recipes}
+
+
+def _list_waiting(baseline: str, names: Collection[str]) -> list[str]:
+    """The names of the experiments that DVC's queue has. Raises UserError where it has one of these `names`."""
+    from dvc.repo import Repo  # takes a second: only here
+
+    with _one_line_errors(), Repo() as repo:
+        queue = repo.experiments.celery_queue
+        running, queued = list(queue.iter_active()), list(queue.iter_queued())
+    remedies = []
+    for command, entries in (("dvc queue remove", queued), ("dvc queue kill", running)):
+        if taken := [entry.name for entry in entries if entry.name in names and entry.baseline_rev == baseline]:
+            remedies.append(f"{command} {' '.join(taken)}")
+    if remedies:
+        raise UserError(f"an earlier command still runs experiments of these names: wait, or {' && '.join(remedies)}")
+    return [entry.name or entry.stash_rev[:7] for entry in (*running, *queued)]
 
 
 def _run_queue(trainings: int, settings: params.Params) -> None:
@@ -60,7 +137,7 @@ def _run_queue(trainings: int, settings: params.Params) -> None:
 
     from cola.model.device import choose_device, device_name
 
-    device, environment = choose_device(settings.device), dict(os.environ)
+    device, environment = choose_device(settings.device), revision.make_environment()
     if device.type == "cpu":
         chosen = torch.get_num_threads() if "OMP_NUM_THREADS" in environment else None
         jobs, threads = plan(trainings, cpu_count(), memory_limit(), settings.train.processes, chosen)
@@ -70,7 +147,7 @@ def _run_queue(trainings: int, settings: params.Params) -> None:
         gpus = torch.cuda.device_count() if device.type == "cuda" else 1
         jobs = max(1, min(trainings, gpus // settings.train.processes))
         print(f"{trainings} trainings, {jobs} at once, each on a {device_name(device)}", flush=True)
-    command = ["dvc", "exp", "run", "--run-all", "--jobs", str(jobs)]
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--run-all", "--jobs", str(jobs)]
     if subprocess.run(command, env=environment, check=False).returncode:
         raise UserError("dvc exp run failed: see above")
 
@@ -93,59 +170,6 @@ def memory_limit(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
         text = path.read_text().strip() if (path := cgroups / name).exists() else "max"
         limits += [int(text)] if text != "max" else []
     return min(limits)
-
-
-def run_now(name: str, settings: Sequence[str], last_stages: Sequence[str] = ()) -> None:
-    """Run an experiment in a copy of the project, in this process. DVC prints.
-
-    An earlier experiment of this name is removed. Raises UserError where it fails.
-    """
-    from dvc.cli import main as run_dvc  # takes a second: only here
-
-    remove([name])
-    # Before an experiment, DVC restores the outputs that dvc.lock names. This logger warns of each one that is missing:
-    # in a fresh clone, of all. It warns of nothing else.
-    logging.getLogger("dvc_data.index.checkout").setLevel(logging.ERROR)
-    options = [option for setting in settings for option in ("--set-param", setting)]
-    if run_dvc(["exp", "run", "--temp", "--name", name, *options, *last_stages]):
-        raise UserError("dvc exp run failed: see above")
-
-
-def apply_settings(settings: Sequence[str]) -> params.Params:
-    """params.yaml with these settings, as DVC sets them. Raises UserError where one is unknown or has a wrong value."""
-    from dvc.utils.hydra import apply_overrides  # takes a second: only here
-
-    params.load(paths.PARAMS)  # an error in the file itself is no setting's
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, paths.PARAMS.name)
-        copy.write_bytes(paths.PARAMS.read_bytes())
-        with _one_line_errors():
-            apply_overrides(copy, list(settings))
-        return params.parse(copy.read_bytes(), paths.PARAMS)
-
-
-def combine(settings: Sequence[str]) -> dict[str, list[str]]:
-    """Every combination of settings that have several values, by a name for it. Raises UserError where one is wrong.
-
-    ["train.epochs=2,3", "seed=7"] -> {"epochs-2-seed-7-d573e80d": ["train.epochs=2", "seed=7"], "epochs-3-...": ...}
-    """
-    from dvc.utils.hydra import get_hydra_sweeps  # takes a second: only here
-
-    file = paths.PARAMS.name
-    with _one_line_errors():
-        combinations = [list(sweep[file]) for sweep in get_hydra_sweeps({file: list(settings)})]
-    return {name_experiment(*combination): combination for combination in combinations}
-
-
-def name_experiment(*parts: str) -> str:
-    """A name that git and DVC accept and that no other parts have: ("seed=7", "a=b/c") -> "seed-7-a-b-c-c60a0dba".
-
-    Characters that git refuses are replaced, and long names are cut: the digest of the parts tells apart what this
-    makes equal.
-    """
-    readable = re.sub(r"[^\w.]+|\.\.+", "-", "-".join(parts).replace("train.", ""), flags=re.ASCII)
-    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
-    return f"{readable[:60]}-{digest}"
 
 
 def tabulate(shown: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -175,7 +199,9 @@ def _show(value: object) -> str:
 def _print_table() -> None:
     from dvc.api import exp_show  # takes a second: only here
 
-    rows = tabulate(exp_show(), list(params.flatten(params.load(paths.PARAMS))))
+    revision.read_commit()  # a refusal of git in its words
+    with _one_line_errors():
+        rows = tabulate(exp_show(), list(params.flatten(params.load(paths.PARAMS))))
     if not rows:
         raise UserError("no experiment has run at this commit: `make demo` runs one")
     table = console.empty_table(numbers=["test\nMCC", "validation\nMCC"])
@@ -185,42 +211,24 @@ def _print_table() -> None:
     console.plain_console().print(table)
 
 
-def remove(names: Iterable[str]) -> None:
-    """Remove those of these experiments that this commit has."""
-    from dvc.repo import Repo  # takes a second: only here
-
-    present = _list()
-    with _one_line_errors(), Repo() as repo:
-        repo.experiments.remove(sorted(present & {*names}))
-
-
-def _list() -> set[str]:
-    """The names of the experiments that this commit has."""
-    from dvc.repo import Repo  # takes a second: only here
-
-    with Repo() as repo:
-        return {name for experiments in repo.experiments.ls().values() for name, _ in experiments}
-
-
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Raise DVC's errors, and those of hydra, with which DVC reads settings, as UserError."""
+    """Raise DVC's errors, and those of git's libraries in it, as UserError."""
     from dvc.exceptions import DvcException
-    from hydra.errors import HydraException
+    from scmrepo.exceptions import SCMError
 
     try:
         yield
-    except (DvcException, HydraException) as error:
-        reason = str(error.__cause__ or error).strip().split("\n")[0]
-        raise UserError(f"DVC refuses this: {reason} (a setting is a key and a value: train.epochs=3)") from None
+    except (DvcException, SCMError) as error:
+        raise UserError(f"DVC refuses this: {' '.join(str(error).split())}") from None
 
 
 def main() -> None:
     match sys.argv[1:]:
-        case ["demo", *settings]:
-            run_now("demo", settings)
-        case ["sweep", *settings] if settings:
-            train(combine(settings))
+        case ["demo", *arguments]:
+            run_now("demo", parse_settings(arguments))
+        case ["sweep", *arguments] if arguments:
+            train(combine_settings(arguments))
         case ["table"]:
             _print_table()
         case _:

@@ -7,7 +7,6 @@ and pictures of them.
 
 import io
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +17,9 @@ import pandas as pd
 
 from cola.core import files, paths
 from cola.core.errors import UserError, run
-from cola.experiments import dvc_queue, seeds
-from cola.report import figures, references
+from cola.experiments import dvc_queue
+from cola.experiments.settings import name_experiment
+from cola.report import figures, references, revision
 
 SEEDS = range(42, 47)
 SHOWN = (paths.HISTORY, paths.TEST_METRICS, paths.ANALYSIS, paths.MCC_PER_BATCH, paths.PREDICTIONS, paths.SAMPLES)
@@ -47,12 +47,15 @@ def describe_run(test: Mapping[str, Any], history: pd.DataFrame, timings: Mappin
 def main() -> None:
     if not (encoders := sys.argv[1:]):
         raise UserError("which encoders? make reference ENCODERS=google-bert/bert-base-uncased")
-    commit = _read_commit()
+    if changed := revision.list_changes():
+        raise UserError(f"a reference names its commit: commit first what has changed ({' '.join(changed)})")
+    commit = revision.read_commit()
     for encoder in encoders:
-        settings = {seed: [f"fetch.encoder={encoder}", f"seed={seed}"] for seed in SEEDS}
-        names = {seed: dvc_queue.name_experiment(*settings[seed]) for seed in SEEDS}
-        dvc_queue.train({names[seed]: settings[seed] for seed in SEEDS})
-        _write(encoder, names, commit)
+        settings = {seed: {"fetch.encoder": encoder, "seed": seed} for seed in SEEDS}
+        names = {seed: name_experiment(settings[seed]) for seed in SEEDS}
+        commits = dvc_queue.train({names[seed]: settings[seed] for seed in SEEDS})
+        revision.read_source(commits)  # the same for all seeds
+        _write(encoder, {seed: commits[name] for seed, name in names.items()}, commit)
     for encoder in encoders:
         draw(_stem(encoder))
 
@@ -60,14 +63,14 @@ def main() -> None:
 def _write(encoder: str, experiments: Mapping[int, str], commit: str) -> None:
     stem, first = _stem(encoder), experiments[SEEDS[0]]
     for path in (paths.FINETUNED / "source.json", *SHOWN):
-        files.write_text(paths.REFERENCE / stem / path.name, seeds.read(path, first))
+        files.write_text(paths.REFERENCE / stem / path.name, revision.read(path, first))
     predictions = paths.REFERENCE / stem / paths.PREDICTIONS.name
     files.write_csv(predictions, files.read_csv(predictions).drop(columns=["sentence_source", "sentence"]))
     runs = {
         seed: describe_run(
-            json.loads(seeds.read(paths.TEST_METRICS, name)),
-            files.read_csv(io.StringIO(seeds.read(paths.HISTORY, name))),
-            json.loads(seeds.read(paths.TIMINGS, name)),
+            json.loads(revision.read(paths.TEST_METRICS, name)),
+            files.read_csv(io.StringIO(revision.read(paths.HISTORY, name))),
+            json.loads(revision.read(paths.TIMINGS, name)),
         )
         for seed, name in experiments.items()
     }
@@ -91,17 +94,6 @@ def draw(stem: str) -> None:
 def _stem(encoder: str) -> str:
     """'sentence-transformers/all-MiniLM-L6-v2' -> 'all-MiniLM-L6-v2', also of a folder."""
     return Path(encoder).name
-
-
-def _read_commit() -> str:
-    """The workspace's commit, which the experiments run. Raises UserError where files differ from it."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S607
-
-    if changed := git("status", "--porcelain", "--untracked-files=no"):
-        raise UserError(f"a reference names its commit: commit first what has changed ({' '.join(changed.split())})")
-    return git("rev-parse", "HEAD")
 
 
 if __name__ == "__main__":

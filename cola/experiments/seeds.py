@@ -7,7 +7,6 @@ Writes metrics/seeds.json and seeds.png, and gathers the runs under one parent i
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,36 +48,16 @@ def main() -> None:
         raise UserError("how many seeds? at least 2: make seeds N=10")
     names = {seed: f"seed-{seed}" for seed in range(1, int(sys.argv[1]) + 1)}
     settings = params.load(paths.PARAMS)  # now: the trainings take hours, in which it may be edited
-    dvc_queue.train({name: [f"seed={seed}"] for seed, name in names.items()})
-    source = json.loads(read(paths.FINETUNED / "source.json", names[1]))
-    mccs = {seed: json.loads(read(paths.TEST_METRICS, name))["mcc"] for seed, name in names.items()}
+    commits = dvc_queue.train({name: {"seed": seed} for seed, name in names.items()})
+    source = revision.read_source(commits)
+    mccs = {seed: json.loads(revision.read(paths.TEST_METRICS, commits[name]))["mcc"] for seed, name in names.items()}
     summary = summarize(mccs, source, settings, read_references())
     files.write_json(paths.SEEDS, summary)
     figures.save(figures.seeds(summary), paths.SEEDS_PICTURE)
     console.print_seeds(summary, source)
     statistics = {f"test_mcc_{name}": {0: summary[name]} for name in ("mean", "standard_deviation")}
-    models = [model_digest(name) for name in names.values()]
+    models = [revision.read_model_digest(commit) for commit in commits.values()]
     mlflow_logger.record("parent", f"{len(mccs)} seeds", statistics, [paths.SEEDS, paths.SEEDS_PICTURE], models)
-
-
-def read(path: Path, experiment: str) -> str:
-    """The text of an experiment's file. Raises UserError where the experiment has failed."""
-    return revision.read(path, experiment, _remedy(experiment))
-
-
-def read_bytes(path: Path, experiment: str) -> bytes:
-    """The bytes of an experiment's file. Raises UserError where the experiment has failed."""
-    return revision.read_bytes(path, experiment, _remedy(experiment))
-
-
-def model_digest(experiment: str) -> str:
-    """The sha256 of the model that an experiment has trained."""
-    lines = read(paths.FINETUNED / files.CHECKSUMS, experiment).splitlines()
-    return next(line.split()[0] for line in lines if line.endswith("  model.safetensors"))
-
-
-def _remedy(experiment: str) -> str:
-    return f"`dvc queue logs {experiment}` says why"
 
 
 if __name__ == "__main__":

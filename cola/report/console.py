@@ -162,9 +162,8 @@ def _print_phrases(console: Console, text: str, indent: str = "") -> None:
 def main() -> None:
     """Print the training table, the test MCC and the samples of the workspace, or of a DVC experiment or commit."""
     name = sys.argv[1] if len(sys.argv) > 1 else None
-    remedy = "`dvc exp list` names the experiments" if name else "run `dvc repro`"
     texts = {
-        path: revision.read(path, name, remedy)
+        path: revision.read(path, name)
         for path in (paths.FINETUNED / "source.json", paths.HISTORY, paths.TEST_METRICS, paths.ANALYSIS, paths.SAMPLES)
     }
     source = json.loads(texts[paths.FINETUNED / "source.json"])

@@ -186,7 +186,7 @@ def _values(heading: str, values: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def main() -> None:
-    files.write_text(paths.REPORT, render(read(), revision.commit()))
+    files.write_text(paths.REPORT, render(read(), revision.describe_commit()))
     print(f"{paths.REPORT.absolute().as_uri()}")
 
 

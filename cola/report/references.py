@@ -6,7 +6,10 @@ its name: source.json, which names corpus and encoder, and the files of one of i
 """
 
 import json
+import math
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,23 +29,28 @@ class Reference(NamedTuple):
 
 
 def read() -> list[Reference]:
-    """The tutorial, the public runs of its recipe, then what was measured. Raises UserError where a file is wrong."""
-    references = [_read_reference(path.stem) for path in sorted(paths.REFERENCE.glob("*.json"))]
+    """The tutorial, the public runs of its recipe, then what was measured. What is no reference is a warning."""
+    references = []
+    for path in sorted(paths.REFERENCE.glob("[!.]*.json")):
+        try:
+            references.append(_read_reference(path))
+        except (OSError, UserError, ValueError, KeyError, TypeError) as error:
+            fault = error if isinstance(error, (OSError, UserError)) else repr(error)
+            print(f"warning: {path} is no reference, and not compared with ({fault}): remove it", file=sys.stderr)
     return sorted(references, key=lambda reference: (not tutorial.comparable(reference.source), len(reference.mccs)))
 
 
-def _read_reference(stem: str) -> Reference:
-    path = paths.REFERENCE / f"{stem}.json"
-    try:
-        mccs = [float(run["mcc"]) for run in json.loads(path.read_text(encoding="utf-8"))["runs"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is no reference ({error!r}): `git checkout {path}` takes the committed one back"
-        ) from None
+def _read_reference(path: Path) -> Reference:
+    """Raises OSError, UserError, ValueError, KeyError or TypeError, where the file, or its source.json, is wrong."""
+    mccs = [float(run["mcc"]) for run in json.loads(path.read_text(encoding="utf-8"))["runs"]]
+    if not mccs or not all(map(math.isfinite, mccs)):
+        raise ValueError(f"mcc of runs: {mccs}")
     published = {"tutorial": "the tutorial", "public_runs": f"{len(mccs)} public runs of its recipe"}
-    if stem in published:
-        return Reference(published[stem], tutorial.SOURCE, mccs)
-    return Reference(f"{stem} here, {len(mccs)} seeds", files.read_json(paths.REFERENCE / stem / "source.json"), mccs)
+    if path.stem in published:
+        return Reference(published[path.stem], tutorial.SOURCE, mccs)
+    source = files.read_json(path.with_suffix("") / "source.json")
+    tutorial.same(source, source)  # has what is compared
+    return Reference(f"{path.stem} here, {len(mccs)} seeds", source, mccs)
 
 
 def comparable(source: Mapping[str, Any], references: Sequence[Reference]) -> list[Reference]:

@@ -32,6 +32,13 @@ def test_a_label_that_no_training_sentence_has_is_predicted_for_none():
     assert of_one_label == {"majority_accuracy": 0.5, "bag_of_words_accuracy": 0.5, "bag_of_words_mcc": 0.0}
 
 
+def test_with_many_labels_the_rarest_words_are_left_out(monkeypatch):
+    monkeypatch.setattr(analysis, "WEIGHTS", 4)  # two words for each of two labels
+    training = pd.DataFrame({"sentence": ["a good", "a good", "a rare"], "label": np.array([1, 1, 0], dtype=np.int8)})
+    test = pd.DataFrame({"sentence": ["rare", "zzz"], "label": np.array([0, 1], dtype=np.int8)})
+    assert analysis.bag_of_words(training, test).tolist() == [1, 1], "to the regression, rare is as unknown as zzz"
+
+
 def test_sources_have_their_publications():
     test = pd.DataFrame({"sentence_source": ["w_80", "own", "w_80"], "label": [1, 0, 0]})
     table = analysis.per_source(test, np.array([1, 0, 1]))

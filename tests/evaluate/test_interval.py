@@ -63,8 +63,19 @@ def test_models_meet_the_same_tests():
     assert (drawn[:, 2] == 1).all()
     assert (drawn[:, 3] == -1).all()
     assert (drawn[:, 4] == 0).all()
+    assert (interval.resampled_mccs(LABELS.astype(np.int8), predicted.astype(np.int8), 2) == drawn).all()
     expected = interval.mcc_interval(LABELS, PREDICTED, 2)
     assert np.percentile(drawn[:, 0], [2.5, 97.5]) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("classes", [12, 100])
+def test_labels_in_eight_bits_have_the_mcc_of_wider_ones(classes, monkeypatch):
+    monkeypatch.setattr(interval, "RESAMPLES", 200)
+    labels = np.tile(np.arange(classes, dtype=np.int8), 5)
+    predicted = np.stack([labels, np.roll(labels, 1)])  # all right, all wrong
+    right, wrong = interval.resampled_mccs(labels, predicted, classes).T
+    assert (right == 1).all()
+    assert wrong.mean() == pytest.approx(matthews_corrcoef(labels, predicted[1]), abs=0.01)
 
 
 @pytest.mark.parametrize("resamples", [1, 999])

@@ -12,7 +12,6 @@ from project import ROOT
 from results import HISTORY, SOURCE
 
 from cola.core import params, paths
-from cola.core.errors import UserError
 from cola.experiments import data_curve
 from cola.experiments.data_curve import Run
 from cola.report import mlflow_logger
@@ -36,13 +35,11 @@ def test_few_sentences_are_seen_as_often_as_makes_250_steps(sentences, epochs):
 def test_the_experiments_are_every_seed_number_of_sentences_and_encoder():
     found = data_curve.experiments(7695, SETTINGS.train)
     assert len(found) == 3 * 5 * 2
-    assert found[Run("pretrained", 7695, 42)] == ["seed=42"], "the recipe's own training, which may be in the cache"
-    assert found[Run("random_weights", 7695, 43)] == ["seed=43", "train.pretrained=false"]
-    assert found[Run("pretrained", 3000, 44)] == ["seed=44", "tokenize.training_sentences=3000"]
-    assert found[Run("random_weights", 100, 42)] == [
-        *("seed=42", "tokenize.training_sentences=100"),
-        *("train.pretrained=false", "train.epochs=63"),
-    ]
+    assert found[Run("pretrained", 7695, 42)] == {"seed": 42}, "the recipe's own training, which may be in the cache"
+    assert found[Run("random_weights", 7695, 43)] == {"seed": 43, "train.pretrained": False}
+    assert found[Run("pretrained", 3000, 44)] == {"seed": 44, "tokenize.training_sentences": 3000}
+    changes = {"tokenize.training_sentences": 100, "train.pretrained": False, "train.epochs": 63}
+    assert found[Run("random_weights", 100, 42)] == {"seed": 42, **changes}
 
 
 def test_the_longest_run_first_and_one_encoder_after_the_other():
@@ -56,7 +53,7 @@ def test_the_longest_run_first_and_one_encoder_after_the_other():
 def test_a_small_corpus_has_fewer_points():
     found = data_curve.experiments(900, SETTINGS.train)
     assert sorted({run.sentences for run in found}) == [100, 300, 900]
-    assert found[Run("pretrained", 900, 42)] == ["seed=42", "train.epochs=9"]  # of 29 steps
+    assert found[Run("pretrained", 900, 42)] == {"seed": 42, "train.epochs": 9}  # of 29 steps
 
 
 def test_a_row_of_the_curve_has_means_intervals_and_paired_differences():
@@ -115,16 +112,19 @@ def test_each_source_has_the_mean_mcc_of_the_models_of_all_sentences():
     ]
 
 
-def test_an_epoch_has_the_mean_of_the_seeds_and_its_share_of_the_time():
-    histories = [pd.DataFrame({"validation_mcc": mccs}) for mccs in ([0.1, 0.4], [0.3, 0.8])]
-    assert data_curve.by_epoch(histories, [10.0, 14.0]) == [
-        {"epoch": 1, "validation_mcc": pytest.approx(0.2), "seconds": 6.0},
-        {"epoch": 2, "validation_mcc": pytest.approx(0.6), "seconds": 12.0},
+def test_an_epoch_has_the_mean_of_the_trainings_that_have_it_and_its_share_of_the_time():
+    """Early stopping has ended one of them after two epochs. An epoch takes 5 and 7 seconds."""
+    histories = [pd.DataFrame({"validation_mcc": mccs}) for mccs in ([0.1, 0.4], [0.3, 0.8, 0.9])]
+    assert data_curve.by_epoch(histories, [10.0, 21.0]) == [
+        {"epoch": 1, "validation_mcc": pytest.approx(0.2), "seconds": 6.0, "count": 2},
+        {"epoch": 2, "validation_mcc": pytest.approx(0.6), "seconds": 12.0, "count": 2},
+        {"epoch": 3, "validation_mcc": pytest.approx(0.9), "seconds": 18.0, "count": 1},
     ]
 
 
 def parquet(labels, texts):
     file = io.BytesIO()
+    labels = np.array(labels, dtype=np.int8)  # as in data/tokenized
     pd.DataFrame({"sentence_source": "here", "label": labels, "sentence": texts}).to_parquet(file)
     return file.getvalue()
 
@@ -137,7 +137,7 @@ def trained(tmp_path, monkeypatch):
     source = SOURCE | {"corpus": SOURCE["corpus"] | {"labels": ["unacceptable", "acceptable"]}}
     names = np.array(["unacceptable", "acceptable"])
 
-    def read(path, experiment, remedy):
+    def read(path, experiment):
         random = "random_weights" in experiment
         texts = {
             paths.CORPUS_METRICS: json.dumps({"training_sentences": 200}),
@@ -157,14 +157,14 @@ def trained(tmp_path, monkeypatch):
     def train(experiments, last_stages):
         assert last_stages == ["evaluate"], "five sample predictions of each are of no use"
         started.update(experiments)
+        return {name: name for name in experiments}  # which are read as commits are
 
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / paths.PARAMS, tmp_path)
-    for name, function in (("run_now", lambda *_: None), ("remove", lambda _: None), ("train", train)):
+    for name, function in (("run_now", lambda *_: data_curve.CORPUS), ("remove", lambda _: None), ("train", train)):
         monkeypatch.setattr(data_curve.dvc_queue, name, function)
-    monkeypatch.setattr(data_curve.seeds.revision, "read_bytes", read)
-    monkeypatch.setattr(data_curve.seeds.revision, "read", lambda *arguments: read(*arguments).decode())
-    monkeypatch.setattr(data_curve.revision, "commit", lambda: "c0ffee")
+    monkeypatch.setattr(data_curve.revision, "read_bytes", read)
+    monkeypatch.setattr(data_curve.revision, "describe_commit", lambda: "c0ffee")
     return started
 
 
@@ -174,7 +174,7 @@ def test_what_was_trained_is_summed_up_in_files_and_on_the_terminal(trained, mon
     monkeypatch.setattr(sys, "argv", ["data_curve", "train.learning_rate=5e-5"])
     data_curve.main()
     assert len(trained) == 12
-    assert ["train.learning_rate=5e-5", "seed=42", "train.epochs=36"] in trained.values()
+    assert {"train.learning_rate": 5e-05, "seed": 42, "train.epochs": 36} in trained.values()
     assert [
         name for name in trained if not re.fullmatch(r"data-curve-(pretrained|random_weights)-\d00-4\d-.*", name)
     ] == []
@@ -218,13 +218,6 @@ def test_other_settings_give_other_names(trained, monkeypatch):
         data_curve.main()
         names += trained
     assert len(set(names)) == 24
-
-
-def test_a_wrong_setting_is_refused_before_any_work(trained, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["data_curve", "train.epochs=0"])
-    with pytest.raises(UserError, match=r"^params.yaml: train.epochs: Input should be greater than or equal to 1"):
-        data_curve.main()
-    assert not trained
 
 
 COMMITTED = sorted((ROOT / paths.REFERENCE / "data_curve").glob("*.json"))

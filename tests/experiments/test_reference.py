@@ -27,7 +27,7 @@ def trained(tmp_path, monkeypatch):
         subprocess.run(["git", *command], check=True)
     started = []
 
-    def read(path, experiment, remedy):
+    def read(path, experiment):
         texts = {
             paths.FINETUNED / "source.json": json.dumps(SOURCE),
             paths.TEST_METRICS: json.dumps({"mcc": int(experiment.split("-")[-2]) / 100}),
@@ -39,8 +39,12 @@ def trained(tmp_path, monkeypatch):
         }
         return texts.get(path, f"{path.name} of seed {experiment.split('-')[-2]}")
 
-    monkeypatch.setattr(reference.dvc_queue, "train", started.append)
-    monkeypatch.setattr(reference.seeds.revision, "read", read)
+    def train(experiments):
+        started.append(experiments)
+        return {name: name for name in experiments}  # which are read as commits are
+
+    monkeypatch.setattr(reference.dvc_queue, "train", train)
+    monkeypatch.setattr(reference.revision, "read", read)
     return started
 
 
@@ -48,7 +52,7 @@ def test_five_seeds_are_trained_and_written(trained, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["reference", "tiny/bert"])
     reference.main()
     (experiments,) = trained
-    assert list(experiments.values()) == [["fetch.encoder=tiny/bert", f"seed={seed}"] for seed in (42, 43, 44, 45, 46)]
+    assert list(experiments.values()) == [{"fetch.encoder": "tiny/bert", "seed": seed} for seed in (42, 43, 44, 45, 46)]
     assert next(iter(experiments)).startswith("fetch.encoder-tiny-bert-seed-42-")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     written = json.loads((paths.REFERENCE / "bert.json").read_text())
@@ -76,7 +80,7 @@ def test_what_is_not_committed_has_no_commit_to_name(trained, tmp_path, monkeypa
     monkeypatch.setattr(sys, "argv", ["reference", "tiny/bert"])
     (tmp_path / "params.yaml").write_text("seed: 1")
     subprocess.run(["git", "add", "params.yaml"], check=True)
-    with pytest.raises(UserError, match=r"commit first what has changed \(A params.yaml\)"):
+    with pytest.raises(UserError, match=r"commit first what has changed \(params.yaml\)"):
         reference.main()
     assert trained == []
 

@@ -1,6 +1,7 @@
 """The committed references, and how test MCCs compare with them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from results import DEMO, REFERENCES, SOURCE, TUTORIAL
 from scipy import stats
 
 from cola.core import files, params, paths
-from cola.core.errors import UserError
 from cola.report import references
 
 
@@ -51,23 +51,33 @@ def test_without_references_there_is_nothing_to_compare_with(tmp_path, monkeypat
     assert references.compare([0.5], TUTORIAL, []) == ""
 
 
-def test_a_measured_reference_is_of_the_encoder_that_its_source_names(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    files.write_json(paths.REFERENCE / "tiny.json", {"runs": [{"mcc": 0.2}, {"mcc": 0.3}]})
-    with pytest.raises(UserError, match=r"metrics/reference/tiny/source.json"):
-        references.read()
-    files.write_json(paths.REFERENCE / "tiny" / "source.json", SOURCE)
-    assert references.read() == [references.Reference("tiny here, 2 seeds", SOURCE, [0.2, 0.3])]
+RUNS = '{"runs": [{"mcc": 0.2}, {"mcc": 0.3}]}'
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"mcc": 0.5}', '{"runs": [{"seed": 1}]}', '{"runs": [{"mcc": "high"}]}'])
-def test_what_is_no_reference_is_named_with_the_remedy(text, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        *((text, SOURCE) for text in ("{", "[]", "\xff", '{"mcc": 0.5}', '{"runs": []}', '{"runs": [{"seed": 1}]}')),
+        *((text, SOURCE) for text in ('{"runs": [{"mcc": "high"}]}', '{"runs": [{"mcc": NaN}]}')),
+        *((RUNS, source) for source in (None, {}, [], {"corpus": "cola", "encoder": "tiny"})),
+    ],
+)
+def test_what_is_no_reference_is_a_warning_with_a_remedy(text, source, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    files.write_text(paths.REFERENCE / "mine.json", text)
-    with pytest.raises(
-        UserError, match=r"^metrics/reference/mine.json is no reference .*: `git checkout metrics/.*json`"
-    ):
-        references.read()
+    for stem in ("tiny", ".#tiny", "mine"):  # a measured one, an editor's, and a wrong one
+        files.write_json(paths.REFERENCE / stem / "source.json", SOURCE)
+        files.write_text(paths.REFERENCE / f"{stem}.json", RUNS)
+    (paths.REFERENCE / "mine.json").write_text(text, encoding="latin-1")
+    files.write_json(paths.REFERENCE / "mine" / "source.json", source)
+    if source is None:
+        (paths.REFERENCE / "mine" / "source.json").unlink()
+    expected = [references.Reference("tiny here, 2 seeds", SOURCE, [0.2, 0.3])]
+    assert references.read() == expected
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch("warning: metrics/reference/mine.json is no reference, .*: remove it", warning)
+    (paths.REFERENCE / "mine.json").unlink()
+    assert references.read() == expected
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

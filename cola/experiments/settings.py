@@ -1,0 +1,88 @@
+"""The settings of an experiment: those that differ from params.yaml, by key, as in {"train.epochs": 3}."""
+
+import csv
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from cola.core import params, paths
+from cola.core.errors import UserError
+
+Settings = Mapping[str, Any]
+
+
+def split_settings(arguments: Sequence[str]) -> dict[str, str]:
+    """The text of each setting of a command line: ["train.epochs=3", "seed=1"] -> {"train.epochs": "3", "seed": "1"}.
+
+    Several may be in an argument, and a text may have spaces. Raises UserError for what is no setting.
+    """
+    texts: dict[str, str] = {}
+    for setting in re.split(r"\s+(?=[\w.]+=)", " ".join(arguments).strip()) if arguments else ():
+        key, equals, text = setting.partition("=")
+        if not equals or key in texts:
+            fault = "is given twice" if equals else "is no setting, which is a key and a value: train.epochs=3"
+            raise UserError(f"{key} {fault}")
+        texts[key] = text
+    return texts
+
+
+def parse_settings(arguments: Sequence[str]) -> dict[str, Any]:
+    """The settings of a command line, with one value each: ["seed=1"] -> {"seed": 1}. Raises as split_settings."""
+    return {key: params.parse_value(text) for key, text in split_settings(arguments).items()}
+
+
+def combine_settings(arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Every combination of settings that have several values, by a name for it. Raises as split_settings.
+
+    ["train.epochs=2,3", "seed=7"] -> {"epochs-2-seed-7-d573e80d": {"train.epochs": 2, "seed": 7}, "epochs-3-...": ...}
+    Quotation marks enclose a text with a comma: "fetch.corpus='corpora/a,b',corpora/c".
+    """
+    values = {
+        key: [params.parse_value(value) for value in next(csv.reader([text], quotechar="'"))]
+        for key, text in split_settings(arguments).items()
+    }
+    combinations = [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
+    return {name_experiment(settings): settings for settings in combinations}
+
+
+def apply_settings(settings: Settings) -> params.Params:
+    """params.yaml with these settings. Raises UserError where a key is unknown or a value is wrong."""
+    recipe = params.load(paths.PARAMS)
+    if unknown := settings.keys() - params.flatten(recipe).keys():
+        raise UserError(f"{paths.PARAMS} has no setting {', '.join(sorted(unknown))}")
+    values = recipe.model_dump()
+    for key, value in settings.items():
+        section, _, name = key.rpartition(".")
+        (values[section] if section else values)[name] = value
+    return params.parse(yaml.safe_dump(values).encode(), paths.PARAMS)
+
+
+def quote_settings(settings: Settings) -> list[str]:
+    """The settings as `dvc exp run --set-param` takes them, in hydra's grammar, in which only quoted text is plain."""
+    return [f"{key}={_quote(value)}" for key, value in settings.items()]
+
+
+def _quote(value: Any) -> str:
+    if not isinstance(value, str):
+        return json.dumps(value)
+    # Within quotation marks a backslash is plain, too, but before such a mark and before "${".
+    text = re.sub(r"(\\*)(?=\$\{)", r"\1\1\\", value)
+    return "'" + re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", r"\'") + "'"
+
+
+def name_experiment(settings: Settings, prefix: str = "") -> str:
+    """A name that git and DVC accept and that no other settings have: {"seed": 7} -> "seed-7-3a1de7ff".
+
+    Characters that git refuses are replaced, and long names are cut: the digest of the settings tells apart what this
+    makes equal.
+    """
+    texts = [value if isinstance(value, str) else json.dumps(value) for value in settings.values()]
+    words = "-".join([*filter(None, [prefix]), *map("-".join, zip(settings, texts, strict=True))])
+    readable = re.sub(r"[^\w.]+|\.\.+", "-", words.replace("train.", ""), flags=re.ASCII)
+    digest = hashlib.sha256(json.dumps([prefix, *settings.items()]).encode()).hexdigest()[:8]
+    return f"{readable[:60]}-{digest}"

@@ -1,0 +1,112 @@
+"""Settings as people type them, through the grammars of the command line, of YAML, of hydra and of git."""
+
+import pytest
+import yaml
+from dulwich.refs import check_ref_format
+from dvc.utils.hydra import apply_overrides
+from hypothesis import given
+from hypothesis import strategies as st
+from project import ROOT
+
+from cola.core import params, paths
+from cola.core.errors import UserError
+from cola.experiments import settings
+
+TEXTS = st.text("ab1./-_~^:?*[\\ @{\né=,'\"$}()#", max_size=8)
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], {}),
+        (["train.epochs=3", "seed=1"], {"train.epochs": 3, "seed": 1}),
+        (["train.epochs=3  seed=1"], {"train.epochs": 3, "seed": 1}),  # in one argument
+        (["fetch.corpus=corpora/my", "data", "(1)", "seed=1"], {"fetch.corpus": "corpora/my data (1)", "seed": 1}),
+        (["fetch.corpus=~/réclamations, 50% #1"], {"fetch.corpus": "~/réclamations, 50% #1"}),
+        (["fetch.corpus='~/a b'", 'fetch.encoder="2"'], {"fetch.corpus": "~/a b", "fetch.encoder": "2"}),
+        (["fetch.corpus=a: b"], {"fetch.corpus": "a: b"}),
+        (["train.learning_rate=5e-5", "train.fast=False"], {"train.learning_rate": 5e-05, "train.fast": False}),
+        (["train.max_steps=null", "fetch.corpus=[x]"], {"train.max_steps": None, "fetch.corpus": "[x]"}),
+    ],
+)
+def test_settings_are_what_was_typed(arguments, expected):
+    assert settings.parse_settings(arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["minimal_pairs"], "minimal_pairs is no setting, which is a key and a value: train.epochs=3"),
+        (["seed=1", "seed=2"], "seed is given twice"),
+        (["train.epoch=2"], "params.yaml has no setting train.epoch"),
+        (["train=2"], "params.yaml has no setting train"),
+        (["train.epochs=0"], "params.yaml: train.epochs: Input should be greater than or equal to 1 (got 0)"),
+        (["seed=1,2"], "params.yaml: seed: Input should be a valid integer (got '1,2')"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(arguments, fault):
+    with pytest.raises(UserError) as error:
+        settings.apply_settings(settings.parse_settings(arguments))
+    assert str(error.value) == fault
+
+
+def test_settings_change_params_yaml_and_nothing_else():
+    recipe = params.load(paths.PARAMS)
+    changed = settings.apply_settings({"seed": 7, "train.epochs": 3})
+    assert (changed.seed, changed.train.epochs) == (7, 3)
+    train = recipe.train.model_copy(update={"epochs": 3})
+    assert changed == recipe.model_copy(update={"seed": 7, "train": train})
+
+
+@given(TEXTS)
+def test_hydra_reads_every_text_as_it_is(tmp_path_factory, text):
+    file = tmp_path_factory.mktemp("hydra") / "params.yaml"
+    file.write_bytes(paths.PARAMS.read_bytes())
+    apply_overrides(file, settings.quote_settings({"fetch.corpus": text, "seed": 7, "train.max_steps": None}))
+    changed = yaml.safe_load(file.read_text())
+    assert (changed["fetch"]["corpus"], changed["seed"], changed["train"]["max_steps"]) == (text, 7, None)
+
+
+def test_a_sweep_has_every_combination_under_a_name_that_tells_it():
+    combinations = settings.combine_settings(["train.epochs=2,3 train.learning_rate=5.0e-5", "fetch.corpus='a,b',~/c"])
+    assert list(combinations.values()) == [
+        {"train.epochs": epochs, "train.learning_rate": 5e-05, "fetch.corpus": corpus}
+        for epochs, corpus in ((2, "a,b"), (2, "~/c"), (3, "a,b"), (3, "~/c"))
+    ]
+    assert [name[:-9] for name in combinations] == [
+        "epochs-2-learning_rate-5e-05-fetch.corpus-a-b",
+        "epochs-2-learning_rate-5e-05-fetch.corpus-c",
+        "epochs-3-learning_rate-5e-05-fetch.corpus-a-b",
+        "epochs-3-learning_rate-5e-05-fetch.corpus-c",
+    ]
+
+
+SETTINGS = st.dictionaries(TEXTS, TEXTS | st.integers(0, 9), min_size=1, max_size=3)
+
+
+@given(SETTINGS, SETTINGS)
+def test_git_and_dvc_accept_every_name_and_no_other_settings_have_it(first, second):
+    name = settings.name_experiment(first)
+    assert check_ref_format(f"refs/exps/ab/cdef/{name}".encode()), name  # what DVC calls
+    assert "/" not in name
+    assert len(name) <= 70
+    assert (settings.name_experiment(second) == name) == (list(first.items()) == list(second.items()))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"fetch.corpus": "a/b"}, {"fetch.corpus": "a_b"}),
+        ({"fetch.corpus": f"./{'a' * 60}/b"}, {"fetch.corpus": f"./{'a' * 60}/c"}),
+        ({"train.batch_size": 16}, {"batch_size": 16}),
+        ({"fetch.corpus": "2"}, {"fetch.corpus": 2}),
+    ],
+)
+def test_settings_that_look_alike_have_different_names(first, second):
+    assert settings.name_experiment(first) != settings.name_experiment(second)
+    assert settings.name_experiment(first, "data-curve") != settings.name_experiment(first)
