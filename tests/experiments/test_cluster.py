@@ -77,41 +77,18 @@ def processes_in(folder):
 
 
 @pytest.fixture
-def small(tmp_path, environment, monkeypatch):
-    """A project of two stages, which copy a setting into files; committed and pushed, with a folder as DVC's remote.
-
-    It is the folder nlp of a larger repository. Commands of this process have the environment of the tests. Returns the
-    project and the git remote.
-    """
-    for name in environment.keys() - {"PATH"}:
-        monkeypatch.setenv(name, environment[name])
-    monkeypatch.setenv("PATH", environment["PATH"])
+def small(project, git, tmp_path, monkeypatch):
+    """That project, pushed, with a folder as DVC's remote. Returns the git remote."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///nowhere.db")
-    for name in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{name}_NAME", "test")
-        monkeypatch.setenv(f"GIT_{name}_EMAIL", "test@localhost")
-    project, remote = tmp_path / "project" / "nlp", tmp_path / "git"
-    project.mkdir(parents=True)
-    monkeypatch.chdir(project)
-    git("init", "--quiet", "--bare", str(remote))
-    git("init", "--quiet", "..")
-    Repo.init(subdir=True).close()
     with Repo().config.edit("repo") as config:
         config["core"]["remote"] = "store"
         config["remote"]["store"] = {"url": str(tmp_path / "dvc")}
-    (project / "params.yaml").write_text("seed: 42\n")
-    train = "train: {cmd: cp params.yaml trained, params: [seed], outs: [trained]}"
-    evaluate = "evaluate: {cmd: cp trained evaluated, deps: [trained], outs: [evaluated]}"
-    (project / "dvc.yaml").write_text(f"stages: {{{train}, {evaluate}}}\n")
-    git("add", "--all")
-    git("commit", "--quiet", "--message", "small")
+    remote = tmp_path / "git"
+    git("init", "--quiet", "--bare", str(remote))
     git("remote", "add", "origin", str(remote))
+    git("commit", "--quiet", "--all", "--message", "a store")
     git("push", "--quiet", "origin", "HEAD:main")
-    return project, remote
-
-
-def git(*arguments):
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    return remote
 
 
 def refusal():
@@ -120,8 +97,7 @@ def refusal():
     return str(error.value)
 
 
-def test_what_workers_could_not_have_is_refused_before_they_begin(small, monkeypatch):
-    project, _ = small
+def test_what_workers_could_not_have_is_refused_before_they_begin(small, project, git, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert refusal() == "a cluster's runs need one MLflow server: set MLFLOW_TRACKING_URI to one that its workers reach"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///nowhere.db")
@@ -161,35 +137,19 @@ def test_an_experiment_that_fails_three_times_is_named_with_its_fault(small, tmp
     assert sorted(tries.read_text().split()) == ["seed-1", "seed-2", "seed-2", "seed-2"]
 
 
-@pytest.mark.slow
-def test_a_worker_pushes_an_experiment_that_no_other_runs_again(small, tmp_path, monkeypatch):
-    _, remote = small
-    project = cluster.Project(str(remote), git("rev-parse", "HEAD"), "nlp/", "sqlite:///nowhere.db")
+def test_a_worker_pushes_an_experiment_that_no_other_runs_again(small, project, git, tmp_path, monkeypatch):
+    folder = f"{project.name}/"
+    pushed = cluster.Project(str(small), git("rev-parse", "HEAD"), folder, "sqlite:///nowhere.db")
     for worker in ("one", "other"):
-        folder = tmp_path / worker
-        folder.mkdir()
-        monkeypatch.setattr(cluster, "get_worker", lambda folder=folder: SimpleNamespace(local_directory=folder))
-        cluster.train_one(project, "seed-1", {"seed": 1}, ["train"])
-        assert git("ls-remote", str(remote), "refs/exps/*").endswith("/seed-1")
-    assert [path.relative_to(tmp_path).parts[0] for path in tmp_path.glob("*/*/nlp/trained")] == ["one"]
-    (trained,) = tmp_path.glob("one/*/nlp/trained")
+        local = tmp_path / worker
+        local.mkdir()
+        monkeypatch.setattr(cluster, "get_worker", lambda local=local: SimpleNamespace(local_directory=local))
+        cluster.train_one(pushed, "seed-1", {"seed": 1}, ["train"])
+        assert git("ls-remote", str(small), "refs/exps/*").endswith("/seed-1")
+    (trained,) = tmp_path.glob(f"*/*/{folder}trained")
     assert trained.read_text() == "seed: 1\n"
-    assert not (trained.parent / "evaluated").exists(), "a stage that the last one does not need has run"
-
-
-@pytest.mark.slow
-def test_a_seed_that_cannot_be_trained_is_named_with_its_fault(project_for_a_cluster, dask_cluster, run):
-    project, server = project_for_a_cluster
-    settings = {"DASK_SCHEDULER_ADDRESS": dask_cluster[0], "MLFLOW_TRACKING_URI": server}
-    text = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(text.replace(MINILM, "./nowhere"))
-    run(project, "git", "commit", "--quiet", "--all", "--message", "no encoder")
-    run(project, "git", "push", "--quiet", "origin", "HEAD:broken")
-    printed = run(project, "make", "seeds", "N=2", fails=True, **settings)
-    for seed in (1, 2):
-        assert f"seed-{seed} failed: dvc exp run: fetch.encoder: ./nowhere is neither known nor a folder" in printed
-    assert "Traceback" not in printed
-    run(project, "git", "reset", "--quiet", "--hard", "HEAD~1")
+    assert trained.is_relative_to(tmp_path / "one")
+    assert not (trained.parent / "metrics/test.json").exists(), "a stage that the last one does not need has run"
 
 
 @pytest.mark.slow

@@ -1,115 +1,120 @@
-"""Experiments through a real DVC: what is queued, under which names, on how many threads, and what a table shows."""
+"""Experiments through a real DVC, in a project that is a folder of a larger repository."""
 
 import os
-import shutil
-import subprocess
+from pathlib import Path
 
-import dvc.api
 import pytest
 import torch
-from dulwich.refs import check_ref_format
-from dvc.exceptions import PathMissingError
 from dvc.repo import Repo
-from hypothesis import given
-from hypothesis import strategies as st
 from joblib import cpu_count
-from project import ROOT
+from processes import wait_for
 
+from cola.core import paths
 from cola.core.errors import UserError
 from cola.experiments import dvc_queue
+from cola.experiments.settings import apply_settings
+from cola.report import revision
 
 GIB = 2**30
-DVC_YAML = """
-stages:
-  train:
-    cmd: echo $OMP_NUM_THREADS > threads && grep -o '^seed. [0-9]*' params.yaml > trained && ! grep 13 trained
-    params: [seed]
-    outs: [trained, threads]
-  test:
-    cmd: echo '{"mcc":' 0.$(tr -dc 0-9 < trained) '}' > metrics/test.json
-    deps: [trained]
-    metrics: [metrics/test.json: {cache: false}]
-metrics: [metrics/reference.json]
-"""
-
-
-@pytest.fixture
-def project(tmp_path, environment, monkeypatch):
-    """A project of two quick stages with the real params.yaml, in which this process is. A seed of 13 fails.
-
-    The test MCC is 0.SEED.
-    """
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
-    monkeypatch.chdir(tmp_path)
-    identity = (["config", "user.name", "test"], ["config", "user.email", "test@localhost"])
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    Repo.init().close()
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics/reference.json").write_text('{"mcc": 0.9}')
-    (tmp_path / ".gitignore").write_text("/trained\n/threads\n")
-    for command in (*identity, ["add", "--all"], ["commit", "--quiet", "--message", "small"]):
-        subprocess.run(["git", *command], check=True)
-    return tmp_path
 
 
 def names():
-    command = ["dvc", "exp", "list", "--name-only"]
-    return sorted(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    return sorted(revision.list_experiments(revision.read_commit()))
 
 
 @pytest.mark.slow
 def test_experiments_run_side_by_side_with_their_share_of_the_threads(project, capfd):
     jobs, threads = dvc_queue.plan(2, cpu_count(), dvc_queue.memory_limit(), 1, None)
-    for _ in range(2):  # the second time from DVC's cache
-        dvc_queue.train({"seed-1": ["seed=1"], "seed-2": ["seed=2"]})
-        assert f"2 trainings, {jobs} at once, each with OMP_NUM_THREADS={threads}\n" in capfd.readouterr().out
+    for again in (False, True):  # the second time from DVC's cache
+        commits = dvc_queue.train({"seed-1": {"seed": 1}, "seed-2": {"seed": 2}})
+        printed = capfd.readouterr().out
+        assert f"2 trainings, {jobs} at once, each with OMP_NUM_THREADS={threads}\n" in printed
+        assert ("earlier experiments of these names are replaced: seed-1, seed-2\n" in printed) == again
         assert names() == ["seed-1", "seed-2"]
-        assert [dvc.api.read("trained", rev=name) for name in names()] == ["seed: 1\n", "seed: 2\n"]
-        assert [dvc.api.read("threads", rev=name) for name in names()] == [f"{threads}\n"] * 2
+        assert [revision.read(Path("trained"), commits[name]) for name in names()] == ["seed: 1\n", "seed: 2\n"]
+        assert [revision.read(Path("threads"), commits[name]) for name in names()] == [f"{threads}\n"] * 2
 
 
 def test_last_stages_leave_out_what_they_do_not_need_and_a_failure_is_an_error(project, capfd, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     with pytest.raises(UserError, match=r"^no result of unlucky: `dvc queue logs unlucky` says why$"):
-        dvc_queue.train({"lucky": ["seed=7"], "unlucky": ["seed=13"]}, ["train"])
+        dvc_queue.train({"lucky": {"seed": 7}, "unlucky": {"seed": 13}}, ["train"])
     assert f"each with OMP_NUM_THREADS={torch.get_num_threads()}\n" in capfd.readouterr().out, "the user's choice"
     assert names() == ["lucky"]
-    with pytest.raises(PathMissingError):
-        dvc.api.read("metrics/test.json", rev="lucky")
+    with pytest.raises(
+        UserError, match=r"^metrics/test.json is not in lucky .*; `dvc exp list` names the experiments$"
+    ):
+        revision.read(paths.TEST_METRICS, "lucky")
+    assert "seed: 13" in revision.run_program("dvc", "queue", "logs", "unlucky")
 
 
-def test_an_experiment_that_runs_now_replaces_the_earlier_one_and_is_in_the_table(project, capfd, monkeypatch):
+def test_an_experiment_is_read_by_its_own_name_and_is_in_the_table(project, git, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(UserError, match=r"^no experiment has run at this commit: `make demo` runs one$"):
         dvc_queue._print_table()
+    git("branch", "demo")  # a name that git prefers
     for seed in (3, 5):
-        dvc_queue.run_now("demo", [f"seed={seed}"])
+        commit = dvc_queue.run_now("demo", {"seed": seed, "fetch.corpus": "~/it's mine (1)/é"})
+        assert revision.read(paths.TEST_METRICS, "demo") == revision.read(paths.TEST_METRICS, commit)
+        assert revision.read(paths.TEST_METRICS, "demo") == f'{{"mcc": 0.{seed} }}\n'
     assert names() == ["demo"]
     assert "WARNING" not in capfd.readouterr().err, "DVC warns of outputs that no one has made yet"
     dvc_queue._print_table()
-    assert [line.split() for line in capfd.readouterr().out.splitlines()][4] == ["0.500", "-", "demo:", "seed=5"]
+    text = " ".join(capfd.readouterr().out.split())
+    assert text.endswith("0.500 - demo: seed=5 fetch.corpus=~/it's mine (1)/é")
     dvc_queue.remove(["demo", "nobody"])
     assert names() == []
 
 
-@pytest.mark.parametrize(
-    ("setting", "fault"),
-    [
-        ("train.epoch=2", "DVC refuses this: Could not override 'train.epoch'. (a setting is a key and a value:"),
-        ("minimal_pairs", "DVC refuses this: Error parsing override 'minimal_pairs' (a setting is a key and a value:"),
-        ("train.epochs=0", "params.yaml: train.epochs: Input should be greater than or equal to 1 (got 0)"),
-        ("seed=1,2", "DVC refuses this: Error merging override seed=1,2 (a setting is a key and a value:"),
-    ],
-)
-def test_a_wrong_setting_is_refused_in_one_line_before_any_work(project, setting, fault):
+def test_an_experiment_of_other_settings_is_no_result(project, git):
+    """DVC drops an experiment whose name was taken meanwhile."""
+    commit = dvc_queue.run_now("other", {"seed": 5})
+    baseline, recipe = revision.read_commit(), apply_settings({"seed": 1})
+    git("update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/seed-1", commit)
+    with pytest.raises(
+        UserError, match=r"^another experiment took the name seed-1, with seed=5: remove it \(dvc exp rem"
+    ):
+        dvc_queue._find_results({"seed-1": recipe}, baseline)
+    revision.run_program("dvc", "exp", "remove", "seed-1")
+    assert dvc_queue.run_now("seed-1", {"seed": 1}) == dvc_queue._find_results({"seed-1": recipe}, baseline)["seed-1"]
+
+
+@pytest.mark.slow
+def test_names_that_are_in_dvcs_queue_are_refused_and_what_else_is_there_is_named(project, capfd):
+    with Repo() as repo:
+        for name, seed in (("seed-1", 99), ("seed-2", 2), ("mine", 3)):
+            repo.experiments.run(queue=True, name=name, params=[f"seed={seed}"])
+        revision.run_program("dvc", "queue", "start")
+        wait_for(lambda: [entry.name for entry in repo.experiments.celery_queue.iter_active()] == ["seed-1"], 60)
+    experiments = {name: {"seed": int(name[-1])} for name in ("seed-1", "seed-2")}
     with pytest.raises(UserError) as error:
-        dvc_queue.train({"seed-1": ["seed=1"], "wrong": [setting]})
-    assert str(error.value).startswith(fault)
+        dvc_queue.train(experiments)
+    refusal, remedies = str(error.value).split(": wait, or ")
+    assert refusal == "an earlier command still runs experiments of these names"
+    assert remedies == "dvc queue remove seed-2 && dvc queue kill seed-1"
+    for remedy in remedies.split(" && "):
+        revision.run_program(*remedy.split())
+    commits = dvc_queue.train(experiments)
+    assert [revision.read(Path("trained"), commits[name]) for name in experiments] == ["seed: 1\n", "seed: 2\n"]
+    assert "what DVC's queue had before runs, too: mine\n" in capfd.readouterr().out
+
+
+def test_where_dvc_would_lose_a_result_nothing_is_trained(project, git, tmp_path, monkeypatch):
+    git("commit", "--quiet", "--allow-empty", "--message", "second")
+    git("clone", "--quiet", "--depth", "1", f"file://{project.parent}", str(tmp_path / "shallow"))
+    monkeypatch.chdir(tmp_path / "shallow" / project.name)
+    with pytest.raises(UserError, match=r"^this is a shallow clone, in which DVC loses experiments: git fetch --unsh"):
+        dvc_queue.run_now("demo", {"seed": 1})
+    git("fetch", "--quiet", "--unshallow")
+    assert names() == []
+    assert dvc_queue.run_now("demo", {"seed": 1}) == revision.find_commit("demo")
+    beyond = tmp_path / "larger" / "été"
+    (tmp_path / "shallow").rename(beyond)
+    monkeypatch.chdir(beyond / project.name)
+    with pytest.raises(UserError, match=r"/été/my project has letters beyond ASCII, .*: move the project$"):
+        dvc_queue.train({"seed-1": {"seed": 1}})
+    with pytest.raises(UserError, match=r"^params.yaml has no setting train.epoch$"):
+        dvc_queue.train({"seed-1": {"seed": 1}, "seed-2": {"train.epoch": 3}})
     with Repo() as repo:
         assert list(repo.experiments.celery_queue.iter_queued()) == []
 
@@ -140,49 +145,6 @@ def test_a_containers_limit_of_memory_counts(tmp_path, file, text, limit):
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(text)
     assert dvc_queue.memory_limit(tmp_path) == (limit or machine)
-
-
-def test_a_sweep_has_every_combination_under_a_name_that_tells_it():
-    combinations = dvc_queue.combine(["train.epochs=2,3", "train.learning_rate=5.0e-5", "seed=1,7"])
-    assert list(combinations.values()) == [
-        ["train.epochs=2", "train.learning_rate=5e-05", "seed=1"],
-        ["train.epochs=2", "train.learning_rate=5e-05", "seed=7"],
-        ["train.epochs=3", "train.learning_rate=5e-05", "seed=1"],
-        ["train.epochs=3", "train.learning_rate=5e-05", "seed=7"],
-    ]
-    assert [name[:-9] for name in combinations] == [
-        "epochs-2-learning_rate-5e-05-seed-1",
-        "epochs-2-learning_rate-5e-05-seed-7",
-        "epochs-3-learning_rate-5e-05-seed-1",
-        "epochs-3-learning_rate-5e-05-seed-7",
-    ]
-    with pytest.raises(UserError, match=r"^DVC refuses this: Error parsing override 'seed=1,,2'"):
-        dvc_queue.combine(["seed=1,,2"])
-
-
-PARTS = st.lists(st.text("ab1./-_~^:?*[\\ @{\né=", min_size=1, max_size=8).map(lambda text: f"seed={text}"), min_size=1)
-
-
-@given(PARTS, PARTS)
-def test_git_and_dvc_accept_every_name_and_no_other_settings_have_it(first, second):
-    name = dvc_queue.name_experiment(*first)
-    assert check_ref_format(f"refs/exps/ab/cdef/{name}".encode()), name  # what DVC calls
-    assert "/" not in name
-    assert len(name) <= 70
-    assert (dvc_queue.name_experiment(*second) == name) == (first == second)
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        (["seed=1-epochs=2", "train.epochs=3"], ["seed=1", "train.epochs=2-epochs=3"]),
-        (["fetch.corpus=a/b"], ["fetch.corpus=a_b"]),
-        ([f"fetch.corpus=./{'a' * 60}/b"], [f"fetch.corpus=./{'a' * 60}/c"]),
-        (["train.batch_size=16"], ["batch_size=16"]),
-    ],
-)
-def test_settings_that_look_alike_have_different_names(first, second):
-    assert dvc_queue.name_experiment(*first) != dvc_queue.name_experiment(*second)
 
 
 COMMIT = {
