@@ -146,8 +146,8 @@ def by_epoch(histories: Sequence[pd.DataFrame], seconds: Sequence[float]) -> lis
 def main() -> None:
     settings = parse_settings(sys.argv[1:])
     recipe = apply_settings(settings)
-    commit = revision.describe_commit()  # now: the trainings take hours, in which it may change
     changes = experiments(_count_sentences(settings), recipe.train)
+    commit = revision.describe_commit()  # now: the trainings take hours, in which it may change
     names = {run: name_experiment(settings, f"data-curve-{'-'.join(map(str, run))}") for run in changes}
     commits = dvc_queue.train({names[run]: {**settings, **changes[run]} for run in changes}, ["evaluate"])
     about = [f"command: make data-curve SETTINGS={' '.join(sys.argv[1:])!r}", f"commit: {commit}"]

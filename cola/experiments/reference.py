@@ -47,9 +47,9 @@ def describe_run(test: Mapping[str, Any], history: pd.DataFrame, timings: Mappin
 def main() -> None:
     if not (encoders := sys.argv[1:]):
         raise UserError("which encoders? make reference ENCODERS=google-bert/bert-base-uncased")
+    commit = revision.read_commit()
     if changed := revision.list_changes():
         raise UserError(f"a reference names its commit: commit first what has changed ({' '.join(changed)})")
-    commit = revision.read_commit()
     for encoder in encoders:
         settings = {seed: {"fetch.encoder": encoder, "seed": seed} for seed in SEEDS}
         names = {seed: name_experiment(settings[seed]) for seed in SEEDS}

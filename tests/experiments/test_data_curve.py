@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from project import ROOT
+from project import ROOT, copy_of_the_project
 from results import HISTORY, SOURCE
 
 from cola.core import params, paths
@@ -102,6 +102,19 @@ def test_an_epoch_has_the_mean_of_the_trainings_that_have_it_and_its_share_of_th
     ]
 
 
+def assert_means_and_intervals_fit(summary):
+    for row in summary["curve"]:
+        for method in data_curve.METHODS:
+            assert len(row[method]["mcc"]) == len(summary["seeds"]) == 3
+            assert row[method]["mean"] == pytest.approx(np.mean(row[method]["mcc"]))
+        assert len(row["differences"]) == 3
+        for pair in row["differences"]:
+            assert pair["mean"] == pytest.approx(row[pair["of"]]["mean"] - row[pair["to"]]["mean"])
+        for estimate in (*(row[method] for method in data_curve.METHODS), *row["differences"]):
+            assert estimate["low"] <= estimate["mean"] + 1e-9
+            assert estimate["mean"] <= estimate["high"] + 1e-9
+
+
 def parquet(labels, texts):
     file = io.BytesIO()
     labels = np.array(labels, dtype=np.int8)  # as in data/tokenized
@@ -188,6 +201,28 @@ def test_what_was_trained_is_summed_up_in_files_and_on_the_terminal(trained, mon
     assert "random weights: not better; 0.000 after epoch 1, 3.0 s\n" in printed
 
 
+@pytest.mark.slow
+def test_a_curve_of_many_labels_that_are_numbers_in_a_folder_of_a_larger_repository(tmp_path, tiny_encoder, run):
+    """The corpus's folder has what hydra and the shell would read otherwise; early stopping ends trainings unevenly."""
+    larger, project = tmp_path, tmp_path / "nlp"
+    corpus = project / "corpora/réclamations (1), mine"
+    copy_of_the_project(project, fetch__encoder=str(tiny_encoder))
+    corpus.mkdir()
+    for split, copies in (("train", 6), ("test", 2)):
+        rows = [f"the book number {label} is {copy},{label}" for label in range(14) for copy in range(copies)]
+        (corpus / f"{split}.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    (project / ".git").rename(larger / ".git")
+    run(project, "git", "add", "--all")
+    run(project, "git", "commit", "--quiet", "--message", "in a folder")
+    settings = f"fetch.corpus={corpus.relative_to(project)} train.early_stopping=1 train.learning_rate=0.003"
+    run(project, sys.executable, "-m", "cola.experiments.data_curve", settings, PATH="/usr/bin:/bin")
+    summary = json.loads((project / paths.DATA_CURVE).read_text())
+    assert len(summary["curve"]) == 1
+    assert_means_and_intervals_fit(summary)
+    table = run(project, sys.executable, "-m", "cola.experiments.dvc_queue", "table", PATH="/usr/bin:/bin")
+    assert table.count("data-curve-pretrained-") == table.count("data-curve-random_weights-") == 3
+
+
 COMMITTED = sorted((ROOT / paths.REFERENCE / "data_curve").glob("*.json"))
 
 
@@ -196,15 +231,7 @@ def test_what_is_committed_is_what_its_seeds_give(path):
     found = json.loads(path.read_text())
     total = found["curve"][-1]["sentences"]
     assert [row["sentences"] for row in found["curve"]] == [100, 300, 1000, 3000, total]
-    for row in found["curve"]:
-        for method in data_curve.METHODS:
-            assert len(row[method]["mcc"]) == len(found["seeds"]) == 3
-            assert row[method]["mean"] == pytest.approx(np.mean(row[method]["mcc"]))
-        assert len(row["differences"]) == 3
-        for one in row["differences"]:
-            assert one["mean"] == pytest.approx(row[one["of"]]["mean"] - row[one["to"]]["mean"])
-        for estimate in (*(row[method] for method in data_curve.METHODS), *row["differences"]):
-            assert estimate["low"] <= estimate["mean"] <= estimate["high"]
+    assert_means_and_intervals_fit(found)
     mccs = found["curve"][-1]["pretrained"]["mcc"]
     assert (found["mcc"], found["count"]) == (pytest.approx(np.mean(mccs)), 3)
     assert found["standard_deviation"] == pytest.approx(np.std(mccs, ddof=1))

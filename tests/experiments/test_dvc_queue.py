@@ -1,6 +1,8 @@
 """Experiments through a real DVC, in a project that is a folder of a larger repository."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,7 +86,8 @@ def test_names_that_are_in_dvcs_queue_are_refused_and_what_else_is_there_is_name
     with Repo() as repo:
         for name, seed in (("seed-1", 99), ("seed-2", 2), ("mine", 3)):
             repo.experiments.run(queue=True, name=name, params=[f"seed={seed}"])
-        revision.run_program("dvc", "queue", "start")
+        start = [sys.executable, "-m", "dvc", "queue", "start"]
+        subprocess.run(start, env=revision.make_environment(), stdout=subprocess.DEVNULL, check=True)
         wait_for(lambda: [entry.name for entry in repo.experiments.celery_queue.iter_active()] == ["seed-1"], 60)
     experiments = {name: {"seed": int(name[-1])} for name in ("seed-1", "seed-2")}
     with pytest.raises(UserError) as error:
