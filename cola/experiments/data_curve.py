@@ -61,9 +61,8 @@ def epochs(sentences: int, recipe: params.Train) -> int:
 def experiments(total: int, recipe: params.Train) -> dict[Run, dict[str, Any]]:
     """The settings of the experiment that trains each run of an encoder, where there are `total` training sentences.
 
-    They leave out what is as in the recipe, so that DVC finds a training of the recipe in its cache. They are in the
-    order to run them: the longest first, so that those side by side end together, and one encoder after the other, so
-    that the second finds the tokenized sentences in the cache.
+    They are in the order to run them: the longest first, so that those side by side end together, and one encoder after
+    the other, so that the second finds the tokenized sentences in DVC's cache.
     """
 
     def duration(sentences: int) -> float:  # in validation sentences; a training sentence takes as long as three
@@ -72,14 +71,10 @@ def experiments(total: int, recipe: params.Train) -> dict[Run, dict[str, Any]]:
     settings = {}
     sizes = sorted({*(size for size in SIZES if size < total), total}, key=duration, reverse=True)
     for method, sentences, seed in itertools.product(ENCODERS, sizes, SEEDS):
-        changes = {
-            "seed": seed,
-            "tokenize.training_sentences": sentences if sentences < total else None,
-            "train.pretrained": None if method == "pretrained" else False,
-            "train.epochs": count if (count := epochs(sentences, recipe)) != recipe.epochs else None,
-        }
-        run = Run(method, sentences, seed)
-        settings[run] = {key: value for key, value in changes.items() if value is not None}
+        changes = {"seed": seed, "train.pretrained": method == "pretrained", "train.epochs": epochs(sentences, recipe)}
+        if sentences < total:  # else as in the recipe, whose training may be in DVC's cache
+            changes["tokenize.training_sentences"] = sentences
+        settings[Run(method, sentences, seed)] = changes
     return settings
 
 

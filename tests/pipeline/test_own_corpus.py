@@ -10,7 +10,7 @@ import pytest
 from project import ROOT, STAGES, copy_of_the_project, list_runs, outputs, run_stage
 
 from cola import predict
-from cola.experiments import dvc_queue
+from cola.experiments.settings import combine_settings
 
 SETTINGS = {"fetch__corpus": "corpora/example", "train__epochs": 1}
 
@@ -80,8 +80,10 @@ def test_seeds_are_trained_through_the_queue_and_summed_up(project, run):
         assert name in table
 
 
-def test_a_sweep_has_the_settings_of_berts_paper():
-    settings = re.search(r"^SWEEP \?= (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
-    combinations = dvc_queue.combine(settings)
+def test_a_sweep_has_the_settings_of_berts_paper(project, run):
+    settings = (
+        run(project, "make", "--dry-run", "--silent", "sweep").split("dvc_queue sweep ")[1].splitlines()[0].split()
+    )
+    combinations = combine_settings(settings)
     assert len(combinations) == 2 * 3 * 3
-    assert ["train.batch_size=32", "train.learning_rate=2e-05", "train.epochs=4"] in combinations.values()
+    assert {"train.batch_size": 32, "train.learning_rate": 2e-05, "train.epochs": 4} in combinations.values()
