@@ -71,19 +71,20 @@ def read_bytes(path: Path, name: str | None) -> bytes:
 
 
 def read_source(commits: Mapping[str, str]) -> Any:
-    """The source.json of the models of experiments, whose commits are given by name.
+    """The source.json of the first of these experiments, whose commits are given by name.
 
-    Raises UserError where they differ: a corpus or an encoder outside the project may differ from machine to machine.
+    Raises UserError where the files of the corpus or of the encoder differ: machines may hold different ones.
     """
     sources = {name: json.loads(read(paths.FINETUNED / "source.json", commit)) for name, commit in commits.items()}
-    (first, source), *others = sources.items()
-    if different := [name for name, other in others if other != source]:
+    files_of = {name: [source[part].get("files") for part in ("corpus", "encoder")] for name, source in sources.items()}
+    first, *others = sources
+    if different := [name for name in others if files_of[name] != files_of[first]]:
         raise UserError(
             f"{different[0]} and {first} were trained with different files (models/finetuned/source.json has their "
             "sha256): give all machines the same corpus and encoder, remove both experiments (`dvc exp remove`, and on "
             "a cluster `dvc exp remove --git-remote origin`), and run this again"
         )
-    return source
+    return sources[first]
 
 
 def read_model_digest(commit: str) -> str:

@@ -235,9 +235,6 @@ def test_what_is_committed_is_what_its_seeds_give(path):
     mccs = found["curve"][-1]["pretrained"]["mcc"]
     assert (found["mcc"], found["count"]) == (pytest.approx(np.mean(mccs)), 3)
     assert found["standard_deviation"] == pytest.approx(np.std(mccs, ddof=1))
-    for drawn in data_curve.PICTURES:
-        name = path.stem + drawn.stem.removeprefix("data_curve").replace("_", "-")
-        assert path.with_name(f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_is_committed_is_shown_by_dvc():

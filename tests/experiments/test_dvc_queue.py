@@ -43,9 +43,7 @@ def test_last_stages_leave_out_what_they_do_not_need_and_a_failure_is_an_error(p
         dvc_queue.train({"lucky": {"seed": 7}, "unlucky": {"seed": 13}}, ["train"])
     assert f"each with OMP_NUM_THREADS={torch.get_num_threads()}\n" in capfd.readouterr().out, "the user's choice"
     assert names() == ["lucky"]
-    with pytest.raises(
-        UserError, match=r"^metrics/test.json is not in lucky .*; `dvc exp list` names the experiments$"
-    ):
+    with pytest.raises(UserError, match=r"^metrics/test.json is not in lucky .*; `dvc exp list` names"):
         revision.read(paths.TEST_METRICS, "lucky")
     assert "seed: 13" in revision.run_program("dvc", "queue", "logs", "unlucky")
 
@@ -73,9 +71,7 @@ def test_an_experiment_of_other_settings_is_no_result(project, git):
     commit = dvc_queue.run_now("other", {"seed": 5})
     baseline, recipe = revision.read_commit(), apply_settings({"seed": 1})
     git("update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/seed-1", commit)
-    with pytest.raises(
-        UserError, match=r"^another experiment took the name seed-1, with seed=5: remove it \(dvc exp rem"
-    ):
+    with pytest.raises(UserError, match=r"^another experiment took the name seed-1, with seed=5: remove it \("):
         dvc_queue._find_results({"seed-1": recipe}, baseline)
     revision.run_program("dvc", "exp", "remove", "seed-1")
     assert dvc_queue.run_now("seed-1", {"seed": 1}) == dvc_queue._find_results({"seed-1": recipe}, baseline)["seed-1"]
@@ -125,12 +121,10 @@ def test_where_dvc_would_lose_a_result_nothing_is_trained(project, git, tmp_path
 @pytest.mark.parametrize(
     ("trainings", "cores", "memory", "processes", "chosen", "expected"),
     [
-        (10, 2, 24, 1, None, (2, 1)),
         (10, 64, 512, 1, None, (10, 6)),
         (18, 16, 24, 1, None, (6, 2)),  # memory for six
         (10, 16, 2, 1, None, (1, 16)),
         (10, 8, 512, 4, None, (2, 1)),
-        (10, 4, 512, 8, None, (1, 1)),
         (10, 8, 512, 1, 2, (4, 2)),
         (10, 2, 512, 1, 4, (1, 4)),
     ],
@@ -150,33 +144,24 @@ def test_a_containers_limit_of_memory_counts(tmp_path, file, text, limit):
     assert dvc_queue.memory_limit(tmp_path) == (limit or machine)
 
 
-COMMIT = {
-    "rev": "main",
-    "typ": "baseline",
-    "Experiment": None,
-    "seed": 42.0,
-    "fetch.corpus": "cola",
-    "train.fast": "True",
-}
-
-
-def experiment(name, mcc, **settings):
-    row = {"Experiment": name, "typ": "branch_commit", "validation_mcc": mcc, dvc_queue.TEST_MCC: mcc}
-    return COMMIT | row | settings
+COMMIT = {"rev": "main", "typ": "baseline", "Experiment": None, "seed": 42.0, "fetch.corpus": "cola"}
 
 
 def test_the_best_experiment_is_first_and_what_has_no_result_comes_last():
+    def show_experiment(name, mcc, **settings):
+        return COMMIT | {"Experiment": name, "validation_mcc": mcc, dvc_queue.TEST_MCC: mcc} | settings
+
     shown = [
         COMMIT | {"rev": "workspace", "seed": 1.0},
         COMMIT,
-        {name: value for name, value in experiment("queued", 0.0, seed=4294967295.0).items() if "mcc" not in name},
-        experiment("failed", "!"),
-        experiment("worse", -0.1, **{"fetch.corpus": "corpora/[neg]", "train.fast": "False"}),
-        experiment("better", 0.25),
+        COMMIT | {"Experiment": "queued", "seed": 4294967295.0},
+        show_experiment("failed", "!"),
+        show_experiment("worse", -0.1, **{"fetch.corpus": "corpora/[neg]"}),
+        show_experiment("better", 0.25),
     ]
-    assert dvc_queue.tabulate(shown, ["seed", "fetch.corpus", "train.fast"]) == [
+    assert dvc_queue.tabulate(shown, ["seed", "fetch.corpus"]) == [
         ("0.250", "0.250", "better"),
-        ("-0.100", "-0.100", "worse: fetch.corpus=corpora/[neg] train.fast=False"),
+        ("-0.100", "-0.100", "worse: fetch.corpus=corpora/[neg]"),
         ("-", "-", "queued: seed=4294967295"),
         ("-", "-", "failed"),
     ]

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from results import DEMO, REFERENCES, TUTORIAL
+from results import DEMO, REFERENCES, SOURCE, TUTORIAL
 
 from cola.core import files, params, paths
 from cola.core.errors import UserError
@@ -18,14 +18,10 @@ SETTINGS = params.load(Path(__file__).parents[2] / "params.yaml")
 def test_the_summary_of_three_seeds_by_hand():
     summary = seeds.summarize({1: 0.50, 2: 0.54, 3: 0.58}, TUTORIAL, SETTINGS, REFERENCES)
     assert summary["mcc"] == {"1": 0.50, "2": 0.54, "3": 0.58}
-    assert summary["mean"] == pytest.approx(0.54)
-    assert summary["standard_deviation"] == pytest.approx(0.04)
-    t = 4.302653  # Student's, two degrees of freedom, 97.5%: from a printed table
-    margin = t * 0.04
-    assert summary["confidence_interval"] == pytest.approx([0.54 - margin / 3**0.5, 0.54 + margin / 3**0.5], abs=1e-6)
-    assert summary["prediction_interval"] == pytest.approx(
-        [0.54 - margin * (4 / 3) ** 0.5, 0.54 + margin * (4 / 3) ** 0.5], abs=1e-6
-    )
+    assert (summary["mean"], summary["standard_deviation"]) == pytest.approx((0.54, 0.04))
+    # Student's t of two degrees of freedom is 4.302653 at 97.5% (from a printed table): 0.54 +- t * 0.04 / sqrt(3)
+    assert summary["confidence_interval"] == pytest.approx([0.440634, 0.639366], abs=1e-6)
+    assert summary["prediction_interval"] == pytest.approx([0.341269, 0.738731], abs=1e-6)  # +- t * 0.04 * sqrt(4 / 3)
     assert summary["references"] == {"the tutorial": [0.498], "3 public runs of its recipe": [0.52, 0.54, 0.56]}
     assert summary["comparison"] == references.compare([0.50, 0.54, 0.58], TUTORIAL, REFERENCES)
     assert summary["recipe"] == references.describe_recipe(TUTORIAL, SETTINGS)
@@ -90,7 +86,7 @@ def test_two_trained_seeds_are_summed_up_in_files_and_on_the_terminal(trained, m
 
 def test_seeds_of_different_sentences_are_not_summed_up(trained):
     """As on a cluster whose machines have a corpus each."""
-    trained["commit-2"][paths.FINETUNED / "source.json"] = json.dumps(DEMO)
+    trained["commit-2"][paths.FINETUNED / "source.json"] = json.dumps(SOURCE)
     with pytest.raises(UserError, match=r"^seed-2 and seed-1 were trained with different files .* and run this again$"):
         seeds.main()
     assert not paths.SEEDS.exists()
