@@ -1,20 +1,16 @@
-import io
 import json
-import re
-import shutil
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from mlflow.tracking import MlflowClient
 from project import ROOT, copy_of_the_project
-from results import HISTORY, SOURCE
 
 from cola.core import params, paths
 from cola.experiments import data_curve
 from cola.experiments.data_curve import Run
-from cola.report import mlflow_logger
 
 SETTINGS = params.load(ROOT / paths.PARAMS)
 # Ten sentences, of which a model predicts all, eight (MCC 0.6) or five (0) right.
@@ -114,93 +110,6 @@ def assert_means_and_intervals_fit(summary):
             assert estimate["mean"] <= estimate["high"] + 1e-9
 
 
-def parquet(labels, texts):
-    file = io.BytesIO()
-    labels = np.array(labels, dtype=np.int8)  # as in data/tokenized
-    pd.DataFrame({"sentence_source": "here", "label": labels, "sentence": texts}).to_parquet(file)
-    return file.getvalue()
-
-
-@pytest.fixture
-def trained(tmp_path, monkeypatch):
-    """A folder in which all experiments of a corpus of 200 sentences have run; the settings of each, by name."""
-    started = {}
-    test = parquet(LABELS, [("bad" if label == 0 else "good") + f" word{n}" for n, label in enumerate(LABELS)])
-    source = SOURCE | {"corpus": SOURCE["corpus"] | {"labels": ["unacceptable", "acceptable"]}}
-    names = np.array(["unacceptable", "acceptable"])
-
-    def read(path, experiment):
-        random = "random_weights" in experiment
-        texts = {
-            paths.CORPUS_METRICS: json.dumps({"training_sentences": 200}),
-            paths.FINETUNED / "source.json": json.dumps(source),
-            paths.FINETUNED / "SHA256SUMS": f"{experiment}  model.safetensors\n",
-            paths.PREDICTIONS: pd.DataFrame({"predicted": names[ONE if random else RIGHT]}).to_csv(index=False),
-            paths.HISTORY: HISTORY.assign(validation_mcc=0.0 if random else 0.9).to_csv(index=False),
-            paths.TIMINGS: json.dumps({"training_seconds": 3.0, "device": "two threads" if random else "one thread"}),
-        }
-        tables = {
-            "train.parquet": parquet([0, 1] * 5, ["bad", "good"] * 5),
-            "validation.parquet": parquet([0, 1, 0, 1], ["bad", "good", "good", "good"]),  # the baseline: 3 of 4 right
-            "test.parquet": test,
-        }
-        return tables[path.name] if path.name in tables else texts[path].encode()
-
-    def train(experiments, last_stages):
-        assert last_stages == ["evaluate"], "five sample predictions of each are of no use"
-        started.update(experiments)
-        return {name: name for name in experiments}  # which are read as commits are
-
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / paths.PARAMS, tmp_path)
-    for name, function in (("run_now", lambda *_: data_curve.CORPUS), ("remove", lambda _: None), ("train", train)):
-        monkeypatch.setattr(data_curve.dvc_queue, name, function)
-    monkeypatch.setattr(data_curve.revision, "read_bytes", read)
-    monkeypatch.setattr(data_curve.revision, "describe_commit", lambda: "c0ffee")
-    return started
-
-
-def test_what_was_trained_is_summed_up_in_files_and_on_the_terminal(trained, monkeypatch, capsys):
-    recorded = []
-    monkeypatch.setattr(mlflow_logger, "record", lambda *arguments: recorded.append(arguments))
-    monkeypatch.setattr(sys, "argv", ["data_curve", "train.learning_rate=5e-5"])
-    data_curve.main()
-    assert len(trained) == 12
-    pretrained = {"train.learning_rate": 5e-05, "seed": 42, "train.pretrained": True, "train.epochs": 36}
-    assert pretrained in trained.values()
-    assert [
-        name for name in trained if not re.fullmatch(r"data-curve-(pretrained|random_weights)-\d00-4\d-.*", name)
-    ] == []
-    summary = json.loads(paths.DATA_CURVE.read_text())
-    assert (summary["mcc"], summary["standard_deviation"], summary["count"]) == (1, 0, 3)
-    assert summary["about"] == [
-        "command: make data-curve SETTINGS='train.learning_rate=5e-5'",
-        "commit: c0ffee",
-        "device: one thread",
-        "device: two threads",
-    ]
-    assert [row["sentences"] for row in summary["curve"]] == [100, 200]
-    assert [summary["curve"][1][method]["mean"] for method in data_curve.METHODS] == [1, 0, 1]
-    assert summary["sources"] == [
-        {"source": "here", "sentences": 10, "pretrained": 1, "random_weights": 0, "bag_of_words": 1}
-    ]
-    # labels 0 1 0 1, the baseline 0 1 1 1: 1 / sqrt(3)
-    assert summary["bag_of_words_validation_mcc"] == pytest.approx([3**-0.5] * 3)
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in data_curve.PICTURES)
-    ((kind, name, means, written, models),) = recorded
-    assert (kind, name, models) == ("parent", "data curve", list(trained))
-    assert means == {
-        "test_mcc_pretrained": {100: 1, 200: 1},
-        "test_mcc_random_weights": {100: 0, 200: 0},
-        "test_mcc_bag_of_words": {100: 1, 200: 1},
-    }
-    assert written == [paths.DATA_CURVE, *data_curve.PICTURES]
-    printed = capsys.readouterr().out
-    assert "the bag-of-words baseline has 0.577" in printed
-    assert "pretrained: better after epoch 1, 3.0 s; 0.900 after epoch 1, 3.0 s\n" in printed
-    assert "random weights: not better; 0.000 after epoch 1, 3.0 s\n" in printed
-
-
 @pytest.mark.slow
 def test_a_curve_of_many_labels_that_are_numbers_in_a_folder_of_a_larger_repository(tmp_path, tiny_encoder, run):
     """The corpus's folder has what hydra and the shell would read otherwise; early stopping ends trainings unevenly."""
@@ -215,12 +124,23 @@ def test_a_curve_of_many_labels_that_are_numbers_in_a_folder_of_a_larger_reposit
     run(project, "git", "add", "--all")
     run(project, "git", "commit", "--quiet", "--message", "in a folder")
     settings = f"fetch.corpus={corpus.relative_to(project)} train.early_stopping=1 train.learning_rate=0.003"
-    run(project, sys.executable, "-m", "cola.experiments.data_curve", settings, PATH="/usr/bin:/bin")
+    printed = run(project, sys.executable, "-m", "cola.experiments.data_curve", settings, PATH="/usr/bin:/bin")
+    assert "the bag-of-words baseline has 1.000" in printed
     summary = json.loads((project / paths.DATA_CURVE).read_text())
-    assert len(summary["curve"]) == 1
+    commit = run(project, "git", "rev-parse", "HEAD").strip()
+    assert summary["about"][:2] == [f"command: make data-curve SETTINGS={settings!r}", f"commit: {commit}"]
+    assert [row["sentences"] for row in summary["curve"]] == [75]
+    assert summary["curve"][0]["bag_of_words"] == {"mcc": [1.0] * 3, "mean": 1.0, "low": 1.0, "high": 1.0}
     assert_means_and_intervals_fit(summary)
+    assert all((project / path).read_bytes().startswith(b"\x89PNG") for path in data_curve.PICTURES)
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    experiment = client.get_experiment_by_name("bert-cola").experiment_id
+    (parent,) = client.search_runs([experiment], "attributes.run_name = 'data curve'")
+    assert parent.data.metrics["test_mcc_pretrained"] == summary["mcc"]
+    assert len(client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")) == 6
     table = run(project, sys.executable, "-m", "cola.experiments.dvc_queue", "table", PATH="/usr/bin:/bin")
     assert table.count("data-curve-pretrained-") == table.count("data-curve-random_weights-") == 3
+    assert "data-curve-corpus" not in table
 
 
 COMMITTED = sorted((ROOT / paths.REFERENCE / "data_curve").glob("*.json"))

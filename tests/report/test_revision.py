@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from cola.core import files, paths
 from cola.core.errors import UserError
 from cola.report import revision
 
@@ -44,6 +45,20 @@ def test_a_name_is_first_that_of_an_experiment_of_this_commit(repository):
     assert revision.list_experiments(last) == {"demo": experiment}
     with pytest.raises(UserError, match=r"^demo2 is no experiment and no commit; `dvc exp list --all-commits` names"):
         revision.find_commit("demo2")
+
+
+def test_experiments_of_different_files_are_not_taken_together(repository):
+    """As on a cluster whose machines have a corpus each. The encoder with random weights has the same files."""
+    commits = {}
+    for name, digest in (("pretrained", "a"), ("random weights", "a"), ("other", "b")):
+        files.write_json(paths.FINETUNED / "source.json", {"corpus": {"files": digest}, "encoder": {"name": name}})
+        git("add", "--all")
+        git("commit", "--quiet", "--message", name)
+        commits[name] = git("rev-parse", "HEAD")
+    alike = {name: commits[name] for name in ("pretrained", "random weights")}
+    assert revision.read_source(alike) == {"corpus": {"files": "a"}, "encoder": {"name": "pretrained"}}
+    with pytest.raises(UserError, match=r"^other and pretrained were trained with different files .* run this again$"):
+        revision.read_source(commits)
 
 
 def test_changes_are_those_of_the_project(repository, tmp_path):
