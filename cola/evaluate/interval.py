@@ -54,7 +54,6 @@ def mcc_of_confusion_matrix(confusion_matrix: np.ndarray) -> np.ndarray:
     right, total = np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1))
     labels, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
     numerator = right * total - (labels * predicted).sum(axis=-1)
-    squared = (total**2 - (labels**2).sum(axis=-1)) * (
-        total**2 - (predicted**2).sum(axis=-1)
-    )  # the denominator, squared
+    # The denominator, squared.
+    squared = (total**2 - (labels**2).sum(axis=-1)) * (total**2 - (predicted**2).sum(axis=-1))
     return np.divide(numerator, np.sqrt(squared), out=np.zeros_like(numerator), where=squared > 0)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cola.core import progress
 from cola.core.errors import UserError
-from cola.experiments.settings import Settings, quote_settings
+from cola.experiments.overrides import Settings, quote_settings
 from cola.report.revision import list_changes, read_commit, run_program
 
 try:

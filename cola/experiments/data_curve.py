@@ -21,7 +21,7 @@ import pandas as pd
 from cola.core import errors, files, params, paths
 from cola.evaluate import analysis, interval
 from cola.experiments import dvc_queue
-from cola.experiments.settings import Settings, apply_settings, name_experiment, parse_settings
+from cola.experiments.overrides import Settings, apply_settings, name_experiment, parse_settings
 from cola.model import metrics
 from cola.report import console, figures, mlflow_logger, revision
 from cola.report.references import describe_recipe

@@ -18,7 +18,7 @@ from joblib import cpu_count
 
 from cola.core import params, paths
 from cola.core.errors import UserError, run
-from cola.experiments.settings import Settings, apply_settings, combine_settings, parse_settings, quote_settings
+from cola.experiments.overrides import Settings, apply_settings, combine_settings, parse_settings, quote_settings
 from cola.report import console, revision
 
 MEMORY = 4 * 2**30  # bytes for each training at once: bert-base takes 2.6 GiB
@@ -142,11 +142,12 @@ def _run_queue(trainings: int, settings: params.Params) -> None:
         chosen = torch.get_num_threads() if "OMP_NUM_THREADS" in environment else None
         jobs, threads = plan(trainings, cpu_count(), memory_limit(), settings.train.processes, chosen)
         environment["OMP_NUM_THREADS"] = str(threads)
-        print(f"{trainings} trainings, {jobs} at once, each with OMP_NUM_THREADS={threads}", flush=True)
+        share = f"with OMP_NUM_THREADS={threads}"
     else:
         gpus = torch.cuda.device_count() if device.type == "cuda" else 1
         jobs = max(1, min(trainings, gpus // settings.train.processes))
-        print(f"{trainings} trainings, {jobs} at once, each on a {device_name(device)}", flush=True)
+        share = f"on a {device_name(device)}"
+    print(f"{trainings} trainings, {jobs} at once, each {share}", flush=True)
     command = [sys.executable, "-m", "dvc", "exp", "run", "--run-all", "--jobs", str(jobs)]
     if subprocess.run(command, env=environment, check=False).returncode:
         raise UserError("dvc exp run failed: see above")

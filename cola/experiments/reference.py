@@ -18,7 +18,7 @@ import pandas as pd
 from cola.core import files, paths
 from cola.core.errors import UserError, run
 from cola.experiments import dvc_queue
-from cola.experiments.settings import name_experiment
+from cola.experiments.overrides import name_experiment
 from cola.report import figures, references, revision
 
 SEEDS = range(42, 47)

@@ -14,7 +14,7 @@ from processes import wait_for
 from cola.core import paths
 from cola.core.errors import UserError
 from cola.experiments import dvc_queue
-from cola.experiments.settings import apply_settings
+from cola.experiments.overrides import apply_settings
 from cola.report import revision
 
 GIB = 2**30

@@ -10,7 +10,7 @@ import pytest
 from project import ROOT, STAGES, copy_of_the_project, list_runs, outputs, run_stage
 
 from cola import predict
-from cola.experiments.settings import combine_settings
+from cola.experiments.overrides import combine_settings
 
 SETTINGS = {"fetch__corpus": "corpora/example", "train__epochs": 1}
 

@@ -1,4 +1,4 @@
-"""The settings of an experiment: those that differ from params.yaml, by key, as in {"train.epochs": 3}."""
+"""The settings of an experiment that override those of params.yaml, by key: {"train.epochs": 3}."""
 
 import csv
 import hashlib
@@ -26,7 +26,7 @@ def split_settings(arguments: Sequence[str]) -> dict[str, str]:
         key, equals, text = setting.partition("=")
         if not equals or key in texts:
             fault = "is given twice" if equals else "is no setting, which is a key and a value: train.epochs=3"
-            raise UserError(f"{key} {fault}")
+            raise UserError(f"{key!r} {fault}")
         texts[key] = text
     return texts
 
@@ -43,7 +43,7 @@ def combine_settings(arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
     Quotation marks enclose a text with a comma: "fetch.corpus='corpora/a,b',corpora/c".
     """
     values = {
-        key: [params.parse_value(value) for value in next(csv.reader([text], quotechar="'"))]
+        key: [params.parse_value(value) for value in next(csv.reader([text], quotechar="'")) or [""]]
         for key, text in split_settings(arguments).items()
     }
     combinations = [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
