@@ -18,7 +18,7 @@ import pandas as pd
 from cola.core import files, paths
 from cola.core.errors import UserError, run
 from cola.experiments import dvc_queue
-from cola.experiments.overrides import name_experiment
+from cola.experiments.overrides import apply_settings, name_experiment
 from cola.report import figures, references, revision
 
 SEEDS = range(42, 47)
@@ -47,6 +47,8 @@ def describe_run(test: Mapping[str, Any], history: pd.DataFrame, timings: Mappin
 def main() -> None:
     if not (encoders := sys.argv[1:]):
         raise UserError("which encoders? make reference ENCODERS=google-bert/bert-base-uncased")
+    for encoder in encoders:  # all, before the first is trained
+        apply_settings({"fetch.encoder": encoder})
     commit = revision.read_commit()
     if changed := revision.list_changes():
         raise UserError(f"a reference names its commit: commit first what has changed ({' '.join(changed)})")

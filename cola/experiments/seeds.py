@@ -44,7 +44,7 @@ def summarize(
 
 
 def main() -> None:
-    if len(sys.argv) != 2 or not sys.argv[1].isdigit() or int(sys.argv[1]) < 2:
+    if len(sys.argv) != 2 or not sys.argv[1].isdecimal() or int(sys.argv[1]) < 2:
         raise UserError("how many seeds? at least 2: make seeds N=10")
     names = {seed: f"seed-{seed}" for seed in range(1, int(sys.argv[1]) + 1)}
     settings = params.load(paths.PARAMS)  # now: the trainings take hours, in which it may be edited

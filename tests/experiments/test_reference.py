@@ -1,6 +1,7 @@
 """How references are measured, and that what is committed has the form that this writes."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ TIMINGS = {"device": "cpu, 2 threads", "precision": "bfloat16", "training_second
 def trained(tmp_path, monkeypatch):
     """A repository in which five seeds of tiny/bert have run: seed 42's MCC is 0.42, and so on."""
     monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / paths.PARAMS, tmp_path)
     for command in (
         ["init", "-q"],
         ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x", "--allow-empty"],
@@ -78,17 +80,18 @@ def test_five_seeds_are_trained_and_written(trained, monkeypatch):
 
 def test_what_is_not_committed_has_no_commit_to_name(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["reference", "tiny/bert"])
-    (tmp_path / "params.yaml").write_text("seed: 1")
     subprocess.run(["git", "add", "params.yaml"], check=True)
     with pytest.raises(UserError, match=r"commit first what has changed \(params.yaml\)"):
         reference.main()
     assert trained == []
 
 
-def test_an_encoder_must_be_named(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["reference"])
-    with pytest.raises(UserError, match="which encoders"):
+@pytest.mark.parametrize(("encoders", "fault"), [([], "which encoders"), (["tiny/bert", "no name"], "got 'no name'")])
+def test_wrong_encoders_are_refused_before_any_training(trained, monkeypatch, encoders, fault):
+    monkeypatch.setattr(sys, "argv", ["reference", *encoders])
+    with pytest.raises(UserError, match=fault):
         reference.main()
+    assert trained == []
 
 
 @pytest.mark.parametrize("stem", ["all-mpnet-base-v2", "all-MiniLM-L6-v2"])
