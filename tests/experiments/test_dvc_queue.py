@@ -144,25 +144,19 @@ def test_a_containers_limit_of_memory_counts(tmp_path, file, text, limit):
     assert dvc_queue.memory_limit(tmp_path) == (limit or machine)
 
 
-COMMIT = {"rev": "main", "typ": "baseline", "Experiment": None, "seed": 42.0, "fetch.corpus": "cola"}
-
-
 def test_the_best_experiment_is_first_and_what_has_no_result_comes_last():
-    def show_experiment(name, mcc, **settings):
-        return COMMIT | {"Experiment": name, "validation_mcc": mcc, dvc_queue.TEST_MCC: mcc} | settings
-
+    commit = {"rev": "main", "typ": "baseline", "Experiment": None, "seed": 42.0, "fetch.corpus": "cola"}
+    mccs = {"failed": "!", "worse": -0.1, "better": 0.25}
     shown = [
-        COMMIT | {"rev": "workspace", "seed": 1.0},
-        COMMIT,
-        COMMIT | {"Experiment": "queued", "seed": 4294967295.0},
-        show_experiment("failed", "!"),
-        show_experiment("worse", -0.1, **{"fetch.corpus": "corpora/[neg]"}),
-        show_experiment("better", 0.25),
+        commit | {"rev": "workspace", "seed": 1.0},
+        commit,
+        commit | {"Experiment": "queued", "seed": 4294967295.0, "fetch.corpus": "corpora/[neg]"},
+        *(commit | {"Experiment": name, "validation_mcc": mcc, dvc_queue.TEST_MCC: mcc} for name, mcc in mccs.items()),
     ]
     assert dvc_queue.tabulate(shown, ["seed", "fetch.corpus"]) == [
         ("0.250", "0.250", "better"),
-        ("-0.100", "-0.100", "worse: fetch.corpus=corpora/[neg]"),
-        ("-", "-", "queued: seed=4294967295"),
+        ("-0.100", "-0.100", "worse"),
+        ("-", "-", "queued: seed=4294967295 fetch.corpus=corpora/[neg]"),
         ("-", "-", "failed"),
     ]
 

@@ -106,7 +106,6 @@ def test_git_and_dvc_accept_every_name_and_no_other_settings_have_it(first, seco
     [
         ({"fetch.corpus": "a/b"}, {"fetch.corpus": "a_b"}),
         ({"fetch.corpus": f"./{'a' * 60}/b"}, {"fetch.corpus": f"./{'a' * 60}/c"}),
-        ({"train.batch_size": 16}, {"batch_size": 16}),
         ({"fetch.corpus": "2"}, {"fetch.corpus": 2}),
     ],
 )

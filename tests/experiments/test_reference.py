@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 
 import pandas as pd
@@ -13,6 +12,7 @@ from results import HISTORY, PREDICTIONS, SOURCE
 from cola.core import paths
 from cola.core.errors import UserError
 from cola.experiments import reference
+from cola.report.revision import read_commit, run_program
 
 TIMINGS = {"device": "cpu, 2 threads", "precision": "bfloat16", "training_seconds": 3.5}
 
@@ -22,11 +22,8 @@ def trained(tmp_path, monkeypatch):
     """A repository in which five seeds of tiny/bert have run: seed 42's MCC is 0.42, and so on."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / paths.PARAMS, tmp_path)
-    for command in (
-        ["init", "-q"],
-        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x", "--allow-empty"],
-    ):
-        subprocess.run(["git", *command], check=True)
+    run_program("git", "init")
+    run_program("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--allow-empty", "--message", "x")
     started = []
 
     def read(path, experiment):
@@ -56,7 +53,7 @@ def test_five_seeds_are_trained_and_written(trained, monkeypatch):
     (experiments,) = trained
     assert list(experiments.values()) == [{"fetch.encoder": "tiny/bert", "seed": seed} for seed in (42, 43, 44, 45, 46)]
     assert next(iter(experiments)).startswith("fetch.encoder-tiny-bert-seed-42-")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    commit = read_commit()
     written = json.loads((paths.REFERENCE / "bert.json").read_text())
     assert (written["mcc"], written["count"]) == (pytest.approx(0.44), 5)
     assert written["standard_deviation"] == pytest.approx(0.0158114)  # of 0.42, 0.43 ... 0.46: the root of 0.00025
@@ -80,7 +77,7 @@ def test_five_seeds_are_trained_and_written(trained, monkeypatch):
 
 def test_what_is_not_committed_has_no_commit_to_name(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["reference", "tiny/bert"])
-    subprocess.run(["git", "add", "params.yaml"], check=True)
+    run_program("git", "add", "params.yaml")
     with pytest.raises(UserError, match=r"commit first what has changed \(params.yaml\)"):
         reference.main()
     assert trained == []

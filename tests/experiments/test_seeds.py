@@ -4,12 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from results import DEMO, REFERENCES, TUTORIAL
+from results import REFERENCES, TUTORIAL
 
 from cola.core import params
 from cola.core.errors import UserError
 from cola.experiments import seeds
-from cola.report import references
 
 SETTINGS = params.load(Path(__file__).parents[2] / "params.yaml")
 
@@ -22,17 +21,11 @@ def test_the_summary_of_three_seeds_by_hand():
     assert summary["confidence_interval"] == pytest.approx([0.440634, 0.639366], abs=1e-6)
     assert summary["prediction_interval"] == pytest.approx([0.341269, 0.738731], abs=1e-6)  # +- t * 0.04 * sqrt(4 / 3)
     assert summary["references"] == {"the tutorial": [0.498], "3 public runs of its recipe": [0.52, 0.54, 0.56]}
-    assert summary["comparison"] == references.compare([0.50, 0.54, 0.58], TUTORIAL, REFERENCES)
-    assert summary["recipe"] == references.describe_recipe(TUTORIAL, SETTINGS)
+    assert summary["comparison"].endswith("no significant difference from 0.540 (Welch's t-test)")
+    assert summary["recipe"]["source"] == TUTORIAL
 
 
-def test_another_corpus_is_not_compared():
-    summary = seeds.summarize({1: 0.1, 2: 0.2}, DEMO, SETTINGS, REFERENCES)
-    assert summary["references"] == {}
-    assert summary["comparison"].startswith("not comparable with the tutorial: its corpus is cola 1.1; its encoder is")
-
-
-@pytest.mark.parametrize("arguments", [[], ["1"], ["-3"], ["many"], ["2", "3"]])
+@pytest.mark.parametrize("arguments", [[], ["1"], ["-3"], ["²"], ["2", "3"]])
 def test_a_number_of_seeds_is_needed(monkeypatch, arguments):
     monkeypatch.setattr(sys, "argv", ["seeds", *arguments])
     with pytest.raises(UserError, match=r"^how many seeds\? at least 2: make seeds N=10$"):

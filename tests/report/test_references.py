@@ -35,14 +35,6 @@ def test_the_numbers_of_a_reference_are_those_of_its_runs(path):
         assert reference["count"] == len(mccs)
 
 
-def test_every_public_run_names_its_source():
-    public = json.loads((ROOT / paths.REFERENCE / "public_runs.json").read_text())
-    runs = [*public["runs"], *public["authors"]]
-    assert len(runs) == 19
-    assert all(len(run["commit"]) == 40 and run["repository"].count("/") == 1 and run["path"] for run in runs)
-    assert len({(run["repository"], run["path"]) for run in runs}) == len(runs)
-
-
 RUNS = '{"runs": [{"mcc": 0.2}, {"mcc": 0.3}]}'
 
 
@@ -126,9 +118,3 @@ def test_references_of_the_corpus_are_those_of_the_encoder_and_those_of_others()
     assert references.comparable_and_other_encoders(SOURCE, REFERENCES) == ([tiny], [tutorial, public])
     assert references.comparable_and_other_encoders(TUTORIAL, REFERENCES) == ([tutorial, public], [tiny])
     assert references.comparable_and_other_encoders(DEMO, REFERENCES) == ([], [])
-
-
-def test_one_more_run_lies_where_students_t_puts_it():
-    """Mean 0.54, standard deviation 0.02, Student's t of two degrees of freedom 4.302653 (from a printed table)."""
-    margin = 4.302653 * 0.02 * (4 / 3) ** 0.5
-    assert references.prediction_interval([0.52, 0.54, 0.56]) == pytest.approx((0.54 - margin, 0.54 + margin), abs=1e-6)
