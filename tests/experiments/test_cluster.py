@@ -138,6 +138,7 @@ def test_an_experiment_that_fails_three_times_is_named_with_its_fault(small, tmp
     assert sorted(tries.read_text().split()) == ["seed-1", "seed-2", "seed-2", "seed-2"]
 
 
+@pytest.mark.slow
 def test_a_worker_pushes_an_experiment_that_no_other_runs_again(small, project, git, tmp_path, monkeypatch):
     folder = f"{project.name}/"
     pushed = cluster.Project(str(small), git("rev-parse", "HEAD"), folder, "sqlite:///nowhere.db")

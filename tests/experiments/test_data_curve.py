@@ -5,8 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from mlflow.tracking import MlflowClient
-from project import ROOT, copy_of_the_project
+from project import ROOT, copy_of_the_project, list_runs
 
 from cola.core import params, paths
 from cola.experiments import data_curve
@@ -133,11 +132,10 @@ def test_a_curve_of_many_labels_that_are_numbers_in_a_folder_of_a_larger_reposit
     assert summary["curve"][0]["bag_of_words"] == {"mcc": [1.0] * 3, "mean": 1.0, "low": 1.0, "high": 1.0}
     assert_means_and_intervals_fit(summary)
     assert all((project / path).read_bytes().startswith(b"\x89PNG") for path in data_curve.PICTURES)
-    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
-    experiment = client.get_experiment_by_name("bert-cola").experiment_id
-    (parent,) = client.search_runs([experiment], "attributes.run_name = 'data curve'")
+    runs = list_runs(project)
+    (parent,) = (run for run in runs if run.info.run_name == "data curve")
     assert parent.data.metrics["test_mcc_pretrained"] == summary["mcc"]
-    assert len(client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")) == 6
+    assert [run.data.tags.get("mlflow.parentRunId") for run in runs].count(parent.info.run_id) == 6
     table = run(project, sys.executable, "-m", "cola.experiments.dvc_queue", "table", PATH="/usr/bin:/bin")
     assert table.count("data-curve-pretrained-") == table.count("data-curve-random_weights-") == 3
     assert "data-curve-corpus" not in table

@@ -37,6 +37,7 @@ def test_experiments_run_side_by_side_with_their_share_of_the_threads(project, c
         assert [revision.read(Path("threads"), commits[name]) for name in names()] == [f"{threads}\n"] * 2
 
 
+@pytest.mark.slow
 def test_last_stages_leave_out_what_they_do_not_need_and_a_failure_is_an_error(project, capfd, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     with pytest.raises(UserError, match=r"^no result of unlucky: `dvc queue logs unlucky` says why$"):
@@ -66,6 +67,7 @@ def test_an_experiment_is_read_by_its_own_name_and_is_in_the_table(project, git,
     assert names() == []
 
 
+@pytest.mark.slow
 def test_an_experiment_of_other_settings_is_no_result(project, git):
     """DVC drops an experiment whose name was taken meanwhile."""
     commit = dvc_queue.run_now("other", {"seed": 5})
@@ -98,6 +100,7 @@ def test_names_that_are_in_dvcs_queue_are_refused_and_what_else_is_there_is_name
     assert "what DVC's queue had before runs, too: mine\n" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_where_dvc_would_lose_a_result_nothing_is_trained(project, git, tmp_path, monkeypatch):
     git("commit", "--quiet", "--allow-empty", "--message", "second")
     git("clone", "--quiet", "--depth", "1", f"file://{project.parent}", str(tmp_path / "shallow"))

@@ -45,8 +45,8 @@ def test_settings_are_what_was_typed(arguments, expected):
         (["minimal_pairs"], "'minimal_pairs' is no setting, which is a key and a value: train.epochs=3"),
         (["seed=1", "seed=2"], "'seed' is given twice"),
         (["train.epoch=2"], "params.yaml has no setting train.epoch"),
-        (["train.epochs=0"], "params.yaml: train.epochs: Input should be greater than or equal to 1 (got 0)"),
-        (["seed=1,2"], "params.yaml: seed: Input should be a valid integer (got '1,2')"),
+        (["train.epochs=0"], "params.yaml: train.epochs must be greater than or equal to 1, not 0"),
+        (["seed=1,2"], "params.yaml: seed must be a whole number, not '1,2'"),
     ],
 )
 def test_a_wrong_setting_is_one_line(arguments, fault):

@@ -83,7 +83,7 @@ def test_what_is_not_committed_has_no_commit_to_name(trained, tmp_path, monkeypa
     assert trained == []
 
 
-@pytest.mark.parametrize(("encoders", "fault"), [([], "which encoders"), (["tiny/bert", "no name"], "got 'no name'")])
+@pytest.mark.parametrize(("encoders", "fault"), [([], "which encoders"), (["tiny/bert", "no name"], "not 'no name'")])
 def test_wrong_encoders_are_refused_before_any_training(trained, monkeypatch, encoders, fault):
     monkeypatch.setattr(sys, "argv", ["reference", *encoders])
     with pytest.raises(UserError, match=fault):
