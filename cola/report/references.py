@@ -41,19 +41,15 @@ def read() -> list[Reference]:
 
 def _read_reference(path: Path) -> Reference:
     """Raises any exception where the file, or its source.json, is wrong."""
-    mccs = [float(run["mcc"]) for run in _read_json(path)["runs"]]
+    mccs = [float(run["mcc"]) for run in json.loads(path.read_text(encoding="utf-8"))["runs"]]
     if not mccs or not all(map(math.isfinite, mccs)):
         raise ValueError(f"mcc of runs: {mccs}")
     published = {"tutorial": "the tutorial", "public_runs": f"{len(mccs)} public runs of its recipe"}
     if path.stem in published:
         return Reference(published[path.stem], tutorial.SOURCE, mccs)
-    source = _read_json(path.with_suffix("") / "source.json")
+    source = json.loads((path.with_suffix("") / "source.json").read_text(encoding="utf-8"))
     tutorial.same(source, source)  # has what is compared
     return Reference(f"{path.stem} here, {len(mccs)} seeds", source, mccs)
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))  # a remedy of files.read_json would not do for these
 
 
 def comparable(source: Mapping[str, Any], references: Sequence[Reference]) -> list[Reference]:

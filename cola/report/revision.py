@@ -76,14 +76,14 @@ def read_source(commits: Mapping[str, str]) -> Any:
     Raises UserError where the files of the corpus or of the encoder differ: machines may hold different ones.
     """
     sources = {name: json.loads(read(paths.FINETUNED / "source.json", commit)) for name, commit in commits.items()}
-    files_of = {name: [source[part].get("files") for part in ("corpus", "encoder")] for name, source in sources.items()}
     first, *others = sources
-    if different := [name for name in others if files_of[name] != files_of[first]]:
-        raise UserError(
-            f"{different[0]} and {first} were trained with different files (models/finetuned/source.json has their "
-            "sha256): give all machines the same corpus and encoder, remove both experiments (`dvc exp remove`, and on "
-            "a cluster `dvc exp remove --git-remote origin`), and run this again"
-        )
+    for name in others:
+        if any(sources[name][part].get("files") != sources[first][part].get("files") for part in ("corpus", "encoder")):
+            raise UserError(
+                f"{name} and {first} were trained with different files (models/finetuned/source.json has the sha256): "
+                "give all machines the same corpus and encoder, remove both experiments (`dvc exp remove`, and on a "
+                "cluster `dvc exp remove --git-remote origin`), and run this again"
+            )
     return sources[first]
 
 
