@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -152,43 +150,20 @@ def hub(
         yield server
 
 
-@contextmanager
-def socks_proxy() -> Iterator[str]:
-    """A SOCKS5 proxy without a password; yields its address, host and port."""
-
-    class Handler(StreamRequestHandler):
-        def handle(self) -> None:
-            (methods,) = self.rfile.read(2)[1:]
-            self.rfile.read(methods)
-            self.wfile.write(b"\5\0")
-            kind = self.rfile.read(4)[3]  # of the address: 1 is four bytes, 3 a name
-            host = (
-                socket.inet_ntoa(self.rfile.read(4)) if kind == 1 else self.rfile.read(self.rfile.read(1)[0]).decode()
-            )
-            with socket.create_connection((host, int.from_bytes(self.rfile.read(2)))) as target:
-                self.wfile.write(b"\5\0\0\1" + bytes(6))
-                threading.Thread(target=self._pass_on, args=(self.connection, target), daemon=True).start()
-                self._pass_on(target, self.connection)
-
-        def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
-            with suppress(OSError):
-                while content := source.recv(CHUNK_BYTES):
-                    target.sendall(content)
-
-    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-
-
 class _Handler(BaseHTTPRequestHandler):
-    """HTTP/1.1 for chunks, one request per connection, so that a cut body is cut."""
+    """HTTP/1.1 for chunks, one request per connection, so that a cut body is cut; SOCKS5 as well."""
 
     protocol_version = "HTTP/1.1"
     server: "_Server"
+
+    def handle(self) -> None:
+        if self.rfile.peek(1)[:1] == b"\5":  # this is a SOCKS5 proxy, which takes itself for every host
+            self.rfile.read(self.rfile.read(2)[1])
+            self.wfile.write(b"\5\0")
+            is_name = self.rfile.read(4)[3] == 3
+            self.rfile.read((self.rfile.read(1)[0] if is_name else 4) + 2)
+            self.wfile.write(b"\5\0\0\1" + bytes(6))
+        super().handle()
 
     def do_GET(self) -> None:
         self.server.record.requests.append(Request(self.command, self.path))

@@ -220,7 +220,7 @@ FAULTS = {
     "a good answer": lambda _: Answer(),
 }
 PASSING = ["a cut", "a cut in chunks", "an error", "a redirect to nothing"]  # another try may end better
-CASES = 300
+CASES = 150
 
 
 def test_whatever_a_server_does_no_wrong_byte_is_taken(tmp_path, monkeypatch):
@@ -250,7 +250,7 @@ def test_whatever_a_server_does_no_wrong_byte_is_taken(tmp_path, monkeypatch):
             assert {path.name for path in folder.iterdir()} <= {"raw", "cache"}
             assert {path.name for path in (folder / "cache/bert-cola").iterdir()} <= {ZIP}
     assert ended.total() == CASES
-    assert min(ended[outcome] for outcome in ("refused", "unavailable", "right")) >= 20, ended
+    assert min(ended[outcome] for outcome in ("refused", "unavailable", "right")) >= 10, ended
     assert tried.keys() == FAULTS.keys()
 
 
