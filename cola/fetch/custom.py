@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -52,9 +53,10 @@ def find_corpus(name: str) -> Path:
         if path.is_symlink() and not path.is_file():
             raise UserError(f"fetch.corpus: {path} is a link, which DVC does not follow: put a copy in its place")
         if not path.exists() and tables:
+            typed = shlex.quote(str(folder))
             raise UserError(
                 f"fetch.corpus: git does not track {path}, and an experiment would not see a change in it: "
-                f"run `git add {folder}` (for large tables: `dvc add {folder} && git add corpora`)"
+                f"run `git add {typed}` (for large tables: `dvc add {typed} && git add corpora`)"
             )
     if not folder.is_dir():
         raise UserError(f"fetch.corpus: {name} is no folder in this project: put train.csv and test.csv there")

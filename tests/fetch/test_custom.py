@@ -106,16 +106,16 @@ def test_a_table_that_cannot_be_read_is_named(folder, spoil, reason):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("remedy", ["git add corpora/mine", "dvc add corpora/mine && git add corpora"])
+@pytest.mark.parametrize("remedy", ["git add 'corpora/my é'", "dvc add 'corpora/my é' && git add corpora"])
 def test_an_experiment_in_a_copy_of_the_project_sees_each_change_in_a_corpus(tmp_path, run, remedy):
-    project = copy_of_the_project(tmp_path, fetch__corpus="corpora/mine")
-    shutil.copytree(project / "corpora/example", project / "corpora/mine")
+    project = copy_of_the_project(tmp_path, fetch__corpus="corpora/my é")
+    shutil.copytree(project / "corpora/example", project / "corpora/my é")
     experiment = ("dvc", "exp", "run", "--temp", "fetch@corpus")
     assert "training: 66 sentences" in run(project, "dvc", "repro", "fetch@corpus")
     assert f"`{remedy}`" in run(project, *experiment, fails=True)
     run(project, "bash", "-c", remedy)
     assert "Stage 'fetch@corpus' is cached" in run(project, *experiment)
-    with (project / "corpora/mine/train.csv").open("a") as file:
+    with (project / "corpora/my é/train.csv").open("a") as file:
         file.write("Sing louder!,request\n")
     assert "training: 67 sentences" in run(project, *experiment)
 
