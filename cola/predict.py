@@ -4,7 +4,9 @@
 """
 
 import csv
+import io
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -20,11 +22,13 @@ from cola.model.device import choose_precision, prepare_device
 from cola.model.prediction import Predictor
 
 CHUNK = 4096  # lines that are read, classified and written together: what bounds the memory
+# Of a terminal; but for tabs and line breaks, and with those that turn the direction of writing.
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def main() -> None:
-    sentence = " ".join(sys.argv[1:]).strip()
-    if not sentence and (sys.argv[1:] or sys.stdin.isatty()):
+    sentence = " ".join(sys.argv[1:])
+    if not sentence.strip() and (sys.argv[1:] or sys.stdin.isatty()):
         raise UserError('no sentence given; try: make predict TEXT="The book was written by John."')
     if not paths.FINETUNED.exists():
         raise UserError(
@@ -33,37 +37,55 @@ def main() -> None:
     source = files.read_json(files.verified(paths.FINETUNED) / "source.json")
     settings = params.load(paths.PARAMS)
     if sentence:  # one sentence is not worth waking a GPU
+        text = decode(sentence.encode(errors="surrogateescape"), "the sentence")
         predictor = Predictor(paths.FINETUNED, torch.device("cpu"), torch.float32)
-        ((label, probability),) = predictor.classify([sentence])
-        print(f"{label} ({probability:.2f})  {sentence}  [{tutorial.title(source)}]")
+        ((label, probability),) = predictor.classify([text])
+        write(f"{label} ({probability:.2f})  {text}  [{tutorial.title(source)}]")
         return
     device = prepare_device(settings.device)
     predictor = Predictor(paths.FINETUNED, device, choose_precision(settings.precision, device))
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(("text", "label", "probability"))
+    write(csv_row("text", "label", "probability"))
     for lines in chunks(sys.stdin.buffer):
-        predictions = iter(predictor.classify(line for line in lines if line))
-        # An empty line has a row without a label: rows and lines agree.
-        table.writerows((line, *(next(predictions) if line else ("", ""))) for line in lines)
+        predictions = iter(predictor.classify(filter(str.strip, lines)))
+        for line in lines:  # an empty line has a row without a label: rows and lines agree
+            write(csv_row(line, *(next(predictions) if line.strip() else ("", ""))))
 
 
 def chunks(stream: BinaryIO) -> Iterator[list[str]]:
-    """The lines of a file or a pipe, CHUNK at a time, with a progress bar. Raises UserError, naming the line, at bytes
-    that are not UTF-8."""
+    """The lines of a file or a pipe, CHUNK at a time, with a progress bar. Raises UserError as decode."""
     status = os.fstat(stream.fileno())
     size = status.st_size if stat.S_ISREG(status.st_mode) else None
     number = 0
     with progress.bar(size, "B" if size else "sentences", "classified") as bar:
         while chunk := list(islice(stream, CHUNK)):
-            lines = []
-            for line in chunk:
-                number += 1
-                try:
-                    lines.append(line.decode("utf-8-sig" if number == 1 else "utf-8").strip())
-                except UnicodeDecodeError as error:
-                    raise UserError(f"standard input, line {number}: not UTF-8 (byte {line[error.start]:#x})") from None
-            yield lines
+            yield [decode(line, f"standard input, line {number + index}") for index, line in enumerate(chunk, 1)]
+            number += len(chunk)
             bar.update(sum(map(len, chunk)) if size else len(chunk))
+
+
+def decode(line: bytes, name: str) -> str:
+    """A line as text, without its end and a byte order mark. Raises UserError, with its `name`, if it is not UTF-8."""
+    try:
+        return line.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: not UTF-8 (byte {error.object[error.start]:#x})") from None
+
+
+def csv_row(*values: object) -> str:
+    """A row without its end. A lone carriage return is in quotation marks, too: readers take it for a line break."""
+    row = io.StringIO()
+    csv.writer(row).writerow(values)
+    return row.getvalue().removesuffix("\r\n")
+
+
+def write(line: str) -> None:
+    """Print a line: to a file or a pipe in UTF-8, as input is; to a terminal with its control characters as escapes."""
+    if sys.stdout.isatty():
+        line = CONTROL_CHARACTERS.sub(lambda character: ascii(character[0])[1:-1], line)
+        sys.stdout.write(line.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding) + "\n")
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(f"{line}\n".encode())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from functools import partial
 
 from cola.core import files, params, paths
 from cola.core.errors import run
-from cola.fetch import download
+from cola.fetch import download, encoders
 
 
 def fetch_corpus(settings: params.Params) -> None:
@@ -25,6 +25,7 @@ def fetch_corpus(settings: params.Params) -> None:
 def fetch_encoder(settings: params.Params) -> None:
     with files.atomic_folder(paths.PRETRAINED) as folder:
         source = download.encoder(settings.fetch.encoder, settings.fetch.encoder_revision, folder)
+        encoders.try_out(settings.fetch.encoder, folder)
         files.write_json(folder / "source.json", source)
 
 

@@ -15,7 +15,7 @@ def main() -> None:
     source = files.read_json(files.verified(paths.RAW) / "source.json")
     tokenizer = encoding.load_tokenizer(files.verified(paths.PRETRAINED))
     max_length = settings.tokenize.max_length
-    encoding.check_max_length(max_length, tokenizer)
+    encoding.check_max_length(max_length, paths.PRETRAINED)
 
     training_file, test = (corpus.read(paths.RAW / name, source["labels"]) for name in ("train.csv", "test.csv"))
     splits = tokenize.split_rows(training_file, test, settings.tokenize, settings.seed)
@@ -23,6 +23,7 @@ def main() -> None:
         if absent := tokenize.find_absent_labels(rows, source["labels"]):
             print(f"note: labels without a sentence in {name}: {escape(', '.join(absent)[:200])}")
     tokenized = tokenize.tokenize_splits(splits, tokenizer, max_length)
+    encoding.name_unknown_tokens(tokenized["train"]["input_ids"], tokenizer)
     with files.atomic_folder(paths.TOKENIZED) as folder:
         for name, table in tokenized.items():
             tables.write(folder / f"{name}.parquet", table, source)

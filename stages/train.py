@@ -17,7 +17,7 @@ import torch
 from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import encoding, ragged, tables
-from cola.model import classifier
+from cola.model import classifier, prediction
 from cola.model.device import choose_precision, describe_machine, peak_memory, prepare_device
 from cola.report import console
 from cola.train import checkpoint, distributed, history, loop, model_card
@@ -58,6 +58,7 @@ def train(settings: params.Params, device: torch.device) -> None:
 
         torch.manual_seed(settings.seed)  # of the classifier's head, then of dropout
         model = classifier.load(paths.PRETRAINED, device, source["corpus"]["labels"], settings.train.pretrained)
+        prediction.check_padding(model, paths.PRETRAINED)
         sentences = {split: ragged.read_sentences(path) for split, path in SPLITS.items()}
         with loop.prepare(model, sentences, settings.train, precision, settings.seed) as training:
             epochs = loop.fit(training, checkpointer, lambda step: send("step", step._asdict()), on_epoch)
@@ -81,18 +82,15 @@ def read_source(settings: params.Params) -> dict[str, Any]:
 def write_model(
     model: Any, source: Mapping[str, Any], settings: params.Params, epochs: Sequence[history.Epoch]
 ) -> None:
-    tokenizer = encoding.load_tokenizer(paths.PRETRAINED)
-    tokenizer.model_max_length = settings.tokenize.max_length  # what the model was trained for, not what it could take
     card = model_card.text(
         source,
         settings.train,
         history.epoch_table(epochs),
-        tables.shortest_sentence(SPLITS["train"]),
         *(tables.count(path) for path in SPLITS.values()),
     )
     with files.atomic_folder(paths.FINETUNED) as folder:
         classifier.save(model, folder)
-        tokenizer.save_pretrained(folder)
+        encoding.copy_tokenizer(paths.PRETRAINED, folder, settings.tokenize.max_length)
         files.write_json(folder / "source.json", source)
         files.write_text(folder / "README.md", card)
 

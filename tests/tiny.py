@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from transformers import BertConfig, BertModel
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from cola.core.params import Train
 from cola.data import tables
@@ -43,6 +44,17 @@ def encoder(folder: Path, **changes) -> Path:
     BertModel(config(**changes)).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(SPECIAL + WORDS) + "\n")
     return folder
+
+
+def word_tokenizer(lowercase: bool = True) -> PreTrainedTokenizerFast:
+    """A tokenizer of the same words, with BERT's special tokens, that is whole in one file, tokenizer.json."""
+    words = {word: number for number, word in enumerate(SPECIAL + WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    special = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
 def sentences(count: int, seed: int = 0) -> pd.DataFrame:

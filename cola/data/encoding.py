@@ -1,11 +1,16 @@
 """Sentences -> token ids, and how many of them an encoder takes."""
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
+from cola.core import files
 from cola.core.errors import UserError
 
 # In RoBERTa and the models made from it, positions begin at pad_token_id + 1: 514 of them are enough for 512 tokens.
@@ -13,21 +18,23 @@ POSITIONS_FROM_PADDING = frozenset(
     "camembert data2vec-text esm ibert layoutlmv3 lilt longformer luke markuplm mpnet roberta roberta-prelayernorm "
     "xlm-roberta xlm-roberta-xl xmod".split()
 )
+NOT_OF_THE_TOKENIZER = ("config.json", "model.safetensors", "source.json")  # in an encoder's folder
+MOSTLY = 0.5  # of the tokens, unknown: hardly a text of the encoder's language
+_truncating = Lock()  # a tokenizer holds how it truncates: two threads would change that for each other
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of the encoder in `folder`; its model_max_length is the most tokens that both of them take.
+    """The tokenizer in `folder`; its model_max_length is the most tokens that it and the model beside it take.
 
     Code that comes with a model is never run. Raises UserError where the folder has no tokenizer that can be loaded.
     """
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
+        positions = max_tokens(_load_config(folder))
+    except Exception as error:  # of any class
         raise UserError(f"{folder} has no tokenizer that can be loaded: {' '.join(str(error).split())}") from None
-    positions = max_tokens(config)
     if positions is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     return tokenizer
@@ -36,17 +43,50 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def max_tokens(config: PreTrainedConfig) -> int | None:
     """The most tokens that an encoder has positions for; None for one without absolute positions."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    if positions is not None and config.model_type in POSITIONS_FROM_PADDING:
-        return positions - config.pad_token_id - 1
-    return positions
+    if positions is None or positions < 1:  # XLNet says -1
+        return None
+    return positions - (config.pad_token_id or 0) - 1 if config.model_type in POSITIONS_FROM_PADDING else positions
 
 
-def check_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise UserError where `max_length` is more than the encoder takes."""
-    if max_length > tokenizer.model_max_length:
-        raise UserError(
-            f"tokenize.max_length is {max_length}, and this encoder takes at most {tokenizer.model_max_length}"
+def check_max_length(max_length: int, folder: Path) -> None:
+    """Raise UserError where `max_length` is more than the encoder in `folder` has positions for.
+
+    The tokenizer's model_max_length does not count: in a model of this pipeline, it is what that one was trained for.
+    """
+    positions = max_tokens(_load_config(folder))
+    if positions is not None and max_length > positions:
+        raise UserError(f"tokenize.max_length is {max_length}, and this encoder takes at most {positions}")
+
+
+def _load_config(folder: Path) -> PreTrainedConfig:
+    config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return config
+
+
+def name_unknown_tokens(input_ids: pa.ChunkedArray, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Print where most tokens of a corpus are unknown, special ones aside; input_ids is a list for each sentence."""
+    tokens = pc.list_flatten(input_ids).to_numpy()
+    special = [token for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id]
+    words = tokens[~np.isin(tokens, special)]
+    unknown = np.mean(words == tokenizer.unk_token_id) if len(words) else 0.0
+    if unknown > MOSTLY:
+        print(
+            f"{unknown:.0%} of the corpus's tokens are unknown to the encoder ({tokenizer.unk_token}): "
+            "take an encoder of the corpus's language (fetch.encoder)"
         )
+
+
+def copy_tokenizer(encoder: Path, folder: Path, max_length: int) -> None:
+    """Copy the tokenizer's files as they came, for other versions of transformers can read those, to a trained model.
+
+    Its model_max_length becomes `max_length`, what the model was trained for: transformers' pipelines cut at it, too.
+    """
+    for path in encoder.iterdir():
+        if path.name not in (*NOT_OF_THE_TOKENIZER, files.CHECKSUMS):
+            shutil.copyfile(path, folder / path.name)
+    config = folder / "tokenizer_config.json"
+    settings = files.read_json(config) if config.exists() else {}
+    files.write_json(config, settings | {"model_max_length": max_length})
 
 
 def encode(
@@ -57,10 +97,11 @@ def encode(
     Returns (input_ids, lengths): a list of ids per sentence; the tokens before the cut, (sentences,) int64.
     """
     sentences = list(sentences)
-    input_ids: list[list[int]] = tokenizer(
-        sentences, return_attention_mask=False, return_token_type_ids=False, verbose=False
-    )["input_ids"]
-    lengths = np.array([len(ids) for ids in input_ids])
-    for index in np.flatnonzero(lengths > max_length):
-        input_ids[index] = tokenizer(sentences[index], truncation=True, max_length=max_length)["input_ids"]
+    with _truncating:
+        input_ids: list[list[int]] = tokenizer(
+            sentences, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        )["input_ids"]
+        lengths = np.array([len(ids) for ids in input_ids])
+        for index in np.flatnonzero(lengths > max_length):
+            input_ids[index] = tokenizer(sentences[index], truncation=True, max_length=max_length)["input_ids"]
     return input_ids, lengths

@@ -55,9 +55,3 @@ def read_source(path: Path) -> Any:
 def count(path: Path) -> int:
     """How many sentences a table has."""
     return int(pq.read_metadata(path).num_rows)
-
-
-def shortest_sentence(path: Path) -> str:
-    """The first of the shortest sentences of a table."""
-    batches = pq.ParquetFile(path).iter_batches(columns=["sentence"])
-    return min((min(batch.column(0).to_pylist(), key=len) for batch in batches), key=len)

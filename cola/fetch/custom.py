@@ -1,20 +1,13 @@
-"""A corpus or an encoder from a user's own folder: it is checked, then copied."""
+"""A folder of the user's own, and a corpus from it: it is checked, then copied."""
 
-import json
 import os
-import re
 import shlex
-import shutil
 from pathlib import Path
 
 from cola.core import files, paths
 from cola.core.errors import UserError
 from cola.fetch import plain_form, tables
 from cola.fetch.sources import CORPORA, Source
-
-TOKENIZER_FILES = re.compile(
-    r"(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|(vocab|merges)\.txt|[^/\\]+\.model"
-)
 
 
 def find_folder(name: str, setting: str) -> Path:
@@ -74,32 +67,3 @@ def write_corpus(name: str, folder: Path) -> tuple[Source, list[str], list[Path]
     labels = plain_form.write_corpus(folder, tables.read_table(training), tables.read_table(test))
     rights = "not stated: the corpus is the user's own"
     return Source(origin.name, None, {}, license=rights, citation=rights), labels, [training, test]
-
-
-def copy_encoder(name: str, folder: Path) -> Source:
-    """Copy config.json, model.safetensors and the tokenizer's files of a user's own folder. Returns their source.
-
-    Raises UserError, in one line, where one is missing or the config names Python code to be run.
-    """
-    origin = find_folder(name, "fetch.encoder")
-    for file in ("config.json", "model.safetensors"):
-        if not (origin / file).is_file():
-            raise UserError(f"{name} has no {file} (weights must be in one file; pickles are never loaded)")
-    refuse_remote_code(name, origin / "config.json")
-    for path in sorted(origin.iterdir()):
-        if path.name in ("config.json", "model.safetensors") or TOKENIZER_FILES.fullmatch(path.name):
-            shutil.copyfile(path, folder / path.name)
-    own = "not stated: the encoder is the user's own"
-    return Source(origin.resolve().name, None, {}, license=own, citation=own)
-
-
-def refuse_remote_code(name: str, config: Path) -> None:
-    """Raise UserError where a config file has auto_map, Python code to be run with the model, or is no JSON object."""
-    try:
-        keys = dict(json.loads(config.read_bytes()))
-    except (ValueError, TypeError):
-        raise UserError(f"{name}: {config.name} is not a JSON object") from None
-    if "auto_map" in keys:
-        raise UserError(
-            f"{name}: {config.name} has auto_map, code of its own, which is never run: take another encoder"
-        )

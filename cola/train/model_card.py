@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+import transformers
 
 from cola.core.params import Train
 from cola.data import tutorial
@@ -13,13 +14,11 @@ from cola.data import tutorial
 TEMPLATE = Path(__file__).with_suffix(".md")
 
 
-def text(
-    source: Mapping[str, Any], recipe: Train, history: pd.DataFrame, example: str, training: int, validation: int
-) -> str:
+def text(source: Mapping[str, Any], recipe: Train, history: pd.DataFrame, training: int, validation: int) -> str:
     """The card of a model, in Markdown.
 
-    `source` is its source.json, `history` has a row for each epoch, `example` is a sentence; `training` and
-    `validation` are numbers of sentences.
+    `source` is its source.json, `history` has a row for each epoch, `training` and `validation` are numbers of
+    sentences. No sentence of the corpus is in it, which may be private.
     """
     template = jinja2.Template(
         TEMPLATE.read_text(encoding="utf-8"),
@@ -33,8 +32,8 @@ def text(
         recipe=recipe,
         headings=[name.replace("_", " ") for name in history],
         epochs=history.round(3).itertuples(index=False),
-        example=example.replace('"', "'"),
         training=training,
         validation=validation,
+        version=transformers.__version__,
         comparable=tutorial.comparable(source),
     )

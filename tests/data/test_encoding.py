@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
 import pytest
 import tiny
 import torch
@@ -24,10 +27,11 @@ def test_a_sentence_is_cut_at_the_limit_and_still_ends_with_sep(tokenizer, max_l
 
 
 def test_more_tokens_than_the_encoder_takes_are_refused(tmp_path):
-    tokenizer = encoding.load_tokenizer(tiny.encoder(tmp_path))
-    encoding.check_max_length(64, tokenizer)
+    tiny.encoder(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 32}')  # what an earlier training cut at
+    encoding.check_max_length(64, tmp_path)
     with pytest.raises(UserError, match=r"^tokenize.max_length is 65, and this encoder takes at most 64$"):
-        encoding.check_max_length(65, tokenizer)
+        encoding.check_max_length(65, tmp_path)
 
 
 OWN_SIZES = {"lilt": {"hidden_size": 24}, "layoutlmv3": {"coordinate_size": 2, "shape_size": 4}}
@@ -55,8 +59,10 @@ def test_a_model_takes_as_many_tokens_as_it_has_positions_for_and_no_more(kind, 
             model(input_ids=torch.full((1, expected + 1), 5))
 
 
-def test_an_encoder_without_absolute_positions_has_no_limit():
-    assert encoding.max_tokens(AutoConfig.for_model("t5")) is None
+@pytest.mark.parametrize(("kind", "positions"), [("t5", None), ("xlnet", None), ("esm", 1025), ("mpnet", 510)])
+def test_an_encoder_says_how_many_tokens_it_takes(kind, positions):
+    """T5 has no absolute positions, XLNet calls them -1, and ESM's padding may have no id."""
+    assert encoding.max_tokens(AutoConfig.for_model(kind)) == positions
 
 
 def test_the_tokenizer_of_an_encoder_knows_the_limit(tmp_path):
@@ -67,7 +73,44 @@ def test_the_tokenizer_of_an_encoder_knows_the_limit(tmp_path):
     assert encoding.load_tokenizer(tmp_path).model_max_length == 62
 
 
-def test_a_folder_without_a_tokenizer_is_named(tmp_path):
+@pytest.mark.parametrize("files", [{}, {"config.json": '{"model_type": "bert"}', "tokenizer.json": "[]"}])
+def test_a_folder_without_a_tokenizer_is_named(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match="has no tokenizer that can be loaded") as refused:
         encoding.load_tokenizer(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+def test_two_threads_cut_a_text_as_one_does(tmp_path):
+    tokenizer = encoding.load_tokenizer(tiny.encoder(tmp_path))
+    texts = [["word1 " * 40], ["word2 word3"] * 20]
+    alone = [encoding.encode(batch, tokenizer, 16)[0] for batch in texts]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda number: encoding.encode(texts[number % 2], tokenizer, 16)[0], range(1000)))
+    assert together == alone * 500
+
+
+@pytest.mark.parametrize(("unknown", "told"), [(3, True), (1, False)])
+def test_a_corpus_of_unknown_words_is_told(tmp_path, capsys, unknown, told):
+    """Three words: [UNK] is token 1, [CLS] and [SEP] are 2 and 3 and do not count."""
+    tokenizer = encoding.load_tokenizer(tiny.encoder(tmp_path))
+    sentence = [2, *[1] * unknown, *[7] * (3 - unknown), 3]
+    encoding.name_unknown_tokens(pa.chunked_array([[sentence], [sentence]], pa.list_(pa.int32())), tokenizer)
+    assert capsys.readouterr().out.startswith("100% of the corpus's tokens are unknown") == told
+
+
+def test_a_tokenizers_files_are_copied_as_they_came(tmp_path):
+    """With the class that the encoder names: TokenizersBackend, as transformers 5 calls it, is unknown to 4."""
+    for name in ("encoder", "finetuned"):
+        (tmp_path / name).mkdir()
+    encoder, folder = tmp_path / "encoder", tmp_path / "finetuned"
+    for name in ("config.json", "model.safetensors", "source.json", "SHA256SUMS"):
+        (encoder / name).touch()
+    (encoder / "tokenizer.json").write_text("{}")
+    (encoder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    encoding.copy_tokenizer(encoder, folder, 32)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "tokenizer.json": "{}",
+        "tokenizer_config.json": '{\n  "tokenizer_class": "PreTrainedTokenizerFast",\n  "model_max_length": 32\n}\n',
+    }

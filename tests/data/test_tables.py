@@ -52,11 +52,6 @@ def test_the_first_row_group_is_read_alone(tmp_path, monkeypatch):
     assert tables.read_first_row_group(path)["sentence"].to_list() == sentences["sentence"][:3].to_list()
 
 
-def test_the_shortest_sentence_is_the_first_of_the_shortest(tmp_path):
-    parts = [tiny.arrow(TOKENIZED.assign(sentence=sentences)) for sentences in (["three", "two!"], ["four", "longer"])]
-    assert tables.shortest_sentence(write_folder(tmp_path / "tokenized", pa.concat_tables(parts), {})) == "two!"
-
-
 @settings(max_examples=40)  # every example writes a file
 @given(st.lists(rows_of_any_kind, min_size=1))
 def test_rows_come_back_as_they_were(tmp_path_factory, rows):

@@ -1,17 +1,15 @@
-"""A corpus and an encoder from a user's own folder."""
+"""A corpus from a user's own folder."""
 
-import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
-import tiny
 from project import copy_of_the_project
 
 from cola.core import files
 from cola.core.errors import UserError
-from cola.fetch import custom, download
+from cola.fetch import download
 
 
 @pytest.fixture
@@ -123,36 +121,3 @@ def test_an_experiment_in_a_copy_of_the_project_sees_each_change_in_a_corpus(tmp
 def test_an_encoder_that_is_nowhere_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^fetch.encoder: ./nowhere is neither known nor a folder"):
         download.encoder("./nowhere", None, tmp_path)
-
-
-def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(tmp_path):
-    for name in ("mine", "pretrained"):
-        (tmp_path / name).mkdir()
-    tiny.encoder(tmp_path / "mine")
-    (tmp_path / "mine/notes.txt").touch()
-    (tmp_path / "mine/pytorch_model.bin").touch()
-    source = download.encoder(str(tmp_path / "mine"), None, tmp_path / "pretrained")
-    assert (source["name"], source["revision"]) == ("mine", None)
-    hashes = {path.name: files.sha256(path) for path in (tmp_path / "pretrained").iterdir()}
-    assert hashes == source["files"]
-    assert hashes.keys() == {"config.json", "model.safetensors", "vocab.txt"}
-    assert hashes["model.safetensors"] == files.sha256(tmp_path / "mine/model.safetensors")
-
-
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_an_encoder_that_lacks_a_file_is_refused(tmp_path, name):
-    (tmp_path / "mine").mkdir()
-    tiny.encoder(tmp_path / "mine")
-    (tmp_path / "mine" / name).unlink()
-    with pytest.raises(UserError, match=f"has no {name} "):
-        custom.copy_encoder(str(tmp_path / "mine"), tmp_path)
-
-
-@pytest.mark.parametrize("config", [{"auto_map": {"AutoModel": "own.Model"}}, [1], None])
-def test_an_encoder_whose_config_names_code_is_refused(tmp_path, config):
-    (tmp_path / "mine").mkdir()
-    tiny.encoder(tmp_path / "mine")
-    (tmp_path / "mine/config.json").write_text(json.dumps(config) if config is not None else "{")
-    with pytest.raises(UserError, match=r"auto_map, code of its own|is not a JSON object"):
-        custom.copy_encoder(str(tmp_path / "mine"), tmp_path)
-    assert not (tmp_path / "model.safetensors").exists()

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel
 
 from cola.data import encoding
 from cola.fetch import download
@@ -43,13 +42,7 @@ def fetched(request, tmp_path):
     torch.manual_seed(1)
     config = AutoConfig.for_model(request.param, **SIZES | KINDS[request.param])
     AutoModel.from_config(config).save_pretrained(tmp_path / "mine")
-    words = {word: number for number, word in enumerate(tiny.SPECIAL + tiny.WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))  # noqa: S106
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    special = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), tiny.SPECIAL, strict=True))
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(tmp_path / "mine")
+    tiny.word_tokenizer().save_pretrained(tmp_path / "mine")
     download.encoder(str(tmp_path / "mine"), None, tmp_path / "pretrained")
     return request.param, tmp_path / "pretrained"
 
