@@ -1,6 +1,8 @@
 """`python -m cola.predict`, in this process but for one run as a user starts it."""
 
+import csv
 import io
+import shlex
 import shutil
 import sys
 
@@ -80,6 +82,39 @@ def test_lines_of_standard_input_become_rows(predict):
     assert predict(surest["text"]).startswith(surest["label"] + " (")
 
 
+def test_a_line_is_judged_and_written_as_it_stands(predict):
+    """A carriage return within a line is no line break, and no reader of CSV takes it for one."""
+    lines = ["word1\rword2", "  word3 ", '"word4", word5', "\x1b[31mword6 é 日本"]
+    printed = predict(given="\r\n".join(lines).encode())
+    rows = list(csv.reader(io.StringIO(printed, newline="")))
+    assert [row[0] for row in rows] == ["text", *lines]
+    assert pd.read_csv(io.StringIO(printed))["text"].to_list() == lines
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_pipe_gets_utf_8_in_every_locale(trained, encoding):
+    environment = {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "cola.predict"]
+    answer = subprocess.run(
+        command, cwd=trained, env=environment, input="日本\n".encode(), capture_output=True, check=True
+    )
+    assert answer.stdout.decode().splitlines()[1].startswith("日本,")
+
+
+def test_a_terminal_gets_control_characters_as_escapes(trained):
+    """And as escapes what its encoding lacks. script(1) gives the command a terminal."""
+    command = shlex.join([sys.executable, "-m", "cola.predict", "word1 \x1b]0;evil\x07 \u202e é"])
+    answer = subprocess.run(
+        ["script", "-qec", command, "/dev/null"],
+        cwd=trained,
+        env={"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        check=True,
+    )
+    assert rb"  word1 \x1b]0;evil\x07 \u202e \xe9  [toy, tiny/bert]" in answer.stdout
+    assert b"\x1b" not in answer.stdout
+
+
 def test_empty_lines_alone_have_no_labels(predict):
     assert predict(given=b"\n\n") == "text,label,probability\n,,\n,,\n"
 
@@ -87,6 +122,11 @@ def test_empty_lines_alone_have_no_labels(predict):
 def test_a_line_that_is_no_text_is_named(predict):
     with pytest.raises(SystemExit, match=r"^error: standard input, line 2: not UTF-8 \(byte 0xff\)$"):
         predict(given=b"word1\nword\xff\n")
+
+
+def test_a_sentence_that_is_no_text_is_named(predict):
+    with pytest.raises(SystemExit, match=r"^error: the sentence: not UTF-8 \(byte 0xff\)$"):
+        predict("word\udcff")
 
 
 def test_a_text_is_cut_to_what_the_model_was_trained_for(predict):

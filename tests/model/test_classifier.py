@@ -6,7 +6,13 @@ import tiny
 import torch
 from loopback import bert_base_shapes
 from safetensors.torch import load_file, save_file
-from transformers import BertForMaskedLM, BertForSequenceClassification, pipeline
+from transformers import (
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    pipeline,
+)
 
 from cola.core.errors import UserError
 from cola.data import encoding
@@ -14,12 +20,6 @@ from cola.fetch.tables import COLA_LABELS
 from cola.model import classifier, prediction
 
 CPU = torch.device("cpu")
-
-
-def saved(model, folder):
-    classifier.save(model, folder)
-    encoding.load_tokenizer(folder.parent / "encoder").save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -41,13 +41,45 @@ def test_a_bare_encoder_gets_the_tutorials_head_and_keeps_its_weights(encoder):
     assert all(torch.equal(loaded[name], tensor) for name, tensor in stored.items())
 
 
-def test_the_head_is_drawn_from_the_seed(encoder):
+def test_the_head_is_drawn_from_the_seed(encoder, capsys):
     heads = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         heads.append(classifier.load(encoder, CPU, COLA_LABELS).classifier.weight)
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
+    assert capsys.readouterr().out == ""
+
+
+def test_an_earlier_head_is_left_out(encoder, capsys):
+    """RoBERTa's has two layers: with another number of labels, only one of them would not fit."""
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = RobertaConfig(**sizes, intermediate_size=24, num_labels=3, problem_type="multi_label_classification")
+    earlier = RobertaForSequenceClassification(config)
+    earlier.save_pretrained(encoder)
+    heads = []
+    for seed, names in ((1, ["a", "b", "c"]), (1, ["c", "b", "a"]), (2, ["a", "b", "c"]), (1, ["a", "b"])):
+        torch.manual_seed(seed)
+        model = classifier.load(encoder, CPU, names)
+        heads.append(model.classifier.state_dict())
+        assert not torch.equal(heads[-1]["dense.weight"], earlier.classifier.dense.weight)
+        assert torch.equal(model.get_input_embeddings().weight, earlier.get_input_embeddings().weight)
+        assert "has an earlier head, which is left out: classifier.dense.bias, " in capsys.readouterr().out
+    same, renamed, other_seed, _ = (head["out_proj.weight"] for head in heads)
+    assert torch.equal(same, renamed)
+    assert not torch.equal(same, other_seed)
+    assert model.config.problem_type is None
+
+
+def test_a_pooler_that_is_not_in_the_file_is_drawn_from_the_seed(encoder, capsys):
+    BertForMaskedLM(tiny.config()).save_pretrained(encoder)
+    poolers = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        poolers.append(classifier.load(encoder, CPU, COLA_LABELS).bert.pooler.dense.weight)
+    assert torch.equal(poolers[0], poolers[1])
+    assert not torch.equal(poolers[0], poolers[2])
+    assert "has no pooler, which is drawn from the seed as the head is" in capsys.readouterr().out
 
 
 def test_random_weights_are_drawn_from_the_seed_as_transformers_draws_them(encoder):
@@ -93,13 +125,19 @@ def test_a_checkpoint_with_old_names_and_pretraining_heads_loads_whole(encoder):
     assert load_file(encoder / "model.safetensors").keys() == dict(model.named_parameters()).keys()
 
 
-def test_what_is_saved_answers_in_a_transformers_pipeline(encoder, tmp_path):
+@pytest.mark.parametrize("text", ["word1 word30", "word1 word30 " * 100])
+def test_what_is_saved_says_the_same_in_a_transformers_pipeline(encoder, tmp_path, text):
+    config = json.loads((encoder / "config.json").read_text())
+    (encoder / "config.json").write_text(json.dumps(config | {"problem_type": "multi_label_classification"}))
     model = classifier.load(encoder, CPU, COLA_LABELS)
-    folder = saved(model, tmp_path / "finetuned")
-    answer = pipeline("text-classification", str(folder))("word1 word30")
-    assert answer[0]["label"] in ("acceptable", "unacceptable")
-    text = (folder / "config.json").read_text()
-    assert str(tmp_path) not in text
+    torch.nn.init.normal_(model.classifier.weight, std=2)
+    folder = tmp_path / "finetuned"
+    classifier.save(model, folder)
+    encoding.copy_tokenizer(encoder, folder, 16)
+    ((label, probability),) = prediction.Predictor(folder, CPU, torch.float32).classify([text])
+    answer = pipeline("text-classification", str(folder), truncation=True)(text)  # as the model card does
+    assert answer == [{"label": label, "score": pytest.approx(probability, abs=1e-6)}]
+    assert str(tmp_path) not in "".join(path.read_text() for path in folder.glob("*.json"))
     again = classifier.load(folder, CPU)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
@@ -144,6 +182,7 @@ NO_MODEL = "no model that can be loaded"
     [
         (with_weights(lambda tensors: tensors.pop("encoder.layer.1.output.dense.weight")), NO_FIT),
         (with_weights(lambda tensors: tensors.pop("pooler.dense.weight")), NO_FIT),
+        (with_config(quantization_config={"quant_method": "gptq", "bits": 4}), NO_MODEL),
         (with_weights(lambda tensors: tensors.update({"embeddings.LayerNorm.weight": torch.ones(8)})), NO_FIT),
         (
             with_weights(lambda tensors: tensors["pooler.dense.bias"].fill_(torch.nan)),

@@ -1,14 +1,17 @@
-"""The Predictor on a tiny trained model; predict_logits is tested with the classifier."""
+"""The Predictor on a tiny trained model; batches, and what an encoder may not read in them."""
 
 import os
+from contextlib import nullcontext
 
 import pytest
 import tiny
 import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from cola.core.errors import UserError
 from cola.data import encoding
 from cola.model import classifier, families
-from cola.model.prediction import Predictor
+from cola.model.prediction import Predictor, check_padding, predict_logits
 
 TEXTS = ["word1 word2", "word30", "word3 word4 word5 word6 word7"]
 
@@ -56,3 +59,44 @@ def test_linears_are_in_the_precision_chosen(folder, monkeypatch):
     assert model.classifier.weight.dtype == torch.float32
     assert {linear.weight.dtype for linear in linears} == {torch.bfloat16}
     assert model.get_input_embeddings().weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("limit", "largest", "batches"), [(None, 8192, 4), (512, 512, 50), (64, 128, 200)])
+def test_a_batch_has_no_more_tokens_than_are_asked_for_or_one_sentence(tmp_path, monkeypatch, limit, largest, batches):
+    """200 sentences of 128 tokens: 64 of them are 8,192 tokens; 128 sentences are cut in two, the last 72 as well."""
+    tiny.encoder(tmp_path, max_position_embeddings=128)
+    model = classifier.load(tmp_path, torch.device("cpu"), ["low", "high"])
+    input_ids = [[2, *[5 + number % 35] * 126, 3] for number in range(200)]
+    sizes, collate = [], classifier.collate
+
+    def recorded(model, ids, packed):
+        sizes.append(len(ids) * max(map(len, ids)))
+        return collate(model, ids, packed)
+
+    monkeypatch.setattr(classifier, "collate", recorded)
+    logits = predict_logits(model, input_ids, torch.float32, batch_tokens=limit)
+    assert max(sizes) == largest
+    assert len(sizes) == batches
+    alone = predict_logits(model, input_ids[:1], torch.float32)
+    torch.testing.assert_close(logits[:1], alone, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [
+        ("bert", None),
+        ("gpt2", None),
+        ("fnet", "fnet reads the padding of a batch"),
+        ("xlnet", "xlnet reads the padding of a batch"),
+        ("xmod", "xmod cannot classify: Input language unknown"),
+    ],
+)
+def test_an_encoder_that_reads_padding_is_refused(tmp_path, kind, fault):
+    torch.manual_seed(1)
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = AutoConfig.for_model(kind, **sizes, intermediate_size=24, d_inner=24, d_head=8, pad_token_id=0)
+    model = AutoModelForSequenceClassification.from_config(config)
+    config.save_pretrained(tmp_path)
+    tiny.word_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=fault) if fault else nullcontext():
+        check_padding(model, tmp_path)

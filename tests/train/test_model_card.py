@@ -1,5 +1,8 @@
 """The card that lies beside the weights: what the model is, and the figures of its run."""
 
+import ast
+import re
+
 import pandas as pd
 import pytest
 import tiny
@@ -40,6 +43,8 @@ def test_a_card_says_what_the_model_is_and_has_the_figures_of_its_run():
         "\n\n| epoch | training loss | validation mcc |\n| --- | --- | --- |\n"
         "| 1 | 0.612 | 0.1 |\n| 2 | 0.5 | 0.25 |\n\nThe test's figures"
     ) in body
+    code = re.search(r"```python\n(.*?)```", body, re.DOTALL)[1]
+    assert ast.unparse(ast.parse(code).body[1].value).endswith("'models/finetuned', truncation=True)")
     assert f"Saved\nwith transformers {transformers.__version__}.\n" in body
     assert "{" not in body
     assert text.endswith(
@@ -55,7 +60,7 @@ def test_another_model_is_not_held_against_the_tutorials():
     assert text.endswith("\n- Its test MCC is not comparable with the tutorial's: corpus or encoder is another.\n")
 
 
-@pytest.mark.parametrize("words", ["<b>&amp;</b> & 'x'", "{{ corpus }} {% if %} {# #}", "{0} %s", "$a$"])
+@pytest.mark.parametrize("words", ["<b>&amp;</b> & 'x'", "{{ corpus }} {% if %} {# #}", "{0} %s", "$a$", "a: b #"])
 def test_names_and_labels_stand_as_they_are(words):
     described = source("cola", "google-bert/bert-base-uncased")
     own = {"name": words, "revision": None, "license": words, "citation": words}
@@ -70,3 +75,4 @@ def test_names_and_labels_stand_as_they_are(words):
     ):
         assert f"\n{line}\n" in text
     assert f"Tells apart: {words}, other." in text
+    assert yaml.safe_load(text.split("---\n")[1])["base_model"] == words
