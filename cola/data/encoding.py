@@ -18,7 +18,6 @@ POSITIONS_FROM_PADDING = frozenset(
     "camembert data2vec-text esm ibert layoutlmv3 lilt longformer luke markuplm mpnet roberta roberta-prelayernorm "
     "xlm-roberta xlm-roberta-xl xmod".split()
 )
-NOT_OF_THE_TOKENIZER = ("config.json", "model.safetensors", "source.json")  # in an encoder's folder
 MOSTLY = 0.5  # of the tokens, unknown: hardly a text of the encoder's language
 _truncating = Lock()  # a tokenizer holds how it truncates: two threads would change that for each other
 
@@ -77,13 +76,12 @@ def name_unknown_tokens(input_ids: pa.ChunkedArray, tokenizer: PreTrainedTokeniz
 
 
 def copy_tokenizer(encoder: Path, folder: Path, max_length: int) -> None:
-    """Copy the tokenizer's files as they came, for other versions of transformers can read those, to a trained model.
+    """Copy the tokenizer's files as they came, for other versions of transformers read those, to a trained model.
 
     Its model_max_length becomes `max_length`, what the model was trained for: transformers' pipelines cut at it, too.
     """
-    for path in encoder.iterdir():
-        if path.name not in (*NOT_OF_THE_TOKENIZER, files.CHECKSUMS):
-            shutil.copyfile(path, folder / path.name)
+    for name in files.read_json(encoder / "source.json")["files"].keys() - {"config.json", "model.safetensors"}:
+        shutil.copyfile(encoder / name, folder / name)
     config = folder / "tokenizer_config.json"
     settings = files.read_json(config) if config.exists() else {}
     files.write_json(config, settings | {"model_max_length": max_length})

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
@@ -44,12 +45,17 @@ def copy(name: str, folder: Path) -> Source:
                 raise UserError(f"{name}/{file} is a pointer of git-lfs, not the file: run `git lfs pull` in {name}")
         if file.endswith("config.json"):
             check_config(name, origin / file)
-    tokenizer = _load_tokenizer(name, origin)
+    with _name_errors(f"{name}: its tokenizer cannot be used", origin, _tokenizer_remedy(origin)):
+        tokenizer = _load_tokenizer(origin)
+        expected = _encode(tokenizer)
     for file in sorted(known.union(tokenizer.vocab_files_names.values())):
         if (origin / file).is_file():
             shutil.copyfile(origin / file, folder / file)
-    if _encode(name, tokenizer) != _encode(name, _load_tokenizer(name, folder)):
-        raise UserError(f"{name}: its tokenizer reads other files than {', '.join(sorted(known))}: save it anew, there")
+    with _name_errors(f"{name}: its tokenizer cannot be used", folder, _tokenizer_remedy(origin)):
+        if _encode(_load_tokenizer(folder)) != expected:
+            raise UserError(
+                f"{name}: its tokenizer reads other files than {', '.join(sorted(known))}: save it there anew"
+            )
     rights = "not stated: the encoder is the user's own"
     return Source(origin.resolve().name, None, {}, license=rights, citation=rights)
 
@@ -71,17 +77,14 @@ def check_config(name: str, config: Path) -> None:
 def try_out(name: str, folder: Path) -> None:
     """Load the encoder in `folder` and tokenize sentences, so that what cannot be used ends here; `name` is the user's.
 
-    Prints where words with capitals are lost. Raises UserError, in one line, where the library cannot load the
-    tokenizer or the model, where its tokenizer is not that of its files, and where tokens lack an id or an embedding.
+    Prints what a tokenizer loses. Raises UserError, in one line, where the library cannot load the model or the
+    tokenizer, where the tokenizer is not that of its files, and where a token has no embedding or padding no token.
     """
     from transformers import AutoModelForSequenceClassification  # takes seconds: only here
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # what it would say is said below, or by the training
     logging.disable_progress_bar()
-    tokenizer = _load_tokenizer(name, folder)
-    _check_files(name, folder, tokenizer)
-    with _name_errors(f"{name}: its model cannot be loaded"):
+    with _name_errors(f"{name}: its model cannot be loaded", folder, "save it anew, or take another encoder"):
         model = AutoModelForSequenceClassification.from_pretrained(
             folder,
             local_files_only=True,
@@ -89,49 +92,46 @@ def try_out(name: str, folder: Path) -> None:
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # of a head for other labels
         )
-    _check_ids(name, tokenizer, model.config)
-    _name_lost_capitals(name, tokenizer)
+    with _name_errors(f"{name}: its tokenizer cannot be used", folder, _tokenizer_remedy(folder)):
+        tokenizer = _load_tokenizer(folder)
+        _check_files(name, folder, tokenizer)
+        _check_ids(name, tokenizer, model.config)
+        _name_losses(name, tokenizer)
 
 
-def _load_tokenizer(name: str, folder: Path) -> "PreTrainedTokenizerBase":
+def _load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    hint = ""
-    if find_spec("sentencepiece") is None and list(folder.glob("*.model")) and not (folder / "tokenizer.json").exists():
-        hint = " without the package sentencepiece (`pip install sentencepiece`, or save tokenizer.json beside it)"
-    with _name_errors(f"{name}: its tokenizer cannot be loaded{hint}"):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+    logging.set_verbosity_error()  # what it would say is said here in one line
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     return tokenizer
 
 
-def _encode(name: str, tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+def _encode(tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
     """The token ids of SENTENCES. Some tokenizers tell only here that their files are of no use."""
-    with _name_errors(f"{name}: its tokenizer cannot tokenize"):
-        return [tokenizer(sentence)["input_ids"] for sentence in SENTENCES]
+    return [tokenizer(sentence)["input_ids"] for sentence in SENTENCES]
 
 
 def _check_files(name: str, folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
     """Raise UserError where a tokenizer is not what its files say: transformers invents what it lacks."""
-    names = {key: file for key, file in tokenizer.vocab_files_names.items() if key != "tokenizer_file"}
     file = folder / "tokenizer.json"
     if not file.exists():
-        missing = [name for name in names.values() if not (folder / name).exists()]
-        if tokenizer.is_fast and (missing or not names):
-            raise UserError(f"{name} has no tokenizer: put {' and '.join([*names.values()])} there, or tokenizer.json")
+        names = [file for key, file in tokenizer.vocab_files_names.items() if key != "tokenizer_file"]
+        if tokenizer.is_fast and not (names and all((folder / file).exists() for file in names)):
+            raise UserError(f"{name} has no tokenizer: put {' and '.join(names)} there, or tokenizer.json")
         return
-    with _name_errors(f"{name}: its tokenizer.json cannot be loaded"):
-        whole = Tokenizer.from_file(str(file))
+    whole = Tokenizer.from_file(str(file))
     whole.no_truncation()
     whole.no_padding()
     for sentence in SENTENCES:
-        # A file may leave it to transformers to add the special tokens.
         ids = whole.encode(sentence).ids
+        # A file may leave it to transformers to add the special tokens.
         if not any(ids == tokenizer(sentence, add_special_tokens=add)["input_ids"] for add in (True, False)):
-            settings = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"} | tokenizer.special_tokens_map)
+            special = {key: token for key, token in tokenizer.special_tokens_map.items() if token in whole.get_vocab()}
+            settings = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"} | special)
             raise UserError(
                 f"{name}: transformers' {type(tokenizer).__name__} does not tokenize as tokenizer.json does "
                 f"({sentence!r}): write {settings} to tokenizer_config.json"
@@ -148,16 +148,17 @@ def _check_ids(name: str, tokenizer: "PreTrainedTokenizerBase", config: Any) -> 
         )
     stated = getattr(config, "pad_token_id", None)
     if stated is None or stated != tokenizer.pad_token_id:
-        padding = tokenizer.pad_token or tokenizer.eos_token or tokenizer.unk_token
+        likely = next((token for token in sorted(tokenizer.get_vocab()) if "pad" in token.lower()), tokenizer.unk_token)
+        padding = tokenizer.pad_token or tokenizer.eos_token or likely
         raise UserError(
             f"{name}: {config.model_type} has no padding token in which tokenizer and config.json agree: write "
             f"{json.dumps({'pad_token': padding})} to tokenizer_config.json, and "
-            f"{json.dumps({'pad_token_id': tokenizer.convert_tokens_to_ids(padding)})} to config.json"
+            f"{json.dumps({'pad_token_id': tokenizer.convert_tokens_to_ids(padding or '')})} to config.json"
         )
 
 
-def _name_lost_capitals(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Print where a vocabulary has words with capitals and its tokenizer makes all letters small."""
+def _name_losses(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Print where a tokenizer does not reach its vocabulary's capitals, or leaves out the token that heads read."""
     words = sorted(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens))
     capitals = [word for word in words if re.fullmatch(r"[^\[<]*[A-Z].*", word)]
     lost = [word for word in capitals[:100] if tokenizer.tokenize(word) == tokenizer.tokenize(word.lower())]
@@ -166,12 +167,28 @@ def _name_lost_capitals(name: str, tokenizer: "PreTrainedTokenizerBase") -> None
             f"{name}: {len(capitals):,} words of its vocabulary have capitals, and its tokenizer makes all letters "
             'small: put {"do_lower_case": false} in tokenizer_config.json'
         )
+    if tokenizer.cls_token and tokenizer.cls_token_id not in tokenizer(SENTENCES[0])["input_ids"]:
+        print(f"{name}: its tokenizer puts no {tokenizer.cls_token} before a text, where heads read it")
+
+
+def _tokenizer_remedy(folder: Path) -> str:
+    """What to do where a library does not take a tokenizer's files."""
+    if (folder / "tokenizer.json").exists():
+        return (
+            'if tokenizer.json is right, write {"tokenizer_class": "PreTrainedTokenizerFast"} to tokenizer_config.json'
+        )
+    if find_spec("sentencepiece") is None and list(folder.glob("*.model")):
+        return "it needs the package sentencepiece (`pip install sentencepiece`), or tokenizer.json beside it"
+    return "save it anew, or take another encoder"
 
 
 @contextmanager
-def _name_errors(fault: str) -> Iterator[None]:
-    """Raise whatever a library raises while it reads an encoder's files as a UserError: it may be of any class."""
+def _name_errors(fault: str, folder: Path, remedy: str) -> Iterator[None]:
+    """Raise whatever a library raises while it reads the files in `folder` as a UserError: it may be of any class."""
     try:
         yield
+    except (UserError, MemoryError):
+        raise
     except Exception as error:
-        raise UserError(f"{fault}: {' '.join(f'{type(error).__name__}: {error}'.split())}") from None
+        reason = f"{type(error).__name__}: {error}".replace(str(folder), "its folder")  # which may be a temporary one
+        raise UserError(f"{fault}: {shorten(reason, 300)}; {remedy}") from None

@@ -1,3 +1,4 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -105,8 +106,8 @@ def test_a_tokenizers_files_are_copied_as_they_came(tmp_path):
     for name in ("encoder", "finetuned"):
         (tmp_path / name).mkdir()
     encoder, folder = tmp_path / "encoder", tmp_path / "finetuned"
-    for name in ("config.json", "model.safetensors", "source.json", "SHA256SUMS"):
-        (encoder / name).touch()
+    names = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    (encoder / "source.json").write_text(json.dumps({"files": dict.fromkeys(names)}))
     (encoder / "tokenizer.json").write_text("{}")
     (encoder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     encoding.copy_tokenizer(encoder, folder, 32)

@@ -133,6 +133,7 @@ def test_what_is_saved_says_the_same_in_a_transformers_pipeline(encoder, tmp_pat
     torch.nn.init.normal_(model.classifier.weight, std=2)
     folder = tmp_path / "finetuned"
     classifier.save(model, folder)
+    (encoder / "source.json").write_text('{"files": {"vocab.txt": ""}}')
     encoding.copy_tokenizer(encoder, folder, 16)
     ((label, probability),) = prediction.Predictor(folder, CPU, torch.float32).classify([text])
     answer = pipeline("text-classification", str(folder), truncation=True)(text)  # as the model card does

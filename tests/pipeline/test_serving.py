@@ -20,7 +20,7 @@ def test_the_guides_commands_serve_the_trained_model(applied, environment):
 
     def answer():
         try:
-            texts = {"inputs": ["The keys is here.", "The keys are here."]}
+            texts = {"inputs": ["The keys is here.", "The keys are here. " * 500]}
             return requests.post(f"http://127.0.0.1:{port}/invocations", json=texts, timeout=30).json()
         except requests.ConnectionError:
             return None
