@@ -2,8 +2,6 @@
 
 import csv
 import io
-import os
-import pty
 import shutil
 import sys
 
@@ -92,25 +90,18 @@ def test_a_line_is_judged_and_written_as_it_stands(predict):
     assert pd.read_csv(io.StringIO(printed))["text"].to_list() == lines
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
-def test_a_pipe_gets_utf_8_in_every_locale(trained, encoding):
-    environment = {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
-    command = [sys.executable, "-m", "cola.predict"]
-    answer = subprocess.run(
-        command, cwd=trained, env=environment, input="日本\n".encode(), capture_output=True, check=True
-    )
-    assert answer.stdout.decode().splitlines()[1].startswith("日本,")
-
-
-def test_a_terminal_gets_control_characters_as_escapes(trained):
-    """And as escapes what its encoding lacks."""
-    terminal, its_end = pty.openpty()
-    environment = {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-m", "cola.predict", "word1 \x1b]0;evil\x07 \u202e é"]
-    subprocess.run(command, cwd=trained, env=environment, stdout=its_end, check=True)
-    printed = os.read(terminal, 1000)
-    assert rb"  word1 \x1b]0;evil\x07 \u202e \xe9  [toy, tiny/bert]" in printed
-    assert b"\x1b" not in printed
+@pytest.mark.parametrize(
+    ("is_terminal", "shown"),
+    [(False, "word1 \x1b]0;evil\x07 \u202e é 日"), (True, r"word1 \x1b]0;evil\x07 \u202e \xe9 \u65e5")],
+)
+def test_a_file_gets_utf_8_and_a_terminal_what_it_can_show(predict, monkeypatch, is_terminal, shown):
+    """In every locale; control characters reach a terminal as escapes."""
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(output, "isatty", lambda: is_terminal)
+    monkeypatch.setattr(sys, "stdout", output)
+    predict("word1 \x1b]0;evil\x07 \u202e é 日")
+    output.flush()
+    assert f"  {shown}  [toy, tiny/bert]\n" in output.buffer.getvalue().decode()
 
 
 def test_empty_lines_alone_have_no_labels(predict):

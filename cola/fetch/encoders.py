@@ -3,8 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
@@ -32,7 +31,7 @@ SENTENCES = ("What did Nobody say?", "She isn't naïve: it costs $5.99 (or 6), h
 def copy(name: str, folder: Path) -> Source:
     """Copy config.json, model.safetensors and the tokenizer's files of a user's own folder. Returns their source.
 
-    Raises UserError, in one line, where one is missing or is no such file, and as check_config.
+    Raises UserError, in one line, where one is missing or cannot be used, and as check_config.
     """
     origin = find_folder(name, "fetch.encoder")
     for file in REQUIRED:
@@ -45,17 +44,13 @@ def copy(name: str, folder: Path) -> Source:
                 raise UserError(f"{name}/{file} is a pointer of git-lfs, not the file: run `git lfs pull` in {name}")
         if file.endswith("config.json"):
             check_config(name, origin / file)
-    with _name_errors(f"{name}: its tokenizer cannot be used", origin, _tokenizer_remedy(origin)):
-        tokenizer = _load_tokenizer(origin)
-        expected = _encode(tokenizer)
+    _check_kind(name, origin)
+    tokenizer = _load_tokenizer(name, origin)
     for file in sorted(known.union(tokenizer.vocab_files_names.values())):
         if (origin / file).is_file():
             shutil.copyfile(origin / file, folder / file)
-    with _name_errors(f"{name}: its tokenizer cannot be used", folder, _tokenizer_remedy(origin)):
-        if _encode(_load_tokenizer(folder)) != expected:
-            raise UserError(
-                f"{name}: its tokenizer reads other files than {', '.join(sorted(known))}: save it there anew"
-            )
+    if _encode(tokenizer) != _encode(_load_tokenizer(name, folder)):
+        raise UserError(f"{name}: its tokenizer reads other files than {', '.join(sorted(known))}: save it there anew")
     rights = "not stated: the encoder is the user's own"
     return Source(origin.resolve().name, None, {}, license=rights, citation=rights)
 
@@ -74,6 +69,15 @@ def check_config(name: str, config: Path) -> None:
         raise UserError(f"{name} has quantized weights, which cannot be fine-tuned: take the encoder it was made from")
 
 
+def _check_kind(name: str, folder: Path) -> None:
+    """Raise UserError where transformers has no such model that classifies sentences."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as KINDS
+
+    kind = json.loads((folder / "config.json").read_bytes()).get("model_type")
+    if kind not in KINDS:
+        raise UserError(f"{name}: transformers classifies no sentences with model_type {kind}: take another encoder")
+
+
 def try_out(name: str, folder: Path) -> None:
     """Load the encoder in `folder` and tokenize sentences, so that what cannot be used ends here; `name` is the user's.
 
@@ -84,7 +88,7 @@ def try_out(name: str, folder: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    with _name_errors(f"{name}: its model cannot be loaded", folder, "save it anew, or take another encoder"):
+    try:
         model = AutoModelForSequenceClassification.from_pretrained(
             folder,
             local_files_only=True,
@@ -92,44 +96,65 @@ def try_out(name: str, folder: Path) -> None:
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # of a head for other labels
         )
-    with _name_errors(f"{name}: its tokenizer cannot be used", folder, _tokenizer_remedy(folder)):
-        tokenizer = _load_tokenizer(folder)
-        _check_files(name, folder, tokenizer)
-        _check_ids(name, tokenizer, model.config)
-        _name_losses(name, tokenizer)
+    except Exception as error:  # of any class
+        raise _refusal(name, folder, error, "save it anew, or take another encoder") from None
+    tokenizer = _load_tokenizer(name, folder)
+    _check_files(name, folder, tokenizer)
+    _check_ids(name, tokenizer, model.config)
+    _name_losses(name, tokenizer)
 
 
-def _load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+def _load_tokenizer(name: str, folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer in `folder`, which has tokenized SENTENCES: some tell only then that their files are of no use."""
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # what it would say is said here in one line
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    )
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        _encode(tokenizer)
+    except Exception as error:  # of any class
+        raise _refusal(name, folder, error, _tokenizer_remedy(folder)) from None
     return tokenizer
 
 
+def _tokenizer_remedy(folder: Path) -> str:
+    """What to do where transformers does not take a tokenizer's files."""
+    with suppress(Exception):
+        Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return (
+            'if tokenizer.json is right, write {"tokenizer_class": "PreTrainedTokenizerFast"} to tokenizer_config.json'
+        )
+    if find_spec("sentencepiece") is None and list(folder.glob("*.model")):
+        return "it needs the package sentencepiece (`pip install sentencepiece`), or tokenizer.json beside it"
+    return "save its tokenizer anew, or take another encoder"
+
+
+def _refusal(name: str, folder: Path, error: Exception, remedy: str) -> UserError:
+    """Whatever a library has raised while it read an encoder's files, which may be temporary ones, in one line."""
+    reason = f"{type(error).__name__}: {error}".replace(str(folder), name)
+    return UserError(f"{name} cannot be used: {shorten(reason, 300)}; {remedy}")
+
+
 def _encode(tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-    """The token ids of SENTENCES. Some tokenizers tell only here that their files are of no use."""
     return [tokenizer(sentence)["input_ids"] for sentence in SENTENCES]
 
 
 def _check_files(name: str, folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
     """Raise UserError where a tokenizer is not what its files say: transformers invents what it lacks."""
-    file = folder / "tokenizer.json"
-    if not file.exists():
+    if not (folder / "tokenizer.json").exists():
         names = [file for key, file in tokenizer.vocab_files_names.items() if key != "tokenizer_file"]
         if tokenizer.is_fast and not (names and all((folder / file).exists() for file in names)):
             raise UserError(f"{name} has no tokenizer: put {' and '.join(names)} there, or tokenizer.json")
         return
-    whole = Tokenizer.from_file(str(file))
+    whole = Tokenizer.from_file(str(folder / "tokenizer.json"))
     whole.no_truncation()
     whole.no_padding()
-    for sentence in SENTENCES:
-        ids = whole.encode(sentence).ids
+    for sentence, ids in zip(SENTENCES, _encode(tokenizer), strict=True):
         # A file may leave it to transformers to add the special tokens.
-        if not any(ids == tokenizer(sentence, add_special_tokens=add)["input_ids"] for add in (True, False)):
+        if whole.encode(sentence).ids not in (ids, tokenizer(sentence, add_special_tokens=False)["input_ids"]):
             special = {key: token for key, token in tokenizer.special_tokens_map.items() if token in whole.get_vocab()}
             settings = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"} | special)
             raise UserError(
@@ -169,26 +194,3 @@ def _name_losses(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
         )
     if tokenizer.cls_token and tokenizer.cls_token_id not in tokenizer(SENTENCES[0])["input_ids"]:
         print(f"{name}: its tokenizer puts no {tokenizer.cls_token} before a text, where heads read it")
-
-
-def _tokenizer_remedy(folder: Path) -> str:
-    """What to do where a library does not take a tokenizer's files."""
-    if (folder / "tokenizer.json").exists():
-        return (
-            'if tokenizer.json is right, write {"tokenizer_class": "PreTrainedTokenizerFast"} to tokenizer_config.json'
-        )
-    if find_spec("sentencepiece") is None and list(folder.glob("*.model")):
-        return "it needs the package sentencepiece (`pip install sentencepiece`), or tokenizer.json beside it"
-    return "save it anew, or take another encoder"
-
-
-@contextmanager
-def _name_errors(fault: str, folder: Path, remedy: str) -> Iterator[None]:
-    """Raise whatever a library raises while it reads the files in `folder` as a UserError: it may be of any class."""
-    try:
-        yield
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".replace(str(folder), "its folder")  # which may be a temporary one
-        raise UserError(f"{fault}: {shorten(reason, 300)}; {remedy}") from None

@@ -64,19 +64,19 @@ def _head(names: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _draw_head(model: PreTrainedModel, absent: set[str]) -> set[str]:
-    """Have all weights outside the encoder drawn, and print which layers are, where that is not what users expect.
+    """Have all weights outside the encoder drawn, and print what is drawn that users may not expect.
 
-    transformers has drawn those that are `absent` from the file, or misshapen. Returns the encoder's absent ones; a
-    pooler is not among them, which masked language modelling does without: it is drawn as the head is.
+    transformers has drawn those that are `absent` from the file, or misshapen. Returns the encoder's, but for a
+    pooler: masked language modelling has none, so that it is drawn as the head is.
     """
-    encoder = f"{model.base_model_prefix}."
-    head = {name: weights for name, weights in model.named_parameters() if not name.startswith(encoder)}
-    if head.keys() - absent:
-        print(f"the encoder's file has an earlier head, which is left out: {', '.join(sorted(head))}")
-        new = dict(AutoModelForSequenceClassification.from_config(model.config).named_parameters())
-        for name, weights in head.items():
-            weights.data.copy_(new[name])
-    pooler = {name for name, _ in model.named_parameters() if name.startswith(f"{encoder}pooler.")}
+    encoder, weights = f"{model.base_model_prefix}.", dict(model.named_parameters())
+    head = [name for name in weights if not name.startswith(encoder)]
+    if not absent.issuperset(head):
+        print(f"the encoder's file has an earlier head, which is left out: {', '.join(head)}")
+        drawn = dict(AutoModelForSequenceClassification.from_config(model.config).named_parameters())
+        for name in head:
+            weights[name].data.copy_(drawn[name])
+    pooler = {name for name in weights if name.startswith(f"{encoder}pooler.")}
     if pooler and pooler <= absent:
         print(f"the encoder's file has no pooler, which is drawn from the seed as the head is: {min(pooler)}")
         absent = absent - pooler

@@ -16,18 +16,13 @@ def test_a_token_reads_its_sentence_alone():
     assert read.flatten().tolist() == [2.0, 2.0, 7.0]
 
 
-def test_scores_are_scaled():
-    query, key = torch.tensor([[[[2.0]]]]), torch.tensor([[[[0.0], [1.0]]]])
-    values = torch.tensor([[[[0.0], [1.0]]]])
-    read, _ = attention.attend(torch.nn.Identity(), query, key, values, None, scaling=0.5)
-    assert read.item() == pytest.approx(0.7310586)  # 1 / (1 + exp(-2 * 0.5))
-
-
-def test_without_a_scale_it_is_the_root_of_a_heads_width():
-    query, key = torch.tensor([[[[2.0, 2.0, 0.0, 0.0]]]]), torch.tensor([[[[0.0] * 4, [1.0] * 4]]])
-    values = torch.tensor([[[[0.0], [1.0]]]])
-    read, _ = attention.attend(torch.nn.Identity(), query, key, values, None)
-    assert read.item() == pytest.approx(0.8807971)  # 1 / (1 + exp(-4 / 2))
+@pytest.mark.parametrize(("width", "scaling", "expected"), [(1, 0.5, 0.7310586), (4, None, 0.8807971)])
+def test_scores_are_scaled(width, scaling, expected):
+    """1 / (1 + exp(-2 * 0.5)); without a scale it is the root of a head's width, 1 / (1 + exp(-4 / 2))."""
+    query = torch.tensor([2.0, 2.0, 0.0, 0.0])[:width].view(1, 1, 1, width)
+    key, values = torch.tensor([[0.0], [1.0]]).expand(1, 1, 2, width), torch.tensor([[[[0.0], [1.0]]]])
+    read, _ = attention.attend(torch.nn.Identity(), query, key, values, None, scaling)
+    assert read.item() == pytest.approx(expected)
 
 
 def test_weights_are_dropped():

@@ -49,19 +49,6 @@ def test_the_table_says_which_models_take_our_attention(family):
     assert families.FAMILIES[family].takes_attention == (family != "mpnet")
 
 
-@pytest.mark.parametrize("family", families.FAMILIES)
-def test_a_sentence_does_not_see_the_others_in_its_row(family, device):
-    model = classifier_of(workload.configure(family, layers=4)).to(device)
-    families.use_short_attention(model)
-    before = logits(model, batching.pack(sentences()))
-    changed = sentences()
-    changed[3] = np.r_[changed[3][:1], 4 + (changed[3][1:] - 3) % 46]
-    after = logits(model, batching.pack(changed))
-    others = [number for number in range(15) if number != 3]
-    assert torch.equal(after[others], before[others])
-    assert not torch.equal(after[3], before[3])
-
-
 def test_modernberts_head_takes_the_first_token_where_its_configuration_says_so():
     config = workload.configure("modernbert", layers=4)
     config.classifier_pooling = "cls"

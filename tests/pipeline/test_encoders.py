@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from cola.data import encoding
-from cola.fetch import download
+from cola.fetch import download, encoders
 from cola.model import classifier, prediction
 from cola.train import loop
 from cola.train.checkpoint import Checkpointer
@@ -44,6 +44,7 @@ def fetched(request, tmp_path):
     AutoModel.from_config(config).save_pretrained(tmp_path / "mine")
     tiny.word_tokenizer().save_pretrained(tmp_path / "mine")
     download.encoder(str(tmp_path / "mine"), None, tmp_path / "pretrained")
+    encoders.try_out("mine", tmp_path / "pretrained")
     return request.param, tmp_path / "pretrained"
 
 
@@ -57,6 +58,7 @@ def test_an_encoder_of_any_kind_is_trained_saved_and_used(fetched, tmp_path, cap
     torch.manual_seed(2)
     model = classifier.load(folder, CPU, NAMES)
     assert model.config.model_type == kind
+    prediction.check_padding(model, folder)
     before = {name: weights.clone() for name, weights in model.named_parameters()}
     splits = {"train": tiny.to_train_on(table), "validation": tiny.to_train_on(table[:32])}
     with loop.prepare(model, splits, tiny.RECIPE, torch.float32, seed=3) as training:

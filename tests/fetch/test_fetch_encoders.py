@@ -11,7 +11,7 @@ from cola.core import files
 from cola.core.errors import UserError
 from cola.fetch import download, encoders
 
-CANNOT_USE = ": its tokenizer cannot be used: "
+CANNOT_USE = " cannot be used: "
 TEXTS = ["Word1, word2.", "naïve $5", "word3"]
 
 
@@ -106,8 +106,9 @@ def add_words(*words):
         ),
         (lambda mine: write(mine / "config.json", [1]), "config.json is not a JSON object"),
         (lambda mine: write(mine / "config.json", "{"), "config.json is not a JSON object"),
-        (lambda mine: edit(mine / "config.json", model_type="future"), ": its model cannot be loaded: "),
-        (lambda mine: edit(mine / "config.json", hidden_size="wide"), " cannot be loaded: "),
+        (lambda mine: edit(mine / "config.json", model_type="future"), "no sentences with model_type future"),
+        (lambda mine: edit(mine / "config.json", model_type="vit"), "no sentences with model_type vit"),
+        (lambda mine: edit(mine / "config.json", hidden_size="wide"), CANNOT_USE),
         (
             lambda mine: edit(mine / "config.json", quantization_config={"quant_method": "gptq"}),
             "has quantized weights",
@@ -115,7 +116,7 @@ def add_words(*words):
         (pointer("config.json"), "/config.json is a pointer of git-lfs, not the file: run `git lfs pull` in "),
         (pointer("model.safetensors"), "/model.safetensors is a pointer of git-lfs"),
         (pointer("vocab.txt"), "/vocab.txt is a pointer of git-lfs"),
-        (lambda mine: write(mine / "model.safetensors", "cut"), ": its model cannot be loaded: "),
+        (lambda mine: write(mine / "model.safetensors", "cut"), CANNOT_USE),
         (lambda mine: (mine / "vocab.txt").unlink(), " has no tokenizer: put vocab.txt there, or tokenizer.json"),
         (lambda mine: write(mine / "vocab.txt", ""), CANNOT_USE),
         (lambda mine: write(mine / "vocab.txt", "<pad>\n<unk>\n<cls>\n"), CANNOT_USE),
