@@ -82,9 +82,8 @@ def write(line: str) -> None:
     """Print a line: to a file or a pipe in UTF-8, as input is; to a terminal with its control characters as escapes."""
     if sys.stdout.isatty():
         line = CONTROL_CHARACTERS.sub(lambda character: ascii(character[0])[1:-1], line)
-        sys.stdout.write(line.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding) + "\n")
+        print(line.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
     else:
-        sys.stdout.flush()
         sys.stdout.buffer.write(f"{line}\n".encode())
 
 

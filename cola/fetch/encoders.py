@@ -37,7 +37,8 @@ def copy(name: str, folder: Path) -> Source:
     for file in REQUIRED:
         if not (origin / file).is_file():
             raise UserError(f"{name} has no {file} (weights must be in one file; pickles are never loaded)")
-    known = {path.name for path in origin.iterdir() if path.name in REQUIRED or TOKENIZER_FILES.fullmatch(path.name)}
+    names = [path.name for path in origin.iterdir() if path.is_file()]
+    known = {file for file in names if file in REQUIRED or TOKENIZER_FILES.fullmatch(file)}
     for file in sorted(known):
         with (origin / file).open("rb") as stream:
             if stream.read(len(LFS_POINTER)) == LFS_POINTER:
@@ -96,12 +97,14 @@ def try_out(name: str, folder: Path) -> None:
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # of a head for other labels
         )
+        tokenizer = _load_tokenizer(name, folder)
+        _check_files(name, folder, tokenizer)
+        _check_ids(name, tokenizer, model.config)
+        _name_losses(name, tokenizer)
+    except UserError:
+        raise
     except Exception as error:  # of any class
         raise _refusal(name, folder, error, "save it anew, or take another encoder") from None
-    tokenizer = _load_tokenizer(name, folder)
-    _check_files(name, folder, tokenizer)
-    _check_ids(name, tokenizer, model.config)
-    _name_losses(name, tokenizer)
 
 
 def _load_tokenizer(name: str, folder: Path) -> "PreTrainedTokenizerBase":

@@ -55,7 +55,7 @@ def check_padding(model: PreTrainedModel, folder: Path) -> None:
         alone, (beside, _) = (predict_logits(model, ids, torch.float32) for ids in (input_ids[:1], input_ids))
     except Exception as error:  # of any class: models that need more than token ids have their own
         raise UserError(f"{model.config.model_type} cannot classify: {' '.join(str(error).split())}") from None
-    if np.abs(alone - beside).max() > READS_PADDING * np.abs(alone).max():
+    if not np.allclose(alone, beside, rtol=0, atol=READS_PADDING * np.abs(alone).max()):
         raise UserError(
             f"{model.config.model_type} reads the padding of a batch, so that a sentence's label depends on its "
             "neighbours: take an encoder of another kind (fetch.encoder)"

@@ -46,6 +46,7 @@ def edit(file, **changes):
 def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(mine):
     for name in ("notes.txt", "pytorch_model.bin", "own.py"):
         (mine / name).touch()
+    (mine / "old.model").mkdir()
     folder, source = fetch(mine)
     assert (source["name"], source["revision"]) == ("mine", None)
     hashes = {path.name: files.sha256(path) for path in folder.iterdir()}
