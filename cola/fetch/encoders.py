@@ -168,7 +168,7 @@ def _check_files(name: str, folder: Path, tokenizer: "PreTrainedTokenizerBase") 
 
 def _check_ids(name: str, tokenizer: "PreTrainedTokenizerBase", config: Any) -> None:
     """Raise UserError where a token has no embedding, where most embeddings have no token, or padding has no id."""
-    tokens, embeddings = len(tokenizer), getattr(config, "vocab_size", None)
+    tokens, embeddings = max(tokenizer.get_vocab().values()) + 1, getattr(config, "vocab_size", None)
     if embeddings is not None and not embeddings / 2 <= tokens <= embeddings:
         raise UserError(
             f"{name}: its tokenizer knows {tokens:,} tokens, and config.json says {embeddings:,} (vocab_size): "
@@ -188,7 +188,7 @@ def _check_ids(name: str, tokenizer: "PreTrainedTokenizerBase", config: Any) -> 
 def _name_losses(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
     """Print where a tokenizer does not reach its vocabulary's capitals, or leaves out the token that heads read."""
     words = sorted(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens))
-    capitals = [word for word in words if re.fullmatch(r"[^\[<]*[A-Z].*", word)]
+    capitals = [word for word in words if word != word.lower() and not word.startswith(("[", "<"))]
     lost = [word for word in capitals[:100] if tokenizer.tokenize(word) == tokenizer.tokenize(word.lower())]
     if len(capitals) > len(words) / 100 and len(lost) > len(capitals[:100]) / 2:
         print(
