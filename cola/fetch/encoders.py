@@ -1,7 +1,6 @@
 """What an encoder is: the files that are taken from a user's folder, and one trial of what fetch has fetched."""
 
 import json
-import re
 import shutil
 from contextlib import suppress
 from importlib.util import find_spec
@@ -12,19 +11,13 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer
 
 from cola.core.errors import UserError
+from cola.fetch import checked
 from cola.fetch.custom import find_folder
 from cola.fetch.sources import Source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase  # imported where it is used: it takes seconds
 
-REQUIRED = ("config.json", "model.safetensors")
-# The names that the tokenizers of transformers give their files. On the Hub no class can be asked before they are here.
-TOKENIZER_FILES = re.compile(
-    r"(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|entity_vocab|emoji|byte_maps)\.json"
-    r"|(vocab|merges|dict)\.txt|[^/\\]+\.(model|codes|tiktoken|tokenizer)"
-)
-LFS_POINTER = b"version https://git-lfs"
 SENTENCES = ("What did Nobody say?", "She isn't naïve: it costs $5.99 (or 6), he wrote.", "the book")
 
 
@@ -34,24 +27,20 @@ def copy(name: str, folder: Path) -> Source:
     Raises UserError, in one line, where one is missing or cannot be used, and as check_config.
     """
     origin = find_folder(name, "fetch.encoder")
-    for file in REQUIRED:
-        if not (origin / file).is_file():
+    paths = [path for path in sorted(origin.iterdir()) if path.is_file() and checked.is_encoder_file(path.name)]
+    for file in ("config.json", "model.safetensors"):
+        if origin / file not in paths:
             raise UserError(f"{name} has no {file} (weights must be in one file; pickles are never loaded)")
-    names = [path.name for path in origin.iterdir() if path.is_file()]
-    known = {file for file in names if file in REQUIRED or TOKENIZER_FILES.fullmatch(file)}
-    for file in sorted(known):
-        with (origin / file).open("rb") as stream:
-            if stream.read(len(LFS_POINTER)) == LFS_POINTER:
-                raise UserError(f"{name}/{file} is a pointer of git-lfs, not the file: run `git lfs pull` in {name}")
-        if file.endswith("config.json"):
-            check_config(name, origin / file)
+    for path in paths:
+        if checked.is_lfs_pointer(path):
+            raise UserError(f"{name}/{path.name} is a pointer of git-lfs, not the file: run `git lfs pull` in {name}")
+        if path.name.endswith("config.json"):
+            check_config(name, path)
     _check_kind(name, origin)
-    tokenizer = _load_tokenizer(name, origin)
-    for file in sorted(known.union(tokenizer.vocab_files_names.values())):
-        if (origin / file).is_file():
-            shutil.copyfile(origin / file, folder / file)
-    if _encode(tokenizer) != _encode(_load_tokenizer(name, folder)):
-        raise UserError(f"{name}: its tokenizer reads other files than {', '.join(sorted(known))}: save it there anew")
+    for path in paths:
+        shutil.copyfile(path, folder / path.name)
+    if _encode(_load_tokenizer(name, origin)) != _encode(_load_tokenizer(name, folder)):
+        raise UserError(f"{name}: its tokenizer reads files that are not copied: save it there anew, as tokenizer.json")
     rights = "not stated: the encoder is the user's own"
     return Source(origin.resolve().name, None, {}, license=rights, citation=rights)
 

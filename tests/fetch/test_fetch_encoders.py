@@ -68,7 +68,7 @@ def save(mine, kind, *, lowercase=True):
 
 
 def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(mine):
-    for name in ("notes.txt", "pytorch_model.bin", "own.py"):
+    for name in ("README.md", "pytorch_model.bin", "own.py"):
         (mine / name).touch()
     (mine / "old.model").mkdir()
     folder, names = fetch(mine)
