@@ -40,9 +40,13 @@ def main() -> None:
     files.write_json(paths.ANALYSIS, figures)
     files.write_csv(paths.PER_SOURCE, per_source)
     files.write_csv(paths.CALIBRATION, calibration)
-    console.print_test(scores, figures, source, references.read())
-    console.print_mistakes(analysis.mistakes(predictions, console.MISTAKES))
     mlflow_logger.record("evaluation")
+    compared: list[references.Reference] = []
+    with console.only_shown():
+        compared = references.read()
+    with console.only_shown():
+        console.print_test(scores, figures, source, compared)
+        console.print_mistakes(analysis.mistakes(predictions, console.MISTAKES))
 
 
 if __name__ == "__main__":

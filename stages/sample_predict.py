@@ -31,8 +31,9 @@ def main() -> None:
     predictions = metrics.prediction_table(chosen, logits, predictor.label_names)
     samples = predictions.drop(columns="sentence_source").to_dict("records")
     files.write_json(paths.SAMPLES, samples)
-    console.print_samples(samples, source)
     mlflow_logger.record("samples")
+    with console.only_shown():
+        console.print_samples(samples, source)
 
 
 if __name__ == "__main__":

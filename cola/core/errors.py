@@ -1,6 +1,7 @@
 """How a command ends: an error that the user can fix is one line instead of a traceback."""
 
 import gc
+import io
 import os
 import re
 import sys
@@ -28,6 +29,9 @@ def run(main: Callable[[], None]) -> None:
     """Run a command's `main`. An error that the user can fix ends it with status 1 and one line on standard error."""
     gc.freeze()  # imported objects are no garbage: to search them once more at the end takes a second
     gc.enable()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that a terminal or log cannot take is shown as its code
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:

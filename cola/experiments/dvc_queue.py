@@ -209,7 +209,7 @@ def _print_table() -> None:
     table.add_column("experiment: settings that are not the commit's", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console.plain_console().print(table)
+    console.PlainConsole().print(table)
 
 
 @contextmanager

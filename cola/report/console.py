@@ -4,7 +4,8 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pandas as pd
@@ -16,10 +17,10 @@ from rich.text import Text
 from cola.core import files, paths
 from cola.core.errors import run
 from cola.data import tutorial
-from cola.report import revision
+from cola.report import revision, workspace
 from cola.report.references import Reference, compare
 from cola.report.references import read as read_references
-from cola.report.words import clock, words
+from cola.report.words import clock, visible, words
 
 MISTAKES = 5  # rows that print_mistakes is given
 
@@ -46,8 +47,8 @@ def print_test(
 
     `scores` are those of metrics/test.json, `analysis` those of metrics/analysis.json.
     """
-    console = plain_console()
-    console.print(Text(f"Test MCC: {scores['mcc']:.3f}", style="bold"))
+    console = PlainConsole()
+    console.print(f"Test MCC: {scores['mcc']:.3f}", style="bold")
     for line in (
         f"{tutorial.title(source)}; {scores['sentences']} sentences",
         f"95% interval: {analysis['mcc_low']:.3f} to {analysis['mcc_high']:.3f}; "
@@ -74,7 +75,7 @@ def print_seeds(summary: Mapping[str, Any], source: Mapping[str, Any]) -> None:
         table.add_row(seed, f"{mcc:.3f}")
     _print_table(f"Seeds: {tutorial.title(source)}", table)
     low, high = summary["confidence_interval"]
-    console = plain_console()
+    console = PlainConsole()
     console.print(f"mean {summary['mean']:.3f}, standard deviation {summary['standard_deviation']:.3f}")
     console.print(f"95% interval of the mean: {low:.3f} to {high:.3f}")
     _print_phrases(console, summary["comparison"])
@@ -89,7 +90,7 @@ def print_data_curve(summary: Mapping[str, Any]) -> None:
         gain = next(pair for pair in row["differences"] if (pair["of"], pair["to"]) == ("pretrained", "bag_of_words"))
         table.add_row(f"{row['sentences']:,}", *map(_show_estimate, [*(row[method] for method in methods), gain]))
     _print_table("Test MCC by number of training sentences, with 95% intervals", table)
-    console = plain_console()
+    console = PlainConsole()
     console.print("With all of them, the differences between the means:")
     for pair in summary["curve"][-1]["differences"]:
         estimate = _show_estimate(pair).replace("\n", ", ")
@@ -121,9 +122,27 @@ def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any
     _print_table(f"Predictions: {tutorial.title(source)}", table)
 
 
-def plain_console() -> Console:
-    """A console that prints text as it is: [neg] may be a label, :cat: a sentence."""
-    return Console(highlight=False, markup=False, emoji=False)
+class PlainConsole(Console):
+    """A console that prints text as it is: [neg] may be a label, :cat: a sentence. Control characters are escaped."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
+
+    def on_broken_pipe(self) -> None:
+        with suppress(SystemExit):  # the reader has ended, as in `... | head`: nothing more is printed
+            super().on_broken_pipe()
+
+
+@contextmanager
+def only_shown() -> Iterator[None]:
+    """Make an error in what only shows a warning: it does not fail a stage that has computed."""
+    try:
+        yield
+    except Exception as error:
+        print(f"warning: {error or repr(error)}", file=sys.stderr)
 
 
 def empty_table(numbers: Iterable[str] = ()) -> Table:
@@ -145,7 +164,10 @@ def _predictions_table() -> Table:
 
 def _print_table(heading: str, table: Table) -> None:
     """Print a table under its heading, which may be wider than the table."""
-    plain_console().print("", Text(heading, style="bold"), table, sep="\n")
+    console = PlainConsole()
+    console.print("")
+    console.print(heading, style="bold")
+    console.print(table)
 
 
 def _print_phrases(console: Console, text: str, indent: str = "") -> None:
@@ -166,6 +188,8 @@ def main() -> None:
         path: revision.read(path, name)
         for path in (paths.FINETUNED / "source.json", paths.HISTORY, paths.TEST_METRICS, paths.ANALYSIS, paths.SAMPLES)
     }
+    if not name:
+        workspace.check_one_run()
     source = json.loads(texts[paths.FINETUNED / "source.json"])
     print_training(files.read_csv(io.StringIO(texts[paths.HISTORY])), source)
     print_test(json.loads(texts[paths.TEST_METRICS]), json.loads(texts[paths.ANALYSIS]), source, read_references())

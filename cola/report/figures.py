@@ -3,7 +3,9 @@
 Names that come from a corpus are drawn with parse_math=False: Matplotlib takes what is between two $ for a formula.
 """
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cola.core import files
+from cola.evaluate import analysis
 from cola.report.references import Reference, prediction_interval
 from cola.report.words import clock, words
 
 BLUE, ORANGE, GREY = "#3b7fcb", "#d9782d", "#7a7a7a"  # each stands out from white and from black
+
+SHOWN = 30  # sources or labels: a picture has no row for each of thousands
 
 
 def _axes(height: float) -> tuple[Figure, Axes]:
@@ -95,8 +100,16 @@ def _label(axes: Axes, bottom: float, text: str, **font: Any) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG of 100 dots an inch."""
-    with files.atomic_file(path) as partial:
+    with files.atomic_file(path) as partial, without_warnings():
         figure.savefig(partial, format="png", dpi=100)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Draw a letter that the font lacks as a box: Matplotlib warns of each one of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def learning_curve(history: pd.DataFrame) -> Figure:
@@ -143,18 +156,37 @@ def mcc_per_source(per_source: pd.DataFrame) -> Figure:
     return figure
 
 
+def largest_sources(per_source: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """The rows of per_source.csv; where they are many, the SHOWN largest and a row for the others together.
+
+    `predictions` are the rows of predictions.csv.
+    """
+    if len(per_source) <= SHOWN:
+        return per_source
+    largest = per_source.nlargest(SHOWN, "sentences").sort_index()
+    others = predictions[~predictions["sentence_source"].isin(largest["source"])]
+    others = others.assign(sentence_source=f"{len(per_source) - SHOWN:,} others")
+    return pd.concat([largest, analysis.per_source(others, others["predicted"].to_numpy())])
+
+
 def source_names(per_source: pd.DataFrame) -> pd.Series:
     """The publication of each source, or the source where there is none ("")."""
     return per_source["publication"].where(per_source["publication"] != "", per_source["source"])
 
 
 def confusion_matrix(predictions: pd.DataFrame) -> Figure:
-    """The number of sentences by label and by predicted label (columns label and predicted, by name)."""
-    names = sorted({*predictions["label"], *predictions["predicted"]})
-    counts = pd.crosstab(predictions["label"], predictions["predicted"]).reindex(
-        index=names, columns=names, fill_value=0
-    )
-    figure, axes = _axes(3.6)
+    """The number of sentences by label and by predicted label (columns label and predicted, by name).
+
+    Of many labels, the SHOWN most frequent have a row; the others have one together.
+    """
+    pairs = predictions[["label", "predicted"]]
+    by_frequency = pairs.stack().value_counts().index
+    names = sorted(by_frequency[:SHOWN])
+    if len(by_frequency) > SHOWN:
+        names.append(f"{len(by_frequency) - SHOWN:,} others")
+        pairs = pairs.where(pairs.isin(names), names[-1])
+    counts = pd.crosstab(pairs["label"], pairs["predicted"]).reindex(index=names, columns=names, fill_value=0)
+    figure, axes = _axes(max(3.6, 0.2 * len(names)))
     axes.imshow(counts, cmap=LinearSegmentedColormap.from_list("", [f"{BLUE}1a", BLUE]))  # see-through to blue
     axes.spines[:].set_visible(False)
     axes.set(title="Confusion matrix", xlabel="predicted", ylabel="label")
@@ -162,7 +194,7 @@ def confusion_matrix(predictions: pd.DataFrame) -> Figure:
     axes.set_xticks(range(len(names)), short, parse_math=False, rotation=90 if sum(map(len, short)) > 28 else 0)
     axes.set_yticks(range(len(names)), short, parse_math=False)
     for (row, column), count in np.ndenumerate(counts.to_numpy()):
-        axes.text(column, row, f"{count}", ha="center", va="center")
+        axes.text(column, row, f"{count}", ha="center", va="center", fontsize=min(10, 150 / len(names)))
     return figure
 
 
@@ -218,7 +250,8 @@ def mcc_by_epoch(summary: Mapping[str, Any]) -> Figure:
 
 def mcc_by_source_and_method(summary: Mapping[str, Any]) -> Figure:
     """The MCC of each method on each source of test sentences, of data_curve.json, with all training sentences."""
-    rows = sorted(summary["sources"], key=lambda row: row["pretrained"], reverse=True)
+    largest = sorted(summary["sources"], key=lambda row: row["sentences"], reverse=True)[:SHOWN]
+    rows = sorted(largest, key=lambda row: row["pretrained"], reverse=True)
     figure, axes = _axes(1.3 + 0.28 * len(rows))
     places = range(len(rows))[::-1]  # the first row on top
     for method, color in _METHODS.items():

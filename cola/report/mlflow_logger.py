@@ -84,11 +84,11 @@ def record(what: str, *arguments: Any) -> None:
     if _logger:
         error = _finish(_logger, what)
     else:
-        from cola.report import mlflow_runs  # takes seconds to import
+        from cola.report import mlflow_runs, mlflow_store  # take seconds to import
 
-        error = mlflow_runs.try_log(lambda store: getattr(mlflow_runs, f"log_{what}")(store, *arguments))
+        error = mlflow_store.try_log(lambda store: getattr(mlflow_runs, f"log_{what}")(store, *arguments))
     if error:
-        print(f"warning: not recorded in MLflow: {error}; `make track` records it later", file=sys.stderr)
+        print(f"warning: not recorded in MLflow: {error}", file=sys.stderr)
 
 
 def _finish(logger: Logger, kind: str, **arguments: str) -> str | None:
@@ -99,11 +99,11 @@ def _finish(logger: Logger, kind: str, **arguments: str) -> str | None:
     try:
         for seconds in LIMITS:
             if not logger.reports.poll(seconds):
-                return f"no answer for {seconds} s"
+                return f"no answer for {seconds} s; `make track` records it later"
             if error := logger.reports.recv():
                 return str(error)
     except EOFError:
-        return "the process that records was killed"
+        return "the process that records was killed; `make track` records it later"
     finally:
         logger.process.kill()
         logger.process.join()
@@ -115,10 +115,10 @@ def _follow(stage: int, messages: "Queue[Any]", reports: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage, which then sends how it ended
     if not processes.end_with_parent(stage):
         return
-    from cola.report import mlflow_runs  # takes seconds to import
+    from cola.report import mlflow_runs, mlflow_store  # take seconds to import
 
     with suppress(Exception):  # it is raised again when something is logged
-        mlflow_runs.connect()
+        mlflow_store.connect()
     gc.freeze()  # the imports' objects stay
     gc.enable()  # the stage had it off as it forked
     reports.send(None)
@@ -131,10 +131,10 @@ def _follow(stage: int, messages: "Queue[Any]", reports: Connection) -> None:
             elif run and kind in ("step", "epoch"):
                 run.add(kind, *value)
             else:
-                reports.send(mlflow_runs.try_log(lambda store: None))  # whether MLflow answers
+                reports.send(mlflow_store.try_log(lambda store: None))  # whether MLflow answers
                 log = getattr(mlflow_runs, f"log_{kind}")
-                reports.send(mlflow_runs.try_log(partial(log, run=run, **value) if run else log))
+                reports.send(mlflow_store.try_log(partial(log, run=run, **value) if run else log))
                 return
         if run and time.monotonic() > updated + UPDATE_SECONDS:
-            mlflow_runs.try_log(run.update)
+            mlflow_store.try_log(run.update)
             updated = time.monotonic()

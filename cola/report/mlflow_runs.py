@@ -1,82 +1,36 @@
 """Records of trainings in MLflow: a mirror of the files, from which no number is ever read back.
 
-Without MLFLOW_TRACKING_URI the records are in mlflow.db and mlruns/ at the main project's root, also those of
-experiments that DVC runs in a copy of the project.
 `python -m cola.report.mlflow_runs track` (make track) records the workspace's result; with `ui 5000` (make ui) it shows
 the runs on that port.
 """
 
 import hashlib
 import json
-import logging
 import os
 import platform
-import re
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-# Set before mlflow is imported, which reads them once. By default a dead server holds each call for minutes.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # which may hold a password
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")  # seconds
-
-from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
-from mlflow.tracking import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.utils.uri import is_local_uri
 
 from cola.core import files, params, paths
 from cola.core.errors import UserError, run
-from cola.report import figures
+from cola.report import figures, mlflow_store, workspace
+from cola.report.mlflow_store import Store, describe, try_log
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-logging.getLogger("mlflow").setLevel(logging.WARNING)  # else it tells of every table of a new database
-
-EXPERIMENT = "bert-cola"
 _BATCH = 500  # metrics in one call; the server takes up to 1,000
-
-
-@dataclass(frozen=True)
-class Store:
-    """Where runs are recorded: a client of MLflow, and the id of EXPERIMENT there."""
-
-    client: MlflowClient
-    experiment_id: str
-
-
-def connect() -> MlflowClient:
-    """A client of MLflow; the local database is created if there is none, which takes seconds."""
-    database = _root() / "mlflow.db"
-    # Two processes must not create the database at once; one that is killed meanwhile must not leave half of it.
-    with FileLock(_root() / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
-        uri = os.environ.get("MLFLOW_TRACKING_URI")
-        if not uri and not database.exists():
-            with files.atomic_file(database) as partial:
-                partial.unlink(missing_ok=True)
-                MlflowClient(f"sqlite:///{partial}")
-        return MlflowClient(uri or f"sqlite:///{database}")
-
-
-def try_log(log: Callable[[Store], Any]) -> str | None:
-    """Call `log` with the store. Returns MLflow's error in one line without passwords, or None."""
-    for _ in range(2):
-        try:
-            client = connect()
-            log(Store(client, _experiment_id(client)))
-            return None
-        except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests'
-            message = re.sub("//[^/@ ]*@", "//", " ".join(str(error).split()))[:200]
-        if not re.search("unique|duplicate|already exists", message, re.IGNORECASE):
-            break  # otherwise another process has just created the same experiment or data set, which is there now
-    return message
 
 
 class TrainingRun:
@@ -91,7 +45,7 @@ class TrainingRun:
         """
         self.settings, self.source, self.machine, self.resumed = settings, source, machine, resumed
         # Host and path tell the users of one server apart.
-        parts = json.dumps([settings, source, machine, platform.node(), str(_root())], sort_keys=True)
+        parts = json.dumps([settings, source, machine, platform.node(), str(mlflow_store.root())], sort_keys=True)
         self.digest = hashlib.sha256(parts.encode()).hexdigest()
         self.run_id = ""  # until the first `update`
         self.logged: dict[str, set[int]] = {}  # steps of each metric that are not to be logged again
@@ -113,16 +67,23 @@ class TrainingRun:
             tags = {**_tags(self.source), **self.machine, "training.digest": self.digest}
             run = store.client.create_run(store.experiment_id, tags=tags, run_name=os.environ.get("DVC_EXP_NAME"))
             self.run_id = str(run.info.run_id)
-            self.log_inputs(store)
+            if "MLFLOW_RUN_ID" in os.environ:
+                print("warning: MLFLOW_RUN_ID is not used: a training makes its own run in MLflow", file=sys.stderr)
+            with suppress(MlflowException):  # log_training does it again, and tells of its error
+                self.log_settings(store)
+                self.log_datasets(store)
         self.points = [point for point in self.points if point.step not in self.logged.get(point.key, ())]
         while self.points:
             store.client.log_batch(self.run_id, metrics=self.points[:_BATCH])
             del self.points[:_BATCH]
 
-    def log_inputs(self, store: Store) -> None:
-        """Log the settings, and the tables of data/tokenized by their sha256. Again, it changes nothing."""
+    def log_settings(self, store: Store) -> None:
+        """Log params.yaml. Again, it changes nothing."""
         settings = [Param(name, str(value)) for name, value in self.settings.items()]
         store.client.log_batch(self.run_id, params=settings)
+
+    def log_datasets(self, store: Store) -> None:
+        """Log the tables of data/tokenized by their sha256. Again, it changes nothing."""
         datasets = []
         for line in (paths.TOKENIZED / files.CHECKSUMS).read_text(encoding="utf-8").splitlines():
             digest, _, name = line.partition("  ")
@@ -151,13 +112,16 @@ def log_training(store: Store, run: TrainingRun | None = None) -> str:
         for row in table.to_dict("records"):
             run.add(index, row, now)
     run.update(store)
-    run.log_inputs(store)
     for name, value in {**machine, "model.sha256": model}.items():
         store.client.set_tag(run.run_id, name, value)
     written = [paths.CORPUS_METRICS, paths.TRAIN_METRICS, paths.HISTORY, paths.STEPS, paths.TIMINGS]
-    _log_files(store, run.run_id, written, {"learning_curve.png": figures.learning_curve(history)})
-    if store.client.get_run(run.run_id).info.status != "FINISHED":
-        store.client.set_terminated(run.run_id)
+    _log_parts(
+        settings=lambda: run.log_settings(store),
+        datasets=lambda: run.log_datasets(store),
+        files=lambda: _log_files(store, run.run_id, written),
+        pictures=lambda: _log_pictures(store, run.run_id, {"learning_curve.png": figures.learning_curve(history)}),
+        end=lambda: _end(store, run.run_id),
+    )
     return run.run_id
 
 
@@ -172,14 +136,18 @@ def log_evaluation(store: Store) -> None:
     run_id, now = _run_of_the_model(store), int(time.time() * 1000)
     scores = files.read_json(paths.TEST_METRICS) | files.read_json(paths.ANALYSIS)
     store.client.log_batch(run_id, [Metric(f"test_{name}", value, now, 0) for name, value in scores.items()])
-    pictures = {
-        "mcc_per_batch.png": figures.mcc_per_batch(files.read_csv(paths.MCC_PER_BATCH)),
-        "calibration.png": figures.calibration(files.read_csv(paths.CALIBRATION)),
-        "per_source.png": figures.mcc_per_source(files.read_csv(paths.PER_SOURCE)),
-        "confusion_matrix.png": figures.confusion_matrix(files.read_csv(paths.PREDICTIONS)),
-    }
     tables = [paths.MCC_PER_BATCH, paths.PREDICTIONS, paths.PER_SOURCE, paths.CALIBRATION]
-    _log_files(store, run_id, [paths.TEST_METRICS, paths.ANALYSIS, *tables], pictures)
+    per_batch, predictions, per_source, calibration = map(files.read_csv, tables)
+    pictures = {
+        "mcc_per_batch.png": figures.mcc_per_batch(per_batch),
+        "calibration.png": figures.calibration(calibration),
+        "per_source.png": figures.mcc_per_source(figures.largest_sources(per_source, predictions)),
+        "confusion_matrix.png": figures.confusion_matrix(predictions),
+    }
+    _log_parts(
+        files=lambda: _log_files(store, run_id, [paths.TEST_METRICS, paths.ANALYSIS, *tables]),
+        pictures=lambda: _log_pictures(store, run_id, pictures),
+    )
 
 
 def log_samples(store: Store) -> None:
@@ -203,41 +171,54 @@ def log_parent(
 
 def track() -> None:
     """Record the workspace's result, whatever MLflow has of it. Raises UserError if it is not that of params.yaml."""
-    status = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True, check=False)  # noqa: S607
-    if status.returncode or json.loads(status.stdout):
-        raise UserError("the results are not those of params.yaml and this code: `dvc repro` makes and records them")
-    for log in (log_training, log_evaluation, log_samples):
-        if error := try_log(log):
-            raise UserError(f"not recorded in MLflow: {error}")
+    workspace.check_one_run(with_code=True)
+    if faults := [fault for log in (log_training, log_evaluation, log_samples) if (fault := try_log(log))]:
+        raise UserError(f"not recorded in MLflow: {'; '.join(dict.fromkeys(faults))}")
     print("recorded in MLflow: training, evaluation and samples")
 
 
 def show_runs(port: str) -> None:
-    """Print the address of the runs, and become MLflow's server on that port. Raises UserError if it is not free."""
+    """Print the address of the runs, and become MLflow's server on that port. Raises UserError if it cannot start."""
     try:
-        socket.create_server(("127.0.0.1", int(port))).close()  # mlflow would end with status 0
+        with socket.create_server(("127.0.0.1", int(port))) as server:  # mlflow would end with status 0
+            port = str(server.getsockname()[1])  # 0 asks for any that is free
     except (OSError, OverflowError, ValueError) as error:
         raise UserError(f"port {port} cannot be used ({error}): choose another, as in `make ui PORT=5001`") from None
-    os.environ.pop("MLFLOW_TRACKING_URI", None)  # the runs here, not those of another server
+    try:
+        uri = mlflow_store.tracking_uri()
+        if not is_local_uri(uri) and not uri.startswith(mlflow_store.DATABASES):
+            os.environ.pop("MLFLOW_TRACKING_URI")  # the runs here, not those of another server
+        client = mlflow_store.connect()
+    except Exception as error:
+        raise UserError(f"MLflow cannot show the runs: {describe(error)}") from None
     # MLflow's first page shows traces of language models, of which there are none.
-    runs = f"http://127.0.0.1:{port}/#/experiments/{_experiment_id(connect())}?workflowType=machine_learning"
+    runs = f"http://127.0.0.1:{port}/#/experiments"
+    try:
+        runs += f"/{mlflow_store.experiment_id(client)}?workflowType=machine_learning"
+    except Exception as error:
+        print(f"warning: {describe(error)}", file=sys.stderr)
     print(f"the runs: {runs}", flush=True)
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = mlflow_store.tracking_uri()  # which may hold a password
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # it starts in 5 seconds instead of 20
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
-    os.execv(sys.executable, [*command, "--backend-store-uri", "sqlite:///mlflow.db"])  # noqa: S606
+    os.execv(sys.executable, command)  # noqa: S606
 
 
-def _root() -> Path:
-    """The main project, also in DVC's copy of it."""
-    return Path(os.environ.get("DVC_ROOT", ".")).absolute()
+def _log_parts(**parts: Callable[[], Any]) -> None:
+    """Log parts of a record by name: an error in one keeps back no other, unless MLflow has gone away.
 
-
-def _experiment_id(client: MlflowClient) -> str:
-    """The id of EXPERIMENT, which is created if there is none."""
-    if experiment := client.get_experiment_by_name(EXPERIMENT):
-        return str(experiment.experiment_id)
-    artifact_location = None if os.environ.get("MLFLOW_TRACKING_URI") else (_root() / "mlruns").as_uri()
-    return str(client.create_experiment(EXPERIMENT, artifact_location))
+    Raises UserError with the names of the parts that are missing, and the reasons.
+    """
+    missing: dict[str, list[str]] = {}  # by reason
+    for name, log in parts.items():
+        try:
+            log()
+        except Exception as error:
+            if mlflow_store.is_of_connection(error):
+                raise
+            missing.setdefault(describe(error), []).append(name)
+    if missing:
+        raise UserError("; ".join(f"{', '.join(names)} ({reason})" for reason, names in missing.items()))
 
 
 def _find_run(store: Store, tag: str, value: str, condition: str = "") -> str:
@@ -248,7 +229,11 @@ def _find_run(store: Store, tag: str, value: str, condition: str = "") -> str:
 
 def _run_of_the_model(store: Store) -> str:
     """The id of the newest run that trained the model here, which is recorded if there is none, as in a fresh clone."""
-    return _find_run(store, "model.sha256", _model_digest()) or log_training(store)
+    model = _model_digest()
+    if not _find_run(store, "model.sha256", model):
+        with suppress(UserError):  # the rest of the record does not wait for a part of the training's
+            log_training(store)
+    return _find_run(store, "model.sha256", model)
 
 
 def _logged_steps(store: Store, run_id: str) -> dict[str, set[int]]:
@@ -274,13 +259,21 @@ def _tags(source: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _log_files(
-    store: Store, run_id: str, written: Iterable[Path], pictures: "Mapping[str, Figure] | None" = None
-) -> None:
+def _log_files(store: Store, run_id: str, written: Iterable[Path]) -> None:
     for path in written:
         store.client.log_artifact(run_id, str(path))
-    for name, figure in (pictures or {}).items():
-        store.client.log_figure(run_id, figure, name)
+
+
+def _log_pictures(store: Store, run_id: str, pictures: "Mapping[str, Figure]") -> None:
+    with TemporaryDirectory() as folder:
+        for name, figure in pictures.items():
+            figures.save(figure, Path(folder, name))
+        store.client.log_artifacts(run_id, folder)
+
+
+def _end(store: Store, run_id: str) -> None:
+    if store.client.get_run(run_id).info.status != "FINISHED":
+        store.client.set_terminated(run_id)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import tutorial
 from cola.evaluate import analysis
-from cola.report import figures, references, revision, words
+from cola.report import figures, references, revision, words, workspace
 from cola.report.references import Reference, describe_recipe
 
 MISTAKES = 20  # that the page shows
@@ -98,7 +98,8 @@ def sections(result: Result, commit: str) -> list[Section]:
     predictions, timings = result.predictions, result.timings
     trained, validated = (words.clock(timings[name]) for name in ("training_seconds", "validation_seconds"))
     mistakes = analysis.mistakes(predictions, MISTAKES)[["sentence", "label", "predicted", "probability"]]
-    sources = result.per_source.assign(source=figures.source_names(result.per_source)).drop(columns="publication")
+    largest = figures.largest_sources(result.per_source, predictions)
+    sources = largest.assign(source=figures.source_names(largest)).drop(columns="publication")
     facts = {
         "corpus": result.source["corpus"]["name"],
         "encoder": result.source["encoder"]["name"],
@@ -120,7 +121,7 @@ def sections(result: Result, commit: str) -> list[Section]:
             "model would be right as often as it is sure; the numbers there count sentences.",
             [figures.confusion_matrix(predictions), figures.calibration(result.calibration)],
         ),
-        Section("Sources", "In brackets: sentences.", [figures.mcc_per_source(result.per_source)], [sources]),
+        Section("Sources", "In brackets: sentences.", [figures.mcc_per_source(largest)], [sources]),
         Section("Batches", "As the tutorial draws them.", [figures.mcc_per_batch(result.mcc_per_batch)]),
         Section("The surest mistakes", tables=[mistakes]),
         *_seeds(result),
@@ -140,10 +141,11 @@ def svg(figure: Figure) -> Markup:
     """A figure as an element of a page, in the page's own colour of text."""
     title = figure.axes[0].get_title()
     figure.set_figwidth(WIDTH)
-    figure.draw_without_rendering()  # chooses ticks and layout, before it is drawn
-    for axes in figure.axes:
-        axes.patch.set_alpha(0)
-    with io.StringIO() as file, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+    style = mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title})
+    with io.StringIO() as file, style, figures.without_warnings():
+        figure.draw_without_rendering()  # chooses ticks and layout, before it is drawn
+        for axes in figure.axes:
+            axes.patch.set_alpha(0)
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
         text = file.getvalue()
     text = text[text.index("<svg") :].replace("#000000", "currentColor")
@@ -186,7 +188,9 @@ def _values(heading: str, values: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def main() -> None:
-    files.write_text(paths.REPORT, render(read(), revision.describe_commit()))
+    result = read()
+    workspace.check_one_run()
+    files.write_text(paths.REPORT, render(result, revision.describe_commit()))
     print(f"{paths.REPORT.absolute().as_uri()}")
 
 

@@ -1,5 +1,6 @@
 """What people read for the names in metrics/ and params.yaml, and for their values."""
 
+import re
 from typing import Any
 
 WORDS = {  # of the names that underscores as spaces would not explain
@@ -54,6 +55,11 @@ def value(name: str, value: Any) -> str:
             return f"{value:,.0f}"
         return f"{value:g}" if "." in name else f"{value:.3f}"
     return "none" if value is None else str(value)
+
+
+def visible(text: str) -> str:
+    """A text without what would command a terminal or turn its letters around: 'a\\x1b[31mb' -> 'a\\\\x1b[31mb'."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda sign: ascii(sign[0])[1:-1], text)
 
 
 def clock(seconds: float) -> str:

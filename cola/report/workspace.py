@@ -1,0 +1,25 @@
+"""Whether the result files in the workspace are of one run, as DVC sees it."""
+
+import json
+import subprocess
+import sys
+
+from cola.core.errors import UserError
+
+# What may change without a difference between the files of a result.
+CODE = ("cola/", "stages/", "corpora")
+
+
+def check_one_run(with_code: bool = False) -> None:
+    """Raise UserError where a result file, or a setting, is not of the run that the others are of.
+
+    `with_code`: or where the code or the corpora have changed since.
+    """
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    status = subprocess.run(command, capture_output=True, text=True, check=False)
+    if status.returncode:
+        raise UserError(f"dvc status: {' '.join(status.stderr.split()).removeprefix('ERROR: ')}")
+    changes = [change for stage in json.loads(status.stdout).values() for change in stage if isinstance(change, dict)]
+    paths = sorted({path for change in changes for changed in change.values() for path in changed})
+    if changed := [path for path in paths if with_code or not path.startswith(CODE)]:
+        raise UserError(f"the files are not of one run: `dvc repro` (changed since: {', '.join(changed)})")
