@@ -126,7 +126,7 @@ def experiment_id(client: MlflowClient) -> str:
     except MlflowException as error:
         if is_of_connection(error) or "API request" in str(error):
             raise
-        raise UserError(f"{error}; MLFLOW_EXPERIMENT_NAME=... names an experiment that it takes") from error
+        raise UserError(f"{error}; MLFLOW_EXPERIMENT_NAME names another experiment") from error
     if experiment.lifecycle_stage == "deleted":
         uri = "" if os.environ.get("MLFLOW_TRACKING_URI") else f"MLFLOW_TRACKING_URI='{tracking_uri()}' "
         restore = f"`{uri}mlflow experiments restore --experiment-id {experiment.experiment_id}` restores it"
@@ -148,4 +148,4 @@ def describe(error: BaseException) -> str:
     """An error in one line, without passwords. MLflow's own remedy stands whole at its end; a page of HTML is cut."""
     text = re.sub("<database_uri>", lambda _: tracking_uri(), " ".join(str(error).split())) or repr(error)
     text = text if len(text) <= 1000 else f"{text[:600]} ... {text[-400:]}"
-    return re.sub("//[^/@ ]*@", "//", text)
+    return re.sub("//[^/@ ]*@", "//", text).rstrip(".")
