@@ -7,6 +7,7 @@ that DVC runs in a copy of it.
 import logging
 import os
 import re
+import shlex
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -128,7 +129,7 @@ def experiment_id(client: MlflowClient) -> str:
             raise
         raise UserError(f"{error}; MLFLOW_EXPERIMENT_NAME names another experiment") from error
     if experiment.lifecycle_stage == "deleted":
-        uri = "" if os.environ.get("MLFLOW_TRACKING_URI") else f"MLFLOW_TRACKING_URI='{tracking_uri()}' "
+        uri = "" if os.environ.get("MLFLOW_TRACKING_URI") else f"MLFLOW_TRACKING_URI={shlex.quote(tracking_uri())} "
         restore = f"`{uri}mlflow experiments restore --experiment-id {experiment.experiment_id}` restores it"
         raise UserError(f"the experiment {experiment.name} was deleted: {restore}")
     return str(experiment.experiment_id)
@@ -146,6 +147,6 @@ def is_of_connection(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> str:
     """An error in one line, without passwords. MLflow's own remedy stands whole at its end; a page of HTML is cut."""
-    text = re.sub("<database_uri>", lambda _: tracking_uri(), " ".join(str(error).split())) or repr(error)
+    text = re.sub("<database_uri>", lambda _: shlex.quote(tracking_uri()), " ".join(str(error).split())) or repr(error)
     text = text if len(text) <= 1000 else f"{text[:600]} ... {text[-400:]}"
     return re.sub("//[^/@ ]*@", "//", text).rstrip(".")

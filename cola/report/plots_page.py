@@ -13,12 +13,18 @@ from cola.core import files
 from cola.core.errors import run
 
 PAGE = Path(".dvc/plots.html")
+# DVC fills what is in braces. It writes the texts of a corpus into scripts as they are: one that has </script> in it
+# would become code. Here all that it writes is plain text, to the end of the page, and only its JSON is read.
 TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
-<head><meta charset="utf-8">{refresh_tag}<title>Plots</title><script>JAVASCRIPT</script></head>
-<body>{plot_divs}</body>
-</html>
-"""  # DVC fills what is in braces
+<head><meta charset="utf-8">{refresh_tag}<title>Plots</title><script>JAVASCRIPT
+addEventListener("DOMContentLoaded", () => {
+  for (const [, plot] of document.querySelector("plaintext").textContent.matchAll(/^ *var spec = (.*);$/gm))
+    vegaEmbed(document.body.appendChild(document.createElement("div")), JSON.parse(plot));
+});
+</script></head>
+<body><plaintext hidden><!--{plot_divs}-->
+"""
 
 
 def main() -> None:

@@ -1,15 +1,19 @@
 """What people read on a terminal of 80 columns."""
 
+import os
+import subprocess
 import sys
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
 from dvc.repo import Repo
+from project import ROOT
 from results import DATA_CURVE, DEMO, REFERENCES, TUTORIAL
 
 from cola.core import files, paths
 from cola.core.errors import UserError
-from cola.report import console
+from cola.report import console, workspace
 
 ANALYSIS = {"mcc_low": 0.4612, "mcc_high": 0.6123, "bag_of_words_mcc": 0.1049}
 HISTORY = pd.DataFrame(
@@ -129,16 +133,23 @@ def test_the_data_curve_is_a_table_with_intervals_and_says_when_the_baseline_is_
     ]
 
 
-@pytest.mark.parametrize("name", ["[neg]", "[/neg]", r"\[b]", ":cat:"])
-def test_labels_and_names_are_shown_as_they_are(printed, name):
-    source = {"corpus": {"name": name, "revision": None}, "encoder": {"name": name, "revision": None}}
-    row = {"sentence": name, "label": name, "predicted": f"{name}!", "probability": 0.75, "correct": False}
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        *((text, text) for text in ("[neg]", "[/neg]", r"\[b]", ":cat:")),
+        ("\x1b]0;evil\x07", r"\x1b]0;evil\x07"),
+        ("a\x9bb\r\u202ec", r"a\x9bb\r\u202ec"),
+    ],
+)
+def test_labels_and_names_are_shown_as_they_are_and_control_characters_escaped(printed, text, name):
+    source = {"corpus": {"name": text, "revision": None}, "encoder": {"name": text, "revision": None}}
+    row = {"sentence": text, "label": text, "predicted": f"{text}!", "probability": 0.75, "correct": False}
     summary = {
         "mcc": {"1": 0.5},
         "mean": 0.5,
         "standard_deviation": 0.1,
         "confidence_interval": [0, 1],
-        "comparison": f"compared with {name}",
+        "comparison": f"compared with {text}",
     }
     samples = printed(console.print_samples, [row], source)
     assert f"Predictions: {name}, {name}\n" in samples
@@ -172,17 +183,52 @@ def project(tmp_path, monkeypatch):
     Repo.init(no_scm=True).close()
 
 
-def test_a_result_is_printed_again_from_its_files(project, printed):
+@pytest.fixture
+def result(project):
+    """The files of a result in such a project."""
     paths.FINETUNED.mkdir(parents=True)
     files.write_json(paths.FINETUNED / "source.json", TUTORIAL)
     files.write_csv(paths.HISTORY, HISTORY)
     files.write_json(paths.TEST_METRICS, {"mcc": 0.5401, "sentences": 516})
     files.write_json(paths.ANALYSIS, ANALYSIS)
     files.write_json(paths.SAMPLES, SAMPLES)
+
+
+def test_a_result_is_printed_again_from_its_files(result, printed):
     text = printed(console.main)
     assert ["2", "0.317", "0.461", "0.813", "-0.041"] in rows(text)
     assert "Test MCC: 0.540" in text
     assert ["acceptable", "0.99", "wrong"] in [words[-3:] for words in rows(text)]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_the_letters_of_a_text_shows_their_codes(result, encoding):
+    files.write_json(paths.SAMPLES, [SAMPLES[1] | {"sentence": "问题é"}])
+    command = [sys.executable, "-m", "cola.report.console"]
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=environment, capture_output=True, encoding="latin-1", check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ("\\u95ee\\u9898\\xe9" if encoding == "ascii" else "\\u95ee\\u9898é") in ended.stdout
+
+
+def test_a_result_whose_files_are_of_two_runs_is_not_printed(result, printed, monkeypatch):
+    monkeypatch.setattr(workspace, "check_one_run", Mock(side_effect=UserError("not of one run")))
+    with pytest.raises(UserError, match="not of one run"):
+        printed(console.main)
+
+
+def test_an_error_of_what_is_only_shown_is_a_warning(capsys):
+    with console.only_shown():
+        raise UserError("metrics/reference/mine.json is no reference")
+    assert capsys.readouterr().err == "warning: metrics/reference/mine.json is no reference\n"
+
+
+def test_a_reader_that_has_ended_fails_nothing():
+    shown = "from cola.report import console; console.PlainConsole().print('x' * 100_000)"
+    code = f"import sys; {shown}; print('on', file=sys.stderr)"
+    command = f'"{sys.executable}" -c "{code}" | true; exit ${{PIPESTATUS[0]}}'
+    ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "on\n")
 
 
 def test_a_missing_result_is_one_line_with_a_remedy(project, monkeypatch):

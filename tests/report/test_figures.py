@@ -117,6 +117,29 @@ def test_a_label_that_is_never_predicted_has_its_zeros():
     assert np.asarray(axes.images[0].get_array()).tolist() == [[1, 0], [1, 0]]
 
 
+def test_of_many_labels_the_most_frequent_have_a_row_and_the_others_have_one_together():
+    labels = [f"label {number:02}" for number in range(32)]
+    predictions = pd.DataFrame({"label": [*labels, *labels[:30]], "predicted": [*labels[1:], labels[0], *labels[:30]]})
+    (axes,) = figures.confusion_matrix(predictions).axes
+    assert tick_labels(axes.yaxis) == [*labels[:30], "2 others"]
+    counts = np.asarray(axes.images[0].get_array())
+    assert counts.sum() == 62
+    assert counts[-1].tolist() == [1, *[0] * 29, 1], "of the two others one is predicted as the first"
+
+
+def test_of_many_sources_the_largest_have_a_row_and_the_others_have_one_together():
+    sizes = pd.Series({f"source {number:02}": 2 for number in range(30)} | {"a": 1, "b": 1})
+    per_source = pd.DataFrame({"source": sizes.index, "publication": "", "sentences": sizes.to_list()})
+    per_source = per_source.assign(accuracy=1.0, mcc=0.5)
+    predictions = pd.DataFrame(
+        {"sentence_source": ["a", "b", "source 00"], "label": ["x", "y", "x"], "predicted": ["y", "y", "x"]}
+    )
+    table = figures.largest_sources(per_source, predictions)
+    assert table["source"].to_list() == [*sizes.index[:30], "2 others"]
+    assert table.iloc[-1].to_list() == ["2 others", "", 2, 0.5, 0.0]
+    assert figures.largest_sources(per_source[:30], predictions).equals(per_source[:30])
+
+
 @pytest.mark.parametrize(
     ("names", "drawn", "rotation"),
     [

@@ -1,23 +1,27 @@
 """The report as one page: whole, escaped, and without a request."""
 
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
+from dvc.repo import Repo
 from results import DATA_CURVE, PREDICTIONS, SOURCE, TUTORIAL, write_results
 
 from cola.core import files, params, paths
 from cola.core.errors import UserError
 from cola.experiments import seeds
-from cola.report import page, references
+from cola.report import page, references, workspace
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder with the results of a run, of which the test MCC is 0.4321."""
     monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True).close()
     write_results(mcc=0.4321)
     files.write_json(paths.SAMPLES, PREDICTIONS.drop(columns="sentence_source").to_dict("records"))
 
@@ -202,6 +206,27 @@ def test_names_are_shown_as_they_are(project, name):
 
 def test_the_same_result_is_the_same_page(project):
     assert page.render(page.read(), "none") == page.render(page.read(), "none")
+
+
+def test_thousands_of_sources_and_letters_that_the_font_lacks_are_drawn_in_seconds(project, recwarn):
+    names = [f"https://example.org/{number}" for number in range(20_000)]
+    pairs = pd.DataFrame({"sentence_source": names, "label": "问题", "predicted": "陈述", "correct": False})
+    files.write_csv(paths.PREDICTIONS, pairs.assign(sentence="a", probability=0.5))
+    sources = pd.DataFrame({"source": names, "publication": "", "sentences": 1, "accuracy": 0.0, "mcc": 0.0})
+    files.write_csv(paths.PER_SOURCE, sources)
+    started = time.monotonic()
+    text = Outline(page.render(page.read(), "none")).text
+    assert time.monotonic() - started < 10
+    assert "19,970 others (19970)" in text, "the figure"
+    assert text.count("https://example.org/") == 30 * 2
+    assert [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)] == []
+
+
+def test_a_result_whose_files_are_of_two_runs_has_no_page(project, monkeypatch):
+    monkeypatch.setattr(workspace, "check_one_run", Mock(side_effect=UserError("not of one run")))
+    with pytest.raises(UserError, match="not of one run"):
+        page.main()
+    assert not paths.REPORT.exists()
 
 
 def test_a_missing_file_is_one_line_with_a_remedy(project):

@@ -1,0 +1,37 @@
+"""A project that DVC runs a stage of, for tests of what MLflow records."""
+
+import shutil
+
+import pytest
+
+
+@pytest.fixture
+def bare_root(tmp_path, monkeypatch):
+    """The main project, of which DVC runs a stage in a copy elsewhere."""
+    for name in ("project/.dvc/tmp", "copy"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    for name in ("TRACKING_URI", "EXPERIMENT_NAME", "EXPERIMENT_ID", "RUN_ID", "ALLOW_FILE_STORE"):
+        monkeypatch.delenv(f"MLFLOW_{name}", raising=False)
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def root(bare_root, empty_database):
+    """Such a project in which MLflow has its tables."""
+    shutil.copy(empty_database, bare_root)
+    return bare_root
+
+
+@pytest.fixture
+def runs():
+    """runs(root) -> (client, the runs of the experiment bert-cola in the database of a project)."""
+    from mlflow.tracking import MlflowClient  # takes seconds: only here
+
+    def runs(root, database="mlflow.db"):
+        client = MlflowClient(f"sqlite:///{root}/{database}")
+        return client, client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
+
+    return runs
