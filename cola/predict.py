@@ -6,7 +6,6 @@
 import csv
 import io
 import os
-import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -20,10 +19,9 @@ from cola.core.errors import UserError, run
 from cola.data import tutorial
 from cola.model.device import choose_precision, prepare_device
 from cola.model.prediction import Predictor
+from cola.report.words import visible
 
 CHUNK = 4096  # lines that are read, classified and written together: what bounds the memory
-# Of a terminal; but for tabs and line breaks, and with those that turn the direction of writing.
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def main() -> None:
@@ -81,8 +79,7 @@ def csv_row(*values: object) -> str:
 def write(line: str) -> None:
     """Print a line: to a file or a pipe in UTF-8, as input is; to a terminal with its control characters as escapes."""
     if sys.stdout.isatty():
-        line = CONTROL_CHARACTERS.sub(lambda character: ascii(character[0])[1:-1], line)
-        print(line.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+        print(visible(line))
     else:
         sys.stdout.buffer.write(f"{line}\n".encode())
 

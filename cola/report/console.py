@@ -142,7 +142,7 @@ def only_shown() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        print(f"warning: {error or repr(error)}", file=sys.stderr)
+        print(f"warning: {str(error) or repr(error)}", file=sys.stderr)
 
 
 def empty_table(numbers: Iterable[str] = ()) -> Table:

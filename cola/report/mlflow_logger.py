@@ -86,7 +86,8 @@ def record(what: str, *arguments: Any) -> None:
     else:
         from cola.report import mlflow_runs, mlflow_store  # take seconds to import
 
-        error = mlflow_store.try_log(lambda store: getattr(mlflow_runs, f"log_{what}")(store, *arguments))
+        again = "the same command" if what == "parent" else "`make track`"
+        error = mlflow_store.try_log(lambda store: getattr(mlflow_runs, f"log_{what}")(store, *arguments), again)
     if error:
         print(f"warning: not recorded in MLflow: {error}", file=sys.stderr)
 

@@ -137,17 +137,21 @@ def log_evaluation(store: Store) -> None:
     scores = files.read_json(paths.TEST_METRICS) | files.read_json(paths.ANALYSIS)
     store.client.log_batch(run_id, [Metric(f"test_{name}", value, now, 0) for name, value in scores.items()])
     tables = [paths.MCC_PER_BATCH, paths.PREDICTIONS, paths.PER_SOURCE, paths.CALIBRATION]
-    per_batch, predictions, per_source, calibration = map(files.read_csv, tables)
-    pictures = {
-        "mcc_per_batch.png": figures.mcc_per_batch(per_batch),
-        "calibration.png": figures.calibration(calibration),
-        "per_source.png": figures.mcc_per_source(figures.largest_sources(per_source, predictions)),
-        "confusion_matrix.png": figures.confusion_matrix(predictions),
-    }
     _log_parts(
         files=lambda: _log_files(store, run_id, [paths.TEST_METRICS, paths.ANALYSIS, *tables]),
-        pictures=lambda: _log_pictures(store, run_id, pictures),
+        pictures=lambda: _log_pictures(store, run_id, _draw_evaluation()),
     )
+
+
+def _draw_evaluation() -> "dict[str, Figure]":
+    predictions = files.read_csv(paths.PREDICTIONS)
+    sources = figures.largest_sources(files.read_csv(paths.PER_SOURCE), predictions)
+    return {
+        "mcc_per_batch.png": figures.mcc_per_batch(files.read_csv(paths.MCC_PER_BATCH)),
+        "calibration.png": figures.calibration(files.read_csv(paths.CALIBRATION)),
+        "per_source.png": figures.mcc_per_source(sources),
+        "confusion_matrix.png": figures.confusion_matrix(predictions),
+    }
 
 
 def log_samples(store: Store) -> None:
@@ -165,8 +169,7 @@ def log_parent(
     for digest in models:
         if child := _find_run(store, "model.sha256", digest):  # a model that came from another's cache has no run here
             store.client.set_tag(child, "mlflow.parentRunId", parent)
-    _log_files(store, parent, written)
-    store.client.set_terminated(parent)
+    _log_parts(files=lambda: _log_files(store, parent, written), end=lambda: store.client.set_terminated(parent))
 
 
 def track() -> None:

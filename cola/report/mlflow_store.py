@@ -64,8 +64,8 @@ def connect() -> MlflowClient:
         return MlflowClient(uri)
 
 
-def try_log(log: Callable[[Store], Any]) -> str | None:
-    """Call `log` with the store. Returns MLflow's error in one line, with what to do, or None."""
+def try_log(log: Callable[[Store], Any], again: str = "`make track`") -> str | None:
+    """Call `log` with the store. Returns None, or MLflow's error in one line, with what to do: `again` logs it anew."""
     for _ in range(2):
         try:
             client = connect()
@@ -75,8 +75,8 @@ def try_log(log: Callable[[Store], Any]) -> str | None:
             fault = error
         if not re.search("unique|duplicate|already exists", str(fault), re.IGNORECASE):
             break  # otherwise another process has just created the same experiment or data set, which is there now
-    later = "`make track` records it later" if is_of_connection(fault) else "fix that, and `make track` records it"
-    return f"{describe(fault)}; {later}"
+    remedy = f"{again} records it later" if is_of_connection(fault) else f"fix that, and {again} records it"
+    return f"{describe(fault)}; {remedy}"
 
 
 def root() -> Path:

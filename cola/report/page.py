@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jinja2
@@ -16,30 +17,30 @@ from cola.core.errors import run
 from cola.data import tutorial
 from cola.evaluate import analysis
 from cola.report import figures, references, revision, words, workspace
-from cola.report.references import Reference, describe_recipe
+from cola.report.references import describe_recipe
 
 MISTAKES = 20  # that the page shows
 WIDTH = 5  # inches of a figure: its text is 10 pixels high on a phone of 390 pixels, 16 on a wide window
 
 
-class Result(NamedTuple):
-    """The result files of the workspace, read."""
+RESULT = {
+    "source": paths.FINETUNED / "source.json",
+    "corpus": paths.CORPUS_METRICS,
+    "timings": paths.TIMINGS,
+    "history": paths.HISTORY,
+    "test": paths.TEST_METRICS,
+    "analysis": paths.ANALYSIS,
+    "mcc_per_batch": paths.MCC_PER_BATCH,
+    "predictions": paths.PREDICTIONS,
+    "per_source": paths.PER_SOURCE,
+    "calibration": paths.CALIBRATION,
+    "samples": paths.SAMPLES,
+}
+EXPERIMENTS = {"seeds": paths.SEEDS, "data_curve": paths.DATA_CURVE}  # None in a Result: make has not run it
 
-    source: Mapping[str, Any]
-    settings: params.Params
-    corpus: Mapping[str, Any]
-    timings: Mapping[str, Any]
-    history: pd.DataFrame
-    test: dict[str, Any]
-    analysis: dict[str, Any]
-    mcc_per_batch: pd.DataFrame
-    predictions: pd.DataFrame
-    per_source: pd.DataFrame
-    calibration: pd.DataFrame
-    samples: Sequence[Mapping[str, Any]]
-    seeds: Mapping[str, Any] | None  # None: `make seeds` has not run
-    data_curve: Mapping[str, Any] | None  # None: `make data-curve` has not run
-    references: Sequence[Reference]
+
+class Result(SimpleNamespace):
+    """The files of RESULT and EXPERIMENTS by name, read; and settings (params.yaml) and references."""
 
 
 class Section(NamedTuple):
@@ -53,23 +54,13 @@ class Section(NamedTuple):
 
 def read() -> Result:
     """The result in the workspace. Raises UserError where a file is missing."""
-    return Result(
-        source=files.read_json(paths.FINETUNED / "source.json"),
-        settings=params.load(paths.PARAMS),
-        corpus=files.read_json(paths.CORPUS_METRICS),
-        timings=files.read_json(paths.TIMINGS),
-        history=files.read_csv(paths.HISTORY),
-        test=files.read_json(paths.TEST_METRICS),
-        analysis=files.read_json(paths.ANALYSIS),
-        mcc_per_batch=files.read_csv(paths.MCC_PER_BATCH),
-        predictions=files.read_csv(paths.PREDICTIONS),
-        per_source=files.read_csv(paths.PER_SOURCE),
-        calibration=files.read_csv(paths.CALIBRATION),
-        samples=files.read_json(paths.SAMPLES),
-        seeds=files.read_json(paths.SEEDS) if paths.SEEDS.exists() else None,
-        data_curve=files.read_json(paths.DATA_CURVE) if paths.DATA_CURVE.exists() else None,
-        references=references.read(),
-    )
+    paths_by_name = RESULT | {name: path for name, path in EXPERIMENTS.items() if path.exists()}
+    read_files = {
+        name: files.read_csv(path) if path.suffix == ".csv" else files.read_json(path)
+        for name, path in paths_by_name.items()
+    }
+    settings = params.load(paths.PARAMS)
+    return Result(**dict.fromkeys(EXPERIMENTS) | read_files, settings=settings, references=references.read())
 
 
 def render(result: Result, commit: str) -> str:

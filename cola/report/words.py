@@ -58,7 +58,7 @@ def value(name: str, value: Any) -> str:
 
 
 def visible(text: str) -> str:
-    """A text without what would command a terminal or turn its letters around: 'a\\x1b[31mb' -> 'a\\\\x1b[31mb'."""
+    """A text for a terminal: a character that would command it, or turn text around, is its code, such as \\x1b."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda sign: ascii(sign[0])[1:-1], text)
 
 

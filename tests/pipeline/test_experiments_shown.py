@@ -5,7 +5,7 @@ import json
 
 import pytest
 import yaml
-from project import copy_of_the_project
+from project import copy_of_the_project, outputs
 
 WIDTH = 120
 FOLDER = "/home/somebody/projects/encoders/trained-further-on-our-own-sentences/checkpoint-12000"
@@ -57,6 +57,17 @@ def test_a_fresh_clone_shows_the_references_in_a_table_that_fits(tmp_path, run):
     assert rows["metrics/reference/tutorial.json"] == ["-", "0.498", "-"]
     assert rows["metrics/reference/public_runs.json"] == ["16", "0.5437", "0.0165"]
     assert {"metrics/reference/all-mpnet-base-v2.json", "metrics/reference/all-MiniLM-L6-v2.json"} < rows.keys()
+
+
+@pytest.mark.slow
+def test_what_only_shows_fails_no_stage(applied, run):
+    before = outputs(applied)
+    (applied / "metrics/reference/mine.json").write_text('{"mcc": 0.5, "runs": [{"mc')
+    for stage in ("evaluate", "sample_predict"):
+        printed = run(applied, "dvc", "repro", "--force", "--single-item", stage, PYTHONIOENCODING="ascii")
+        assert ("Test MCC: " in printed) == (stage == "evaluate")
+        assert ("metrics/reference/mine.json" in printed) == (stage == "evaluate")
+    assert outputs(applied) == before
 
 
 def test_pictures_and_the_page_are_drawn_without_a_network(applied, run):

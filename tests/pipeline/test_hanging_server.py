@@ -56,8 +56,9 @@ def test_mlflow_listens_here_alone_and_what_it_misses_is_recorded_later(applied,
     assert len(client.get_metric_history(recorded.info.run_id, "loss")) == 20
 
 
-def test_only_results_of_these_settings_are_recorded(applied, run):
+def test_files_of_two_runs_are_neither_recorded_nor_shown(applied, run):
     text = (applied / "params.yaml").read_text()
     (applied / "params.yaml").write_text(text.replace("max_steps: 20", "max_steps: 21"))
-    printed = run(applied, "make", "track", fails=True)
-    assert "error: the results are not those of params.yaml and this code" in printed
+    for command in (["make", "track"], ["make", "report"], ["python", "-m", "cola.report.console"]):
+        printed = run(applied, *command, fails=True)
+        assert "error: the files are not of one run: `dvc repro` (changed since: params.yaml)" in printed

@@ -22,7 +22,7 @@ from results import write_results
 from cola.core.errors import UserError
 from cola.report import mlflow_logger, mlflow_runs
 
-OLD_SCHEMA = "cc1f77228345"
+OLD_SCHEMA = "75868b020152"  # that of the version before
 
 
 def files_of_runs(uri):
