@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
-from mlflow.utils.uri import is_local_uri
 
 from cola.core import files, params, paths
 from cola.core.errors import UserError, run
@@ -180,33 +178,6 @@ def track() -> None:
     print("recorded in MLflow: training, evaluation and samples")
 
 
-def show_runs(port: str) -> None:
-    """Print the address of the runs, and become MLflow's server on that port. Raises UserError if it cannot start."""
-    try:
-        with socket.create_server(("127.0.0.1", int(port))) as server:  # mlflow would end with status 0
-            port = str(server.getsockname()[1])  # 0 asks for any that is free
-    except (OSError, OverflowError, ValueError) as error:
-        raise UserError(f"port {port} cannot be used ({error}): choose another, as in `make ui PORT=5001`") from None
-    try:
-        uri = mlflow_store.tracking_uri()
-        if not is_local_uri(uri) and not uri.startswith(mlflow_store.DATABASES):
-            os.environ.pop("MLFLOW_TRACKING_URI")  # the runs here, not those of another server
-        client = mlflow_store.connect()
-    except Exception as error:
-        raise UserError(f"MLflow cannot show the runs: {describe(error)}") from None
-    # MLflow's first page shows traces of language models, of which there are none.
-    runs = f"http://127.0.0.1:{port}/#/experiments"
-    try:
-        runs += f"/{mlflow_store.experiment_id(client)}?workflowType=machine_learning"
-    except Exception as error:
-        print(f"warning: {describe(error)}", file=sys.stderr)
-    print(f"the runs: {runs}", flush=True)
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = mlflow_store.tracking_uri()  # which may hold a password
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # it starts in 5 seconds instead of 20
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
-    os.execv(sys.executable, command)  # noqa: S606
-
-
 def _log_parts(**parts: Callable[[], Any]) -> None:
     """Log parts of a record by name: an error in one keeps back no other, unless MLflow has gone away.
 
@@ -280,4 +251,4 @@ def _end(store: Store, run_id: str) -> None:
 
 
 if __name__ == "__main__":
-    run(lambda: show_runs(sys.argv[2]) if sys.argv[1] == "ui" else track())
+    run(lambda: mlflow_store.show_runs(sys.argv[2]) if sys.argv[1] == "ui" else track())

@@ -2,18 +2,12 @@
 
 import multiprocessing
 import os
-import signal
-import socket
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from processes import free_port, running, wait_for
-from project import ROOT
 from results import SOURCE, write_results
 
 from cola.core import files, paths
@@ -218,26 +212,3 @@ def test_a_record_that_was_cut_is_made_whole_later(root, runs, monkeypatch, trac
     assert run.data.params["train.epochs"] == "4"
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 2
     assert {"learning_curve.png", "confusion_matrix.png", "samples.json"} <= artifact_names(client, run)
-
-
-@pytest.mark.slow
-def test_the_server_of_make_ui_says_where_the_runs_are_also_before_there_are_any(bare_root, tmp_path):
-    project, port, log = bare_root, free_port(), tmp_path / "log"
-    command = [sys.executable, "-m", "cola.report.mlflow_runs", "ui", str(port)]
-    environment = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"} | {"PYTHONPATH": str(ROOT)}
-    with running(command, log, cwd=project, env=environment) as process:
-
-        def experiment():
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)):
-                    return None
-            return MlflowClient(f"http://127.0.0.1:{port}").get_experiment_by_name("bert-cola")
-
-        experiment_id = wait_for(experiment, 120, log.read_text).experiment_id
-        runs = f"http://127.0.0.1:{port}/#/experiments/{experiment_id}?workflowType=machine_learning"
-        assert log.read_text().splitlines()[0] == f"the runs: {runs}"
-        pressed = time.monotonic()
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(timeout=20)
-        assert time.monotonic() - pressed < 10
-    assert "cola/report" not in log.read_text(), "a traceback of ours"
