@@ -14,7 +14,7 @@ from cola.evaluate import analysis
 from cola.model import metrics
 from cola.model.device import choose_precision, prepare_device
 from cola.model.prediction import Predictor
-from cola.report import console, references
+from cola.report import console
 
 
 def main() -> None:
@@ -41,11 +41,8 @@ def main() -> None:
     files.write_csv(paths.PER_SOURCE, per_source)
     files.write_csv(paths.CALIBRATION, calibration)
     mlflow_logger.record("evaluation")
-    compared: list[references.Reference] = []
     with console.only_shown():
-        compared = references.read()
-    with console.only_shown():
-        console.print_test(scores, figures, source, compared)
+        console.print_test(scores, figures, source, console.read_references())
         console.print_mistakes(analysis.mistakes(predictions, console.MISTAKES))
 
 
