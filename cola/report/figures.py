@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cola.core import files
-from cola.evaluate import analysis
 from cola.report.references import Reference, prediction_interval
 from cola.report.words import clock, words
 
@@ -163,6 +162,8 @@ def largest_sources(per_source: pd.DataFrame, predictions: pd.DataFrame) -> pd.D
     """
     if len(per_source) <= SHOWN:
         return per_source
+    from cola.evaluate import analysis  # takes a second: only here
+
     largest = per_source.nlargest(SHOWN, "sentences").sort_index()
     others = predictions[~predictions["sentence_source"].isin(largest["source"])]
     others = others.assign(sentence_source=f"{len(per_source) - SHOWN:,} others")
