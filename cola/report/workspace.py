@@ -20,6 +20,7 @@ def check_one_run(with_code: bool = False) -> None:
     if status.returncode:
         raise UserError(f"dvc status: {' '.join(status.stderr.split()).removeprefix('ERROR: ')}")
     changes = [change for stage in json.loads(status.stdout).values() for change in stage if isinstance(change, dict)]
-    paths = sorted({path for change in changes for changed in change.values() for path in changed})
+    states = {path: state for change in changes for changed in change.values() for path, state in changed.items()}
+    paths = sorted(path for path, state in states.items() if state != "not in cache")  # which is no change
     if changed := [path for path in paths if with_code or not path.startswith(CODE)]:
         raise UserError(f"the files are not of one run: `dvc repro` (changed since: {', '.join(changed)})")

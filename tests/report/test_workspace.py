@@ -1,6 +1,7 @@
 """Results of two runs are told apart, by a real DVC; what the message says to do helps."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,8 @@ def test_files_of_two_runs_are_refused_until_dvc_repro(project):
     Path("cola/train").write_text("other code\n")
     assert refusal() is None
     assert refusal(with_code=True) == "the files are not of one run: `dvc repro` (changed since: cola/train)"
+    shutil.rmtree(".dvc/cache")
+    assert refusal() is None
 
 
 def test_where_dvc_cannot_tell_its_reason_is_one_line(tmp_path, monkeypatch):
