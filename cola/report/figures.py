@@ -178,7 +178,7 @@ def source_names(per_source: pd.DataFrame) -> pd.Series:
 def confusion_matrix(predictions: pd.DataFrame) -> Figure:
     """The number of sentences by label and by predicted label (columns label and predicted, by name).
 
-    Of many labels, the SHOWN most frequent have a row; the others have one together.
+    Where labels are many, the SHOWN most frequent have rows of their own, and the others have one together.
     """
     pairs = predictions[["label", "predicted"]]
     by_frequency = pairs.stack().value_counts().index

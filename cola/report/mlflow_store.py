@@ -121,9 +121,9 @@ def tracking_uri() -> str:
 
 
 def _relocate(database: Path) -> None:
-    """Have a project that was moved or copied record here, and show its runs' files: MLflow keeps absolute paths.
+    """Correct the paths of files in the database of a project that was moved or copied: MLflow stores absolute paths.
 
-    A path to another mlruns/ is replaced where the same path is here, or is nowhere.
+    A path in another project's mlruns/ is replaced if this project has the same, or if it no longer exists.
     """
     here = (root() / "mlruns").as_uri()
     with closing(sqlite3.connect(database)) as connection, connection:
@@ -137,7 +137,7 @@ def _relocate(database: Path) -> None:
 
 
 def _exists(uri: str) -> bool:
-    """Whether a folder is there; that of another machine counts as there."""
+    """Whether a folder exists; a URI of another machine counts as one that does."""
     return not is_local_uri(uri) or Path(local_file_uri_to_path(uri)).exists()
 
 

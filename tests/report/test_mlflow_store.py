@@ -23,8 +23,8 @@ from cola.report import mlflow_logger, mlflow_store
 def files_of_runs(uri):
     """The names of the files of each run that a store has."""
     client = MlflowClient(uri)
-    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    return [{file.path for file in client.list_artifacts(run.info.run_id)} for run in found]
+    listed = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    return [{file.path for file in client.list_artifacts(run.info.run_id)} for run in listed]
 
 
 @pytest.mark.parametrize("uri", ["", "sqlite:///mine.db", "mine", "./mine", "file:mine", "file:./mine"])
