@@ -220,14 +220,14 @@ def test_a_socks_proxy_needs_two_packages_which_the_message_names(tmp_path, repo
         commands = [
             f"{imports} download.encoder({OTHER!r}, {REVISION!r}, Path('from-hub'))",
             f"{imports} pin = {{'vocab.txt': sources.{PINS['vocab.txt']}}}; "
-            f"download._from_url('http://host.invalid/{OTHER}/resolve/{REVISION}/vocab.txt', 'x', pin, Path('from-url'))",
+            f"url = 'http://host.invalid/{OTHER}/resolve/{REVISION}/vocab.txt'; "
+            "download._from_url(url, 'x', pin, Path('from-url'))",
         ]
         monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
-        monkeypatch.setenv("all_proxy", server.url.replace("http", "socks5h"))
+        proxy = server.url.replace("http", "socks5h")
+        monkeypatch.setenv("all_proxy", proxy)
         for command in commands:
-            reason = (
-                f"the proxy that all_proxy ({os.environ['all_proxy']}) names needs socks5:// and `pip install socksio"
-            )
+            reason = f"the proxy that all_proxy ({proxy}) names needs socks5:// and `pip install socksio"
             assert reason in run("-c", command).stderr.splitlines()[-1]
         with monkeypatch.context() as direct:
             direct.delenv("all_proxy")
