@@ -81,7 +81,7 @@ def _write(path: Path, rows: Rows, known: Mapping[str, str] | None = None) -> Co
             if known is not None and row.label not in known:
                 sort_labels({**known, row.label: where})
                 names = ", ".join(map(_show, sorted(known)))[:200]
-                raise UserError(f"{where}: label {_show(row.label)} is not among the training labels ({names})")
+                raise UserError(f"{where}: label '{_show(row.label)}' is not among the training labels ({names})")
             contents.add(where, row)
             writer.writerow(row)
     return contents

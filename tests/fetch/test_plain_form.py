@@ -89,5 +89,5 @@ def test_labels_that_look_alike_are_refused_until_they_are_the_same(tmp_path, la
 def test_labels_that_a_corpus_cannot_have_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"^train.csv, line 2: label 'a' is the only one: a corpus has two labels or"):
         write(tmp_path, [("all", "a", "b")] * 3, [])
-    with pytest.raises(UserError, match=r"^test.csv, line 2: label c is not among the training labels \(a, b\)$"):
+    with pytest.raises(UserError, match=r"^test.csv, line 2: label 'c' is not among the training labels \(a, b\)$"):
         write(tmp_path, [("all", "a", "b"), ("all", "b", "b")], [("all", "c", "b")])
