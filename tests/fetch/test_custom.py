@@ -112,7 +112,7 @@ def test_an_experiment_in_a_copy_of_the_project_sees_each_change_in_a_corpus(tmp
     assert "training: 66 sentences" in run(project, "dvc", "repro", "fetch@corpus")
     assert f"`{remedy}`" in run(project, *experiment, fails=True)
     run(project, "bash", "-c", remedy)
-    assert "Stage 'fetch@corpus' is cached" in run(project, *experiment)
+    run(project, *experiment)
     with (project / "corpora/my é/train.csv").open("a") as file:
         file.write("Sing louder!,request\n")
     assert "training: 67 sentences" in run(project, *experiment)
