@@ -14,7 +14,7 @@ from cola.evaluate import analysis
 from cola.model import metrics
 from cola.model.device import choose_precision, prepare_device
 from cola.model.prediction import Predictor
-from cola.report import console
+from cola.report import console, references
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     files.write_csv(paths.CALIBRATION, calibration)
     mlflow_logger.record("evaluation")
     with console.only_shown():
-        console.print_test(scores, figures, source, console.read_references())
+        console.print_test(scores, figures, source, references.read())
         console.print_mistakes(analysis.mistakes(predictions, console.MISTAKES))
 
 

@@ -19,7 +19,7 @@ from cola.core.errors import run
 from cola.data import tutorial
 from cola.report import revision, workspace
 from cola.report.references import Reference, compare
-from cola.report.references import read as read_strictly
+from cola.report.references import read as read_references
 from cola.report.words import clock, visible, words
 
 MISTAKES = 5  # rows that print_mistakes is given
@@ -143,13 +143,6 @@ def only_shown() -> Iterator[None]:
         yield
     except Exception as error:
         print(f"warning: {str(error) or repr(error)}", file=sys.stderr)
-
-
-def read_references() -> list[Reference]:
-    """The references; none, and a warning, where a file is wrong: a result is shown without them, too."""
-    with only_shown():
-        return read_strictly()
-    return []
 
 
 def empty_table(numbers: Iterable[str] = ()) -> Table:

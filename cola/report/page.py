@@ -16,7 +16,7 @@ from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import tutorial
 from cola.evaluate import analysis
-from cola.report import console, figures, references, revision, words, workspace
+from cola.report import figures, references, revision, words, workspace
 from cola.report.references import describe_recipe
 
 MISTAKES = 20  # that the page shows
@@ -60,7 +60,7 @@ def read() -> Result:
         for name, path in paths_by_name.items()
     }
     settings = params.load(paths.PARAMS)
-    return Result(**dict.fromkeys(EXPERIMENTS) | read_files, settings=settings, references=console.read_references())
+    return Result(**dict.fromkeys(EXPERIMENTS) | read_files, settings=settings, references=references.read())
 
 
 def render(result: Result, commit: str) -> str:

@@ -1,10 +1,9 @@
 """Whether the result files in the workspace are of one run, as DVC sees it."""
 
 import json
-import subprocess
-import sys
 
 from cola.core.errors import UserError
+from cola.report import revision
 
 # What may change without a difference between the files of a result.
 CODE = ("cola/", "stages/", "corpora")
@@ -15,11 +14,8 @@ def check_one_run(with_code: bool = False) -> None:
 
     `with_code`: or where the code or the corpora have changed since.
     """
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    status = subprocess.run(command, capture_output=True, text=True, check=False)
-    if status.returncode:
-        raise UserError(f"dvc status: {' '.join(status.stderr.split()).removeprefix('ERROR: ')}")
-    changes = [change for stage in json.loads(status.stdout).values() for change in stage if isinstance(change, dict)]
+    status = json.loads(revision.run_program("dvc", "status", "--json"))
+    changes = [change for stage in status.values() for change in stage if isinstance(change, dict)]
     states = {path: state for change in changes for changed in change.values() for path, state in changed.items()}
     paths = sorted(path for path, state in states.items() if state != "not in cache")  # which is no change
     if changed := [path for path in paths if with_code or not path.startswith(CODE)]:

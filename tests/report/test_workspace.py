@@ -66,5 +66,5 @@ def test_files_of_two_runs_are_refused_until_dvc_repro(project):
 
 def test_where_dvc_cannot_tell_its_reason_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"^dvc status: you are not inside of a DVC repository[^\n]*$"):
+    with pytest.raises(UserError, match=r"^dvc status --json: you are not inside of a DVC repository[^\n]*$"):
         workspace.check_one_run()
