@@ -71,6 +71,7 @@ def test_what_only_shows_fails_no_stage(applied, run):
 
 
 def test_pictures_and_the_page_are_drawn_without_a_network(applied, run):
+    run(applied, "python", "-m", "cola.report.plots_page")
     run(applied, "dvc", "plots", "show")
     page = (applied / "dvc_plots/index.html").read_text()
     assert 'src="http' not in page
