@@ -109,6 +109,6 @@ def test_a_changed_byte_is_noticed_before_it_is_used_and_put_right(applied, run,
 def test_a_wrong_setting_stops_the_pipeline_in_one_line(tmp_path, run):
     project = copy_of_the_project(tmp_path, fetch__corpus="minimal_pairs", train__epochs=0)
     printed = run(project, "dvc", "repro", fails=True)
-    assert "error: params.yaml: train.epochs: Input should be greater than or equal to 1 (got 0)" in printed
+    assert "error: params.yaml: train.epochs must be greater than or equal to 1, not 0" in printed
     assert "Traceback" not in printed
     assert not (project / "data/raw").exists()

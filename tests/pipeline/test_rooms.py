@@ -103,7 +103,7 @@ def test_a_fetch_that_fails_loses_nothing(project, run):
     change_settings(project, fetch__encoder="google-bert/bert-base-uncased")
     printed = run(project, "dvc", "repro", "fetch", fails=True, HF_ENDPOINT="http://127.0.0.1:9")
     (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: cannot fetch google-bert/bert-base-uncased: COLA_MIRROR is not set; 127.0.0.1: ")
+    assert line.startswith("error: cannot fetch google-bert/bert-base-uncased: COLA_MIRROR is not set; 127.0.0.1")
     assert "make demo" in line
     assert "Traceback" not in printed
     assert outputs(project) == {name: content for name, content in before.items() if "pretrained" not in name}
