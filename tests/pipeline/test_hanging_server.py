@@ -56,6 +56,7 @@ def test_mlflow_listens_here_alone_and_what_it_misses_is_recorded_later(applied,
     assert len(client.get_metric_history(recorded.info.run_id, "loss")) == 20
 
 
+@pytest.mark.slow
 def test_files_of_two_runs_are_neither_recorded_nor_shown(applied, run):
     text = (applied / "params.yaml").read_text()
     (applied / "params.yaml").write_text(text.replace("max_steps: 20", "max_steps: 21"))

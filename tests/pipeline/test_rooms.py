@@ -95,6 +95,7 @@ def test_a_label_is_corrected_while_the_encoder_is_out_of_reach(project, run):
     assert outputs(project) == before
 
 
+@pytest.mark.slow
 def test_a_fetch_that_fails_loses_nothing(project, run):
     run(project, "dvc", "repro", "fetch")
     before = outputs(project)
