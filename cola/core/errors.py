@@ -15,8 +15,8 @@ class UserError(Exception):
 # The messages of PyTorch on a CPU and on a GPU, of C++, and of oneDNN.
 _OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|bad_alloc|could not create a memory object")
 _OUT_OF_MEMORY_REMEDY = (
-    "memory is too small: set train.micro_batch_tokens (to 2000, say), lower tokenize.max_length, take a smaller "
-    "fetch.encoder, or set precision to bfloat16 (device to cpu, where it is a GPU's memory)"
+    "out of memory: set train.micro_batch_tokens (to 2000, for example), lower tokenize.max_length, take a smaller "
+    "fetch.encoder, or set precision to auto (and device to cpu if it is a GPU's memory)"
 )
 
 

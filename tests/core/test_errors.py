@@ -59,5 +59,5 @@ def test_too_little_memory_is_one_line_that_says_which_settings_help(fault):
     code = f"from cola.core.errors import run\ndef main():\n    {fault}\nrun(main)"
     answer = finished([sys.executable, "-c", code])
     assert answer.returncode == 1
-    assert answer.stderr.startswith("error: memory is too small: set train.micro_batch_tokens")
+    assert answer.stderr.startswith("error: out of memory: set train.micro_batch_tokens")
     assert answer.stderr.count("\n") == 1

@@ -72,7 +72,7 @@ def test_too_little_memory_is_one_line(project):
     train = "import runpy; runpy.run_module('stages.train', run_name='__main__')"
     ended = finished([sys.executable, "-c", f"{limited}; {train}"], project)
     assert ended.returncode == 1, ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("error: memory is too small: set train.micro_batch_tokens")
+    assert ended.stderr.splitlines()[-1].startswith("error: out of memory: set train.micro_batch_tokens")
     assert "Traceback" not in ended.stderr
     assert outputs(project) == before
 
