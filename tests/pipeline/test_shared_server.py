@@ -15,7 +15,7 @@ from processes import free_port, running, wait_for
 from project import ROOT
 from test_distributed import project, train
 
-from cola.report import mlflow_runs
+from cola.report import mlflow_store
 
 pytestmark = pytest.mark.slow
 RUNS = 8
@@ -96,7 +96,7 @@ def test_of_eight_runs_at_once_none_is_lost(server, tmp_path):
     assert [worker.returncode for worker in workers] == [0] * RUNS
     assert "warning" not in "".join(printed)
     client = MlflowClient(server)
-    (experiment,) = client.search_experiments(filter_string=f"name = '{mlflow_runs.EXPERIMENT}'")
+    (experiment,) = client.search_experiments(filter_string=f"name = '{mlflow_store.EXPERIMENT}'")
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.run_name for run in runs} == {f"copy{number}" for number in range(RUNS)}
     expected = json.loads((done / "metrics/train.json").read_text())
