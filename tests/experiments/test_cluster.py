@@ -195,5 +195,5 @@ def test_a_worker_is_killed_and_no_seed_is_lost(project_for_a_cluster, dask_clus
     assert len(client.search_runs([runs[0].info.experiment_id])) == len(runs) + 1  # the sum
 
     run(project, "dvc", "exp", "pull", "--quiet", "origin", "seed-2")
-    run(project, "dvc", "exp", "apply", "--force", "seed-2")
+    run(project, "dvc", "exp", "apply", "seed-2")
     assert (project / "models/finetuned/model.safetensors").exists()
