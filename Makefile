@@ -86,7 +86,7 @@ sweep: repository .venv ## try the settings that BERT's paper recommends: 18 tra
 table: repository .venv ## the experiments so far, the best first: their MCC, and the settings that they change
 	@python -m cola.experiments.dvc_queue table
 
-test: .venv ## run the tests, in two minutes
+test: .venv ## run the tests, in three minutes
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --dist worksteal
 
 test-all: .venv ## run the slow tests, too: MiniLM, CoLA, servers that hang, a database, a cluster
