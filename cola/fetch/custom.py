@@ -1,4 +1,4 @@
-"""A folder of the user's own, and a corpus from it: it is checked, then copied."""
+"""A corpus from a folder of the user's: its place is checked, then its tables are written in the plain form."""
 
 import os
 import shlex
@@ -8,22 +8,6 @@ from cola.core import files, paths
 from cola.core.errors import UserError
 from cola.fetch import plain_form, tables
 from cola.fetch.sources import CORPORA, Source
-
-
-def find_folder(name: str, setting: str) -> Path:
-    """The user's folder that a setting names: absolute, in the home folder, or relative to the project's root.
-
-    Prints how a later change in it gets into the project, for DVC does not watch the folder. Raises UserError where
-    there is no such folder; `setting` is the key in params.yaml that the message names.
-    """
-    folder = Path(name).expanduser()
-    # DVC runs an experiment in a copy of the project (DVC_ROOT), which lacks what git does not track.
-    for path in (folder, Path(os.environ.get("DVC_ROOT", "."), folder)):
-        if path.is_dir():
-            stage = setting.replace(".", "@")
-            print(f"{name} is copied as it is now: after a change in it, run `dvc repro --force --downstream {stage}`")
-            return path
-    raise UserError(f"{setting}: {name} is neither known nor a folder (params.yaml says what can stand there)")
 
 
 def find_corpus(name: str) -> Path:

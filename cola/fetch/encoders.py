@@ -1,6 +1,7 @@
 """What an encoder is: the files that are taken from a user's folder, and one trial of what fetch has fetched."""
 
 import json
+import os
 import shutil
 from contextlib import suppress
 from importlib.util import find_spec
@@ -12,7 +13,6 @@ from tokenizers import Tokenizer
 
 from cola.core.errors import UserError
 from cola.fetch import checked
-from cola.fetch.custom import find_folder
 from cola.fetch.sources import Source
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def copy(name: str, folder: Path) -> Source:
 
     Raises UserError, in one line, where one is missing or cannot be used, and as check_config.
     """
-    origin = find_folder(name, "fetch.encoder")
+    origin = _find_folder(name)
     paths = [path for path in sorted(origin.iterdir()) if path.is_file() and checked.is_encoder_file(path.name)]
     for file in ("config.json", "model.safetensors"):
         if origin / file not in paths:
@@ -43,6 +43,22 @@ def copy(name: str, folder: Path) -> Source:
         raise UserError(f"{name}: its tokenizer reads files that are not copied: save it there anew, as tokenizer.json")
     rights = "not stated: the encoder is the user's own"
     return Source(origin.resolve().name, None, {}, license=rights, citation=rights)
+
+
+def _find_folder(name: str) -> Path:
+    """The user's folder that fetch.encoder names: absolute, in the home folder, or relative to the project's root.
+
+    Prints how a later change in it gets into the project, for DVC does not watch the folder. Raises UserError where
+    there is no such folder.
+    """
+    folder = Path(name).expanduser()
+    # DVC runs an experiment in a copy of the project (DVC_ROOT), which lacks what git does not track.
+    for path in (folder, Path(os.environ.get("DVC_ROOT", "."), folder)):
+        if path.is_dir():
+            command = "dvc repro --force --downstream fetch@encoder"
+            print(f"{name} is copied as it is now: after a change in it, run `{command}`")
+            return path
+    raise UserError(f"fetch.encoder: {name} is neither known nor a folder (params.yaml says what can stand there)")
 
 
 def check_config(name: str, config: Path) -> None:

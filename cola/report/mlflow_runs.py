@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from cola.core import files, params, paths
 from cola.core.errors import UserError, run
-from cola.report import figures, mlflow_store, workspace
+from cola.report import figures, mlflow_store, revision, workspace
 from cola.report.mlflow_store import Store, describe, try_log
 
 if TYPE_CHECKING:
@@ -222,13 +221,15 @@ def _model_digest() -> str:
 
 def _tags(source: Mapping[str, Any]) -> dict[str, str]:
     """What was trained on what (a demo is never mistaken for the tutorial), at which commit, in which experiment."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
+    commit = {}
+    with suppress(UserError):
+        commit = {"git.commit": revision.read_commit()}
     return {
         "corpus": source["corpus"]["name"],
         "encoder": source["encoder"]["name"],
         "encoder.revision": str(source["encoder"]["revision"]),
         "encoder.sha256": source["encoder"]["files"]["model.safetensors"],
-        **({"git.commit": git.stdout.strip()} if git.returncode == 0 else {}),
+        **commit,
         **{name: os.environ[name] for name in ("DVC_EXP_NAME", "DVC_EXP_BASELINE_REV") if name in os.environ},
     }
 
