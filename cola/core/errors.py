@@ -20,6 +20,11 @@ _OUT_OF_MEMORY_REMEDY = (
 )
 
 
+def one_line(error: BaseException) -> str:
+    """The message of a library's error, which may have several lines, in one."""
+    return " ".join(str(error).split())
+
+
 def escape(text: str) -> str:
     """The text in one line: what is not printable, control characters for one, as Python writes it in a string."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -17,7 +17,7 @@ from typing import Any
 from joblib import cpu_count
 
 from cola.core import params, paths
-from cola.core.errors import UserError, run
+from cola.core.errors import UserError, one_line, run
 from cola.experiments.overrides import Settings, apply_settings, combine_settings, parse_settings, quote_settings
 from cola.report import console, revision
 
@@ -221,7 +221,7 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except (DvcException, SCMError) as error:
-        raise UserError(f"DVC refuses this: {' '.join(str(error).split())}") from None
+        raise UserError(f"DVC refuses this: {one_line(error)}") from None
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cola.core.errors import UserError
+from cola.core.errors import UserError, one_line
 
 COLA_LABELS = ["unacceptable", "acceptable"]  # the names of CoLA's labels 0 and 1
 COLA_HEADER = ["source", "label", "label_notes", "text"]  # CoLA's own files have none
@@ -218,7 +218,7 @@ def _read_parquet(path: Path) -> Records:
             for *fields, number in zip(*columns, numbers, strict=False):
                 yield f"row {number}", fields
     except Exception as error:  # the library has many, for a spoiled file and for columns that are no text
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(f"{path} cannot be read: {reason}; write it anew, text and label as texts") from None
 
 

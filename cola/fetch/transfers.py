@@ -15,7 +15,7 @@ import requests  # pooch's
 from tqdm import tqdm
 
 from cola.core import progress
-from cola.core.errors import UserError
+from cola.core.errors import UserError, one_line
 
 WATCH_SECONDS = 1.0  # between two looks at a transfer
 PATIENCE = 120  # so many looks at a transfer that does not move
@@ -61,7 +61,7 @@ def watch(provider: str, name: str, total: int | None, size: Callable[[], int] |
 
 def describe(error: Exception) -> str:
     """What an error of requests, of httpx or of pip means, in a few words."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error) or type(error).__name__
     proxies = [name for name in os.environ if name.lower() in ("all_proxy", "http_proxy", "https_proxy")]
     shown = " and ".join(f"{name} ({hide_password(os.environ[name])})" for name in proxies if os.environ[name])
     proxy = f"the proxy that {shown or 'the system'} names"

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
-from cola.core.errors import UserError
+from cola.core.errors import UserError, one_line
 from cola.model import batching, families
 from cola.model.device import autocast
 
@@ -39,7 +39,7 @@ def load(
             ignore_mismatched_sizes=True,  # they are in the report, and refused below
         )
     except Exception as error:  # of any class: quantizers and readers of files have their own
-        raise UserError(f"{folder} has no model that can be loaded: {' '.join(str(error).split())}") from None
+        raise UserError(f"{folder} has no model that can be loaded: {one_line(error)}") from None
     absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     if names:
         absent = _draw_head(model, absent)

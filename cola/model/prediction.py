@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from cola.core.errors import UserError
+from cola.core.errors import UserError, one_line
 from cola.data import encoding
 from cola.model import batching, classifier, families, metrics
 
@@ -54,7 +54,7 @@ def check_padding(model: PreTrainedModel, folder: Path) -> None:
     try:
         alone, (beside, _) = (predict_logits(model, ids, torch.float32) for ids in (input_ids[:1], input_ids))
     except Exception as error:  # of any class: models that need more than token ids have their own
-        raise UserError(f"{model.config.model_type} cannot classify: {' '.join(str(error).split())}") from None
+        raise UserError(f"{model.config.model_type} cannot classify: {one_line(error)}") from None
     if not np.allclose(alone, beside, rtol=0, atol=READS_PADDING * np.abs(alone).max()):
         raise UserError(
             f"{model.config.model_type} reads the padding of a batch, so that a sentence's label depends on its "

@@ -34,7 +34,7 @@ from requests import RequestException
 from sqlalchemy.exc import OperationalError
 
 from cola.core import files
-from cola.core.errors import UserError
+from cola.core.errors import UserError, one_line
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # else it tells of every table of a new database
 
@@ -176,6 +176,6 @@ def is_of_connection(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> str:
     """An error in one line, without passwords. MLflow's own remedy stands whole at its end; a page of HTML is cut."""
-    text = re.sub("<database_uri>", lambda _: shlex.quote(tracking_uri()), " ".join(str(error).split())) or repr(error)
+    text = re.sub("<database_uri>", lambda _: shlex.quote(tracking_uri()), one_line(error)) or repr(error)
     text = text if len(text) <= 1000 else f"{text[:600]} ... {text[-400:]}"
     return re.sub("//[^/@ ]*@", "//", text).rstrip(".")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cola.core import files, paths
-from cola.core.errors import UserError
+from cola.core.errors import UserError, one_line
 from cola.core.processes import end_with_parent
 
 
@@ -65,7 +65,7 @@ def read_bytes(path: Path, name: str | None) -> bytes:
     try:
         return bytes(dvc.api.read(Path(folder, path).as_posix(), rev=find_commit(name) if name else None, mode="rb"))
     except (OSError, DvcException, SCMError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         remedy = "`dvc exp list` names the experiments" if name else "run `dvc repro`"
         raise UserError(f"{path} is not in {name or 'the workspace'} ({reason}); {remedy}") from None
 

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cola.core import files, paths
-from cola.core.errors import UserError
+from cola.core.errors import UserError, one_line
 from cola.model.device import random_states, set_random_state
 from cola.train import distributed
 from cola.train.history import Epoch, LossScale, Progress, Step
@@ -143,7 +143,7 @@ def read_progress(path: Path) -> Progress:
     except FileNotFoundError:
         return Progress()
     except Exception as error:
-        fault = " ".join(str(error).split())
+        fault = one_line(error)
         raise UserError(f"{path} is damaged ({fault}): remove it, and the training begins anew") from None
 
 
