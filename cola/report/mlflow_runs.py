@@ -93,15 +93,16 @@ class TrainingRun:
 def log_training(store: Store, run: TrainingRun | None = None) -> str:
     """Log what the stage train wrote, and end the run, whose id is returned.
 
-    The run is the one that followed the training, or the newest that trained this model, or a new one.
+    A live training makes its run: others may train the same model at the same time. Only without `run`, as after
+    `make track`, does the newest run that trained this model receive the record.
     """
     history, timings = files.read_csv(paths.HISTORY), files.read_json(paths.TIMINGS)
     machine = {name: timings.pop(name) for name in ("device", "precision")}
+    model = _model_digest()
     if run is None:
         source = files.read_json(paths.FINETUNED / "source.json")
         run = TrainingRun(params.flatten(params.load(paths.PARAMS)), source, machine, resumed=True)
-    model = _model_digest()
-    run.run_id = run.run_id or _find_run(store, "model.sha256", model)
+        run.run_id = _find_run(store, "model.sha256", model)
     run.logged = _logged_steps(store, run.run_id) if run.run_id else {}
     now = int(time.time() * 1000)
     run.points = [Metric(name, value, now, 0) for name, value in timings.items()]

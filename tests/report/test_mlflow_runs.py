@@ -52,11 +52,18 @@ def test_a_training_is_one_run_at_the_main_projects_root(root, runs, monkeypatch
     assert not Path("mlruns").exists(), "the copy has got files of MLflow's"
 
 
-def train(resumed=False):
-    """A training that is logged while it runs, and then recorded."""
-    run = mlflow_runs.TrainingRun({"seed": 42}, SOURCE, {"device": "cpu", "precision": "float32"}, resumed)
-    assert mlflow_store.try_log(run.update) is None
+def train():
+    """Record a training that ended before MLflow was imported, so that its run has to be created at the end."""
+    run = mlflow_runs.TrainingRun({"seed": 42}, SOURCE, {"device": "cpu", "precision": "float32"}, resumed=False)
     assert mlflow_store.try_log(lambda store: mlflow_runs.log_training(store, run)) is None
+
+
+def test_each_training_makes_a_run_though_another_trained_the_same_model(root, runs, monkeypatch):
+    write_results()
+    for name in ("copy1", "copy2"):
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        train()
+    assert sorted(run.info.run_name for run in runs(root)[1]) == ["copy1", "copy2"]
 
 
 def test_scores_and_samples_go_to_the_newest_run_of_their_model(root, runs):
