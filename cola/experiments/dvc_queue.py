@@ -9,7 +9,8 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cola.experiments.overrides import Settings, apply_settings, combine_setting
 from cola.report import console, revision
 
 MEMORY = 4 * 2**30  # bytes for each training at once: bert-base takes 2.6 GiB
+SECONDS_TO_END = 10  # for an experiment that was killed; a training takes less than one, on a busy machine a few
 TEST_MCC = f"{paths.TEST_METRICS}:mcc"  # DVC puts the file before a name that several files have
 
 
@@ -115,12 +117,18 @@ def _list_waiting(baseline: str, names: Collection[str]) -> list[str]:
     """The names of the experiments that DVC's queue has. Raises UserError where it has one of these `names`."""
     from dvc.repo import Repo  # takes a second: only here
 
+    def select_taken(entries: Iterable[Any]) -> list[str]:
+        return [entry.name for entry in entries if entry.name in names and entry.baseline_rev == baseline]
+
+    deadline = time.monotonic() + SECONDS_TO_END
     with _one_line_errors(), Repo() as repo:
         queue = repo.experiments.celery_queue
+        while select_taken(queue.iter_active()) and time.monotonic() < deadline:
+            time.sleep(0.2)  # `dvc queue kill` interrupts an experiment and returns before it has ended
         running, queued = list(queue.iter_active()), list(queue.iter_queued())
     remedies = []
     for command, entries in (("dvc queue remove", queued), ("dvc queue kill", running)):
-        if taken := [entry.name for entry in entries if entry.name in names and entry.baseline_rev == baseline]:
+        if taken := select_taken(entries):
             remedies.append(f"{command} {' '.join(taken)}")
     if remedies:
         raise UserError(f"an earlier command still runs experiments of these names: wait, or {' && '.join(remedies)}")

@@ -86,7 +86,9 @@ def test_names_that_are_in_dvcs_queue_are_refused_and_what_else_is_there_is_name
             repo.experiments.run(queue=True, name=name, params=[f"seed={seed}"])
         start = [sys.executable, "-m", "dvc", "queue", "start"]
         subprocess.run(start, env=revision.make_environment(), stdout=subprocess.DEVNULL, check=True)
-        wait_for(lambda: [entry.name for entry in repo.experiments.celery_queue.iter_active()] == ["seed-1"], 60)
+        queue = repo.experiments.celery_queue
+        (first, *_) = wait_for(lambda: list(queue.iter_active()), 60)
+        wait_for(lambda: queue.proc.get(first.stash_rev), 60)  # before, `dvc queue kill` refuses
     experiments = {name: {"seed": int(name[-1])} for name in ("seed-1", "seed-2")}
     with pytest.raises(UserError) as error:
         dvc_queue.train(experiments)
