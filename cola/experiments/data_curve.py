@@ -1,9 +1,9 @@
 """What pretraining is worth, by the number of training sentences: `python -m cola.experiments.data_curve SETTINGS`.
 
-With 100, 300, 1,000, 3,000 and all training sentences, and three seeds each, it trains the pretrained encoder and the
-same encoder with random weights, and beside them bag of words with logistic regression on the same sentences. Every
-training is a DVC experiment of params.yaml with SETTINGS (train.learning_rate=5.0e-5, say); what ran before comes from
-DVC's cache. Writes metrics/data_curve.json and three pictures of it, and gathers the runs under one parent in MLflow.
+The pretrained encoder, the same encoder with random weights and a bag-of-words baseline are trained with 100, 300,
+1,000, 3,000 and all training sentences, with three seeds. A training is a DVC experiment of params.yaml with SETTINGS
+(train.learning_rate=5.0e-5, for example). Writes metrics/data_curve.json and three pictures, and one parent run in
+MLflow.
 """
 
 import io
@@ -50,65 +50,66 @@ class Run(NamedTuple):
     seed: int
 
 
-Predictions = Mapping[Run, np.ndarray]  # (test sentences,) labels from 0, as a run predicts them
+Predictions = Mapping[Run, np.ndarray]  # each run's predicted labels, from 0: (test sentences,)
 
 
-def epochs(sentences: int, recipe: params.Train) -> int:
+def count_epochs(sentences: int, recipe: params.Train) -> int:
     """The recipe's epochs, or as many as make STEPS steps, if those are more."""
     return max(recipe.epochs, math.ceil(STEPS / math.ceil(sentences / recipe.batch_size)))
 
 
-def experiments(total: int, recipe: params.Train) -> dict[Run, dict[str, Any]]:
-    """The settings of the experiment that trains each run of an encoder, where there are `total` training sentences.
+def plan_experiments(total: int, recipe: params.Train) -> dict[Run, dict[str, Any]]:
+    """The settings of the experiment that trains each run of an encoder, with up to `total` training sentences.
 
-    They are in the order to run them: the longest first, so that those side by side end together, and one encoder after
-    the other, so that the second finds the tokenized sentences in DVC's cache.
+    The longest run first, so that runs side by side end together. One encoder after the other: the second one's
+    tokenized sentences come from DVC's cache.
     """
 
-    def duration(sentences: int) -> float:  # in validation sentences; a training sentence takes as long as three
-        return epochs(sentences, recipe) * (3 * sentences + total / 9)
+    def estimate_cost(sentences: int) -> float:  # in validation sentences; a training sentence costs three
+        return count_epochs(sentences, recipe) * (3 * sentences + total / 9)
 
     settings = {}
-    sizes = sorted({*(size for size in SIZES if size < total), total}, key=duration, reverse=True)
+    sizes = sorted({*(size for size in SIZES if size < total), total}, key=estimate_cost, reverse=True)
     for method, sentences, seed in itertools.product(ENCODERS, sizes, SEEDS):
-        changes = {"seed": seed, "train.pretrained": method == "pretrained", "train.epochs": epochs(sentences, recipe)}
-        if sentences < total:  # else as in the recipe, whose training may be in DVC's cache
+        epochs = count_epochs(sentences, recipe)
+        changes = {"seed": seed, "train.pretrained": method == "pretrained", "train.epochs": epochs}
+        if sentences < total:  # with all of them, the recipe's own training may be in DVC's cache
             changes["tokenize.training_sentences"] = sentences
         settings[Run(method, sentences, seed)] = changes
     return settings
 
 
-def curve(labels: np.ndarray, predictions: Predictions, classes: int) -> list[dict[str, Any]]:
+def compute_curve(labels: np.ndarray, predictions: Predictions, classes: int) -> list[dict[str, Any]]:
     """A row for each number of sentences: each method's test MCCs by seed, their mean, and its 95% interval.
 
-    `labels` are (test sentences,), from 0. An interval is over resamplings of the test sentences, the same ones for all
-    methods; "differences" has the intervals of the differences between two methods' means.
+    `labels` are (test sentences,), from 0. "differences" has the same of the differences between two methods' means.
+    The intervals are over resamplings of the test sentences, which all methods share.
     """
-    runs = list(predictions)
-    resampled = interval.resampled_mccs(labels, np.stack(list(predictions.values())), classes)  # (resamples, runs)
+    runs, predicted = list(predictions), np.stack(list(predictions.values()))  # (runs, test sentences)
+    measured = np.array([metrics.mcc(labels, row) for row in predicted])
+    # Row 0: the MCCs of the test sentences; then a row for each resampling. (1 + resamplings, runs)
+    scores = np.vstack([measured, interval.resampled_mccs(labels, predicted, classes)])
     rows = []
     for sentences in sorted({run.sentences for run in runs}):
-        indices = {method: [runs.index(run) for run in runs if run[:2] == (method, sentences)] for method in METHODS}
-        mccs = {method: [metrics.mcc(labels, predictions[runs[i]]) for i in indices[method]] for method in METHODS}
-        # The mean of a method's seeds, and that mean on each resampling, (resamples,).
-        means = {
-            method: (float(np.mean(mccs[method])), resampled[:, indices[method]].mean(axis=1)) for method in METHODS
+        columns = {method: [runs.index(run) for run in runs if run[:2] == (method, sentences)] for method in METHODS}
+        means = {method: scores[:, columns[method]].mean(axis=1) for method in METHODS}
+        estimates = {
+            method: {"mcc": measured[columns[method]].tolist(), **_estimate(means[method])} for method in METHODS
         }
         differences = [
-            {"of": first, "to": second, **_estimate(*(a - b for a, b in zip(means[first], means[second], strict=True)))}
-            for first, second in DIFFERENCES
+            {"of": first, "to": second, **_estimate(means[first] - means[second])} for first, second in DIFFERENCES
         ]
-        estimates = {method: {"mcc": mccs[method], **_estimate(*means[method])} for method in METHODS}
         rows.append({"sentences": sentences, **estimates, "differences": differences})
     return rows
 
 
-def _estimate(mean: float, resampled: np.ndarray) -> dict[str, float]:
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return {"mean": mean, "low": float(low), "high": float(high)}
+def _estimate(scores: np.ndarray) -> dict[str, float]:
+    """A score and its 95% interval, from the score (first) and its values on resamplings (the others)."""
+    low, high = np.percentile(scores[1:], [2.5, 97.5])
+    return {"mean": float(scores[0]), "low": float(low), "high": float(high)}
 
 
-def by_source(sources: np.ndarray, labels: np.ndarray, predictions: Predictions) -> list[dict[str, Any]]:
+def average_by_source(sources: np.ndarray, labels: np.ndarray, predictions: Predictions) -> list[dict[str, Any]]:
     """A row for each of the test sentences' `sources`: their number, and each method's mean MCC with all sentences."""
     total = max(run.sentences for run in predictions)
     rows = []
@@ -122,16 +123,13 @@ def by_source(sources: np.ndarray, labels: np.ndarray, predictions: Predictions)
     return rows
 
 
-def by_epoch(histories: Sequence[pd.DataFrame], seconds: Sequence[float]) -> list[dict[str, float]]:
-    """A row for each epoch of several trainings: their mean validation MCC, and the mean seconds until its end.
+def average_by_epoch(histories: Sequence[pd.DataFrame], seconds: Sequence[float]) -> list[dict[str, float]]:
+    """A row for each epoch of several trainings: mean validation MCC, mean seconds until its end, and their "count".
 
-    `seconds` are each training's, all its epochs together; epochs take the same time. Early stopping may end trainings
-    after different epochs: "count" is the number of those that have the epoch, of which the MCC is the mean.
+    `seconds` is the time of each training. Early stopping may end some earlier: only the others count then.
     """
     mccs = pd.concat([history["validation_mcc"] for history in histories], axis=1)  # (epochs, trainings)
-    seconds_per_epoch = float(
-        np.mean([total / len(history) for total, history in zip(seconds, histories, strict=True)])
-    )
+    seconds_per_epoch = float(np.mean(np.array(seconds) / mccs.count()))
     return [
         {"epoch": epoch, "validation_mcc": float(mcc), "seconds": seconds_per_epoch * epoch, "count": int(count)}
         for epoch, (mcc, count) in enumerate(zip(mccs.mean(axis=1), mccs.count(axis=1), strict=True), start=1)
@@ -141,8 +139,8 @@ def by_epoch(histories: Sequence[pd.DataFrame], seconds: Sequence[float]) -> lis
 def main() -> None:
     settings = parse_settings(sys.argv[1:])
     recipe = apply_settings(settings)
-    changes = experiments(_count_sentences(settings), recipe.train)
-    commit = revision.describe_commit()  # now: the trainings take hours, in which it may change
+    changes = plan_experiments(_count_sentences(settings), recipe.train)
+    commit = revision.describe_commit()  # now: the commit may change during the hours of training
     names = {run: name_experiment(settings, f"data-curve-{'-'.join(map(str, run))}") for run in changes}
     commits = dvc_queue.train({names[run]: {**settings, **changes[run]} for run in changes}, ["evaluate"])
     about = [f"command: make data-curve SETTINGS={' '.join(sys.argv[1:])!r}", f"commit: {commit}"]
@@ -168,43 +166,37 @@ def _count_sentences(settings: Settings) -> int:
 def _summarize(
     commits: Mapping[Run, str], source: Mapping[str, Any], recipe: params.Params, about: Sequence[str]
 ) -> dict[str, Any]:
-    """Contents of metrics/data_curve.json, from the experiments of these commits. DVC shows what is not in lists."""
+    """Contents of metrics/data_curve.json, from the experiments' commits. DVC shows the numbers that are in no list."""
     test = _read_split("test", next(iter(commits.values())))
     labels, classes = test["label"].to_numpy(), source["corpus"]["labels"]
     predictions = _read_predictions(commits, test, classes)
-    rows = curve(labels, predictions, len(classes))
-    mccs = rows[-1]["pretrained"]["mcc"]
-    total = rows[-1]["sentences"]
-    whole = {method: [commit for run, commit in commits.items() if run[:2] == (method, total)] for method in ENCODERS}
-    timings = {
-        method: [json.loads(revision.read(paths.TIMINGS, commit)) for commit in whole[method]] for method in ENCODERS
-    }
-    devices = dict.fromkeys(timing["device"] for method in ENCODERS for timing in timings[method])
+    curve = compute_curve(labels, predictions, len(classes))
+    mccs, total = curve[-1]["pretrained"]["mcc"], curve[-1]["sentences"]
+    epochs: list[dict[str, Any]] = []
+    devices: list[str] = []
+    for method in ENCODERS:
+        whole = [commit for run, commit in commits.items() if run[:2] == (method, total)]
+        timings = [json.loads(revision.read(paths.TIMINGS, commit)) for commit in whole]
+        histories = [_read_table(paths.HISTORY, commit) for commit in whole]
+        rows = average_by_epoch(histories, [timing["training_seconds"] for timing in timings])
+        epochs.append({"way": method, "rows": rows})
+        devices += [timing["device"] for timing in timings]
     return {
         "mcc": float(np.mean(mccs)),
         "standard_deviation": float(np.std(mccs, ddof=1)),
         "count": len(mccs),
-        "about": [*about, *(f"device: {device}" for device in devices)],
+        "about": [*about, *(f"device: {device}" for device in dict.fromkeys(devices))],
         "recipe": [describe_recipe(source, recipe)],
         "seeds": list(SEEDS),
-        "curve": rows,
-        "epochs": [
-            {
-                "way": method,
-                "rows": by_epoch(
-                    [_read_table(paths.HISTORY, commit) for commit in whole[method]],
-                    [timing["training_seconds"] for timing in timings[method]],
-                ),
-            }
-            for method in ENCODERS
-        ],
-        "bag_of_words_validation_mcc": [_validate_baseline(commit) for commit in whole["pretrained"]],
-        "sources": by_source(test["sentence_source"].to_numpy(), labels, predictions),
+        "curve": curve,
+        "epochs": epochs,
+        "bag_of_words_validation_mcc": [_validate_baseline(commits[Run("pretrained", total, seed)]) for seed in SEEDS],
+        "sources": average_by_source(test["sentence_source"].to_numpy(), labels, predictions),
     }
 
 
 def _read_predictions(commits: Mapping[Run, str], test: pd.DataFrame, classes: Sequence[str]) -> Predictions:
-    """The test predictions of these experiments, and of the bag-of-words baseline on the same training sentences."""
+    """The predictions of these experiments, and of the bag-of-words baseline with their training sentences."""
     numbers = {name: number for number, name in enumerate(classes)}
     predictions = {}
     for run, commit in commits.items():
@@ -216,7 +208,7 @@ def _read_predictions(commits: Mapping[Run, str], test: pd.DataFrame, classes: S
 
 
 def _validate_baseline(commit: str) -> float:
-    """The validation MCC of the bag-of-words baseline, on the sentences of an experiment."""
+    """The bag-of-words baseline's validation MCC, with an experiment's sentences."""
     train, validation = _read_split("train", commit), _read_split("validation", commit)
     return metrics.mcc(validation["label"].to_numpy(), analysis.bag_of_words(train, validation))
 

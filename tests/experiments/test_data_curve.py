@@ -24,11 +24,11 @@ ONE = np.ones(10, int)
     [(1, 250), (100, 63), (300, 25), (1000, 8), (2000, 4), (3000, 4), (7695, 4)],  # of 1, 4, 10, 32, 63, 94, 241 steps
 )
 def test_few_sentences_are_seen_as_often_as_makes_250_steps(sentences, epochs):
-    assert data_curve.epochs(sentences, SETTINGS.train) == epochs
+    assert data_curve.count_epochs(sentences, SETTINGS.train) == epochs
 
 
 def test_the_experiments_are_every_seed_number_of_sentences_and_encoder_the_longest_first():
-    changes = data_curve.experiments(5400, SETTINGS.train)
+    changes = data_curve.plan_experiments(5400, SETTINGS.train)
     assert [run.method for run in changes] == ["pretrained"] * 15 + ["random_weights"] * 15
     # epochs by sentences, three for each of training: 4 * (16,200 + 600), 63 * 900, 4 * 9,600, 25 * 1,500, 8 * 3,600
     assert [run.sentences for run in changes][::3] == [5400, 100, 3000, 300, 1000] * 2
@@ -36,7 +36,7 @@ def test_the_experiments_are_every_seed_number_of_sentences_and_encoder_the_long
     assert changes[Run("pretrained", 5400, 42)] == {"seed": 42, "train.pretrained": True, "train.epochs": 4}
     few = {"tokenize.training_sentences": 100, "train.pretrained": False, "train.epochs": 63}
     assert changes[Run("random_weights", 100, 43)] == {"seed": 43, **few}
-    small = data_curve.experiments(900, SETTINGS.train)
+    small = data_curve.plan_experiments(900, SETTINGS.train)
     assert sorted({run.sentences for run in small}) == [100, 300, 900]
     assert small[Run("pretrained", 900, 42)]["train.epochs"] == 9  # of 29 steps
 
@@ -50,7 +50,7 @@ def test_a_row_of_the_curve_has_means_intervals_and_paired_differences():
         Run("bag_of_words", 100, 42): MOST,
         Run("bag_of_words", 100, 43): MOST,
     }
-    (row,) = data_curve.curve(LABELS, predicted, 2)
+    (row,) = data_curve.compute_curve(LABELS, predicted, 2)
     assert row["sentences"] == 100
     assert row["pretrained"]["mcc"] == [1, pytest.approx(0.6)]
     assert row["pretrained"]["mean"] == pytest.approx(0.8)
@@ -72,7 +72,7 @@ def test_each_source_has_the_mean_mcc_of_the_models_of_all_sentences():
         Run("random_weights", 900, 42): ONE,
         Run("bag_of_words", 900, 42): MOST,
     }
-    found = data_curve.by_source(sources, LABELS, predicted)
+    found = data_curve.average_by_source(sources, LABELS, predicted)
     # Of source a: labels 0 1 1 1 1 1, MOST 1 0 1 1 1 1: one of each is wrong, -1/5. Source b has one label alone.
     assert found == [
         {
@@ -89,7 +89,7 @@ def test_each_source_has_the_mean_mcc_of_the_models_of_all_sentences():
 def test_an_epoch_has_the_mean_of_the_trainings_that_have_it_and_its_share_of_the_time():
     """Early stopping has ended one of them after two epochs. An epoch takes 5 and 7 seconds."""
     histories = [pd.DataFrame({"validation_mcc": mccs}) for mccs in ([0.1, 0.4], [0.3, 0.8, 0.9])]
-    assert data_curve.by_epoch(histories, [10.0, 21.0]) == [
+    assert data_curve.average_by_epoch(histories, [10.0, 21.0]) == [
         {"epoch": 1, "validation_mcc": pytest.approx(0.2), "seconds": 6.0, "count": 2},
         {"epoch": 2, "validation_mcc": pytest.approx(0.6), "seconds": 12.0, "count": 2},
         {"epoch": 3, "validation_mcc": pytest.approx(0.9), "seconds": 18.0, "count": 1},
