@@ -1,1 +1,1 @@
-"""What every room stands on: errors, settings, paths, files, progress. Without torch."""
+"""The base of all rooms: errors, settings, paths, files, progress. No torch."""

@@ -1,4 +1,4 @@
-"""How a command ends: an error that the user can fix is one line instead of a traceback."""
+"""How a command ends: an error that the user can fix prints one line instead of a traceback."""
 
 import gc
 import io
@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something that the user can fix. The message names what is wrong, where, and what to do; it is one line."""
+    """An error that the user can fix. Its message is one line: what happened, where, and what to do."""
 
 
-# The messages of PyTorch on a CPU and on a GPU, of C++, and of oneDNN.
+# Parts of the messages of PyTorch on a CPU and on a GPU, of C++, and of oneDNN.
 _OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|bad_alloc|could not create a memory object")
 _OUT_OF_MEMORY_REMEDY = (
     "out of memory: set train.micro_batch_tokens (to 2000, for example), lower tokenize.max_length, take a smaller "
@@ -21,21 +21,21 @@ _OUT_OF_MEMORY_REMEDY = (
 
 
 def one_line(error: BaseException) -> str:
-    """The message of a library's error, which may have several lines, in one."""
+    """Return the message of a library's error, which may have several lines, as one line."""
     return " ".join(str(error).split())
 
 
 def escape(text: str) -> str:
-    """The text in one line: what is not printable, control characters for one, as Python writes it in a string."""
+    """Return the text with each character that is not printable, such as a line break, as Python's escape for it."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a command's `main`. An error that the user can fix ends it with status 1 and one line on standard error."""
-    gc.freeze()  # imported objects are no garbage: to search them once more at the end takes a second
+    gc.freeze()  # imported objects stay; scanning them again at exit would take a second
     gc.enable()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a letter that a terminal or log cannot take is shown as its code
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal's encoding lacks is shown as its code
             stream.reconfigure(errors="backslashreplace")
     try:
         main()
@@ -46,7 +46,7 @@ def run(main: Callable[[], None]) -> None:
             raise
         sys.exit(f"error: {_OUT_OF_MEMORY_REMEDY}")
     except BrokenPipeError:  # the reader has ended, as in `... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports it once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python reports it again at exit
         sys.exit(1)
     except OSError as error:
         if error.filename is None:
@@ -55,4 +55,4 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         remedy = "; `dvc repro` goes on with this stage" if "DVC_STAGE" in os.environ else ""
         print(f"\ninterrupted{remedy}", file=sys.stderr)
-        sys.exit(130)  # as in shells: 128 + SIGINT
+        sys.exit(130)  # 128 + SIGINT, as in shells

@@ -1,4 +1,4 @@
-"""Files between stages: written whole or not at all, and refused where a byte has changed since."""
+"""Files between stages: a write is complete or absent, and a reader refuses a file whose bytes have changed."""
 
 import csv
 import hashlib
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHECKSUMS = "SHA256SUMS"
-# The columns of text in the files that write_csv writes. pandas would guess their type: a column of the labels true and
-# false becomes booleans, and text again where another label occurs in it.
+# The columns of text in the files that write_csv writes. pandas would guess their type from the values: the labels true
+# and false would become booleans.
 TEXT_COLUMNS = ("sentence_source", "sentence", "label", "predicted", "source", "publication")
-# What is no content of a folder: hidden files, as editors and desktops leave them. .dvcignore has the same names.
+# Files that editors and desktops leave behind; they are no content of a folder. .dvcignore has the same names.
 NO_CONTENT = re.compile(r"\..*|.*~|desktop\.ini|Thumbs\.db|__pycache__")
-STALE_AFTER = 7 * 24 * 3600  # seconds; an interrupted run's scratch files are then deleted
+STALE_AFTER = 7 * 24 * 3600  # seconds; older scratch files of interrupted runs are deleted
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,15 +46,15 @@ def read_json(path: Path) -> Any:
 
 def write_csv(path: Path, frame: "pd.DataFrame") -> None:
     text = frame.to_csv(index=False, lineterminator="\n")
-    if "\r" in text:  # a line end to those who read the file: only between quotation marks it is a part of a text
+    if "\r" in text:  # readers take an unquoted \r for a line end
         text = frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     write_text(path, text)
 
 
 def read_csv(file: Path | TextIO) -> "pd.DataFrame":
-    """Read what write_csv wrote, from a path or a text stream: TEXT_COLUMNS as text, floats to the last digit.
+    """Read what write_csv wrote, from a path or a text stream, with TEXT_COLUMNS as text.
 
-    Raises UserError if there is no file at the path.
+    Raises UserError where the file is missing.
     """
     import pandas as pd  # takes a quarter of a second, which fetch and tokenize do not need
 
@@ -64,9 +64,9 @@ def read_csv(file: Path | TextIO) -> "pd.DataFrame":
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to, and rename it to `path` when the block ends without an error.
+    """Yield a temporary path beside `path`, and rename it to `path` when the block ends without an error.
 
-    After an error `path` is as it was before. Raises UserError where the system refuses to write.
+    An error leaves `path` as it was. Raises UserError where the system refuses to write.
     """
     partial = _name_partial(path)
     try:
@@ -82,15 +82,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder to fill, and put it in the place of `path` when the block ends without an error.
+    """Yield a new folder to fill, and replace `path` with it when the block ends without an error.
 
-    After an error `path` is as it was before. CHECKSUMS in the folder lists the sha256 of its files in the format
-    of the command sha256sum. Raises UserError where the system refuses to write.
+    CHECKSUMS in the folder lists the sha256 of its files in the format of the command sha256sum. An error leaves `path`
+    as it was. Raises UserError where the system refuses to write.
     """
     partial = _name_partial(path)
     try:
         with name_write_errors(path):
-            shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+            shutil.rmtree(partial, ignore_errors=True)  # a killed run left it
             partial.mkdir(parents=True)
             yield partial
             lines = [f"{sha256(file)}  {file.name}\n" for file in sorted(partial.iterdir())]
@@ -104,9 +104,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def verified(path: Path) -> Path:
-    """Return `path`, a folder that atomic_folder filled or a file in one.
+    """Return `path`, a folder that atomic_folder filled or a file in such a folder, after a check of its sha256.
 
-    Raises UserError where a byte has changed, or something has come. NO_CONTENT is passed over.
+    Raises UserError where a file has changed, is missing or is new. NO_CONTENT is ignored.
     """
     folder = path if _existing(path).is_dir() else path.parent
     lines = [line.partition("  ") for line in _existing(folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()]
@@ -121,9 +121,9 @@ def verified(path: Path) -> Path:
 
 
 def digest(configuration: Mapping[str, Any], inputs: Iterable[Path], rooms: Iterable[str]) -> str:
-    """16 hex digits that change with the configuration (plain data), with an input file, or with the code in `rooms`.
+    """Return 16 hex digits that depend on the configuration (plain data), the input files and the code in `rooms`.
 
-    A room is a folder of cola/. A scratch file with the digest in its name is of this configuration, input and code.
+    A room is a folder of cola/.
     """
     library = Path(__file__).parents[1]
     code = [path for room in rooms for path in sorted((library / room).glob("*.py"))]
@@ -138,23 +138,20 @@ def sha256(path: Path) -> str:
 
 
 def remove_stale(folder: Path) -> None:
-    """Delete the files and folders in a scratch folder that have not been written to for STALE_AFTER.
-
-    Several processes may do so at once.
-    """
-    for path in folder.iterdir() if folder.exists() else ():
-        with suppress(FileNotFoundError):
+    """Delete the files in a scratch folder that nobody has written to for STALE_AFTER."""
+    for path in folder.glob("*"):
+        with suppress(OSError):  # another process may delete it at the same time
             if time.time() - path.stat().st_mtime > STALE_AFTER:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                path.unlink()
 
 
 @contextmanager
 def name_write_errors(path: Path) -> Iterator[None]:
-    """Raise an error of the system, such as a full disk, as a UserError that names `path`, or the file it read."""
+    """Turn an error of the system, such as a full disk, into a UserError that names `path` or the file it read."""
     try:
         yield
     except Exception as error:
-        # The exceptions of safetensors and tokenizers, in Rust, have the system's error number in their text alone.
+        # safetensors and tokenizers, written in Rust, give the system's error number in their text only.
         number = error.errno if isinstance(error, OSError) else None
         if number is None and (match := re.search(r"\(os error (\d+)\)", str(error))):
             number = int(match[1])
@@ -169,12 +166,12 @@ def name_write_errors(path: Path) -> Iterator[None]:
 
 
 def _name_partial(path: Path) -> Path:
-    """Where `path` is written before it is renamed."""
+    """Return the temporary path that a write of `path` uses before the rename."""
     return path.with_name(f".{path.name}.partial")
 
 
 def _flush(path: Path) -> None:
-    """Write a file's bytes to the disk: else a crash of the machine could leave the new name without them."""
+    """Write a file's bytes to the disk: otherwise a crash of the machine could leave the new name without them."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

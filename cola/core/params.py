@@ -1,12 +1,11 @@
-"""params.yaml as frozen, strict models, one per section. No default lives here: the file has every key."""
+"""params.yaml as frozen, strict models, one per section. They have no defaults: the file has every key."""
 
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cola.core.errors import UserError
 
@@ -16,8 +15,7 @@ NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that both NumPy and PyTorch take
 
-
-# What pydantic's errors expect, in plain words; by the type of the error, or by the setting that has a pattern.
+# What a setting must be, in plain words; by pydantic's type of the error, or by the setting that has a pattern.
 EXPECTED = {
     "bool_type": "true or false",
     "float_type": "a number",
@@ -25,6 +23,7 @@ EXPECTED = {
     "model_type": "a section with its settings",
     "string_type": "text",
     "fetch.corpus": "the name of a corpus, or a folder: corpora/NAME",
+    "fetch.encoder": "an id of the Hub, such as google-bert/bert-base-uncased, or a folder, such as ./my/encoder",
     "fetch.encoder_revision": "a commit's hash: 40 digits, 0 to 9 and a to f",
 }
 
@@ -33,16 +32,9 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def _check_encoder(name: str) -> str:
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*|(/|\./|\.\./|~/).*", name):
-        return name
-    forms = "Input should be an id of the Hub, such as google-bert/bert-base-uncased, or a folder, such as ./{name}"
-    raise PydanticCustomError("encoder", forms, {"name": name})
-
-
 class Fetch(_Section):
-    corpus: Annotated[str, Field(pattern=r"^(\w[\w.-]*|\S.*/.*)$")]  # known by name, or a folder
-    encoder: Annotated[str, AfterValidator(_check_encoder)]
+    corpus: Annotated[str, Field(pattern=r"^(\w[\w.-]*|\S.*/.*)$")]  # a name, or a folder
+    encoder: Annotated[str, Field(pattern=r"^(\w[\w.-]*/\w[\w.-]*|(/|\./|\.\./|~/).*)$")]
     encoder_revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
 
 
@@ -89,7 +81,7 @@ class Params(_Section):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also refuses a key that is given twice: PyYAML alone would take the last one."""
+    """PyYAML's safe loader, which also refuses a key that is given twice: PyYAML would take the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -106,10 +98,7 @@ _StrictLoader.add_implicit_resolver(
 
 
 def load(path: Path) -> Params:
-    """Read and check the whole file, also the sections of other stages: a wrong key must stop the first stage.
-
-    Raises UserError as `parse`.
-    """
+    """Read and check the whole file: a wrong setting of any stage must stop the first stage. Raises as `parse`."""
     try:
         return parse(path.read_bytes(), path)
     except OSError as error:
@@ -117,9 +106,9 @@ def load(path: Path) -> Params:
 
 
 def parse(content: bytes, path: Path) -> Params:
-    """The settings of a file's content; `path` is its name in errors.
+    """Return the settings of a file's content; `path` is its name in errors.
 
-    Raises UserError, in one line, with every key that is wrong and what is allowed for it.
+    Raises UserError with every wrong key and the values that it allows.
     """
     try:
         return Params.model_validate(yaml.load(content.decode("utf-8"), _StrictLoader))  # noqa: S506 - a SafeLoader
@@ -131,9 +120,9 @@ def parse(content: bytes, path: Path) -> Params:
 
 
 def parse_value(text: str) -> Any:
-    """The value of a setting whose text is in a command line: "5e-5" -> 5e-05, "null" -> None, "~/a b" -> "~/a b".
+    """Return the value of a setting in a command line: "5e-5" -> 5e-05, "null" -> None, "~/a b" -> "~/a b".
 
-    A number, true, false, null and quoted text are read as in params.yaml. All else is the text as it is.
+    A number, true, false, null and quoted text have the value that they have in params.yaml. Other text stays as it is.
     """
     try:
         value = yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
@@ -144,7 +133,7 @@ def parse_value(text: str) -> Any:
 
 
 def flatten(params: BaseModel) -> dict[str, Any]:
-    """{'train.epochs': 4, ...}: the names that `dvc exp run --set-param` takes."""
+    """Return {'train.epochs': 4, ...}, with the names that `dvc exp run --set-param` takes."""
     flat: dict[str, Any] = {}
     for name, value in params:
         if isinstance(value, BaseModel):
@@ -155,7 +144,7 @@ def flatten(params: BaseModel) -> dict[str, Any]:
 
 
 def _describe(problem: Any) -> str:
-    """What is wrong with a setting: 'seed must be greater than or equal to 0, not -1'."""
+    """Describe one of pydantic's errors: 'seed must be greater than or equal to 0, not -1'."""
     key, kind = ".".join(str(part) for part in problem["loc"]) or "the file", problem["type"]
     if kind == "missing":
         return f"{key} is missing"

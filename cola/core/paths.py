@@ -1,14 +1,14 @@
-"""Every path of the project, relative to its root: DVC starts each stage there."""
+"""The paths of the project, relative to its root, where DVC starts the stages."""
 
 import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
-# What outlives a stage that failed. Of the main project, also where DVC runs an experiment in a copy; git ignores it.
+# Scratch files that survive a failed stage. They are in the main project even where DVC runs an experiment in a copy.
 SCRATCH = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp"
 
 # fetch
-CORPORA = Path("corpora")  # the user's own corpora; fetch runs again when something in it changes
+CORPORA = Path("corpora")  # the user's corpora; fetch runs again when one changes
 RAW = Path("data/raw")
 PRETRAINED = Path("models/pretrained")
 
@@ -44,7 +44,7 @@ DATA_CURVE_PICTURE = Path("metrics/data_curve.png")
 DATA_CURVE_EPOCHS = Path("metrics/data_curve_epochs.png")
 DATA_CURVE_SOURCES = Path("metrics/data_curve_sources.png")
 
-# make reference; and what is published
+# make reference; published results are there, too
 REFERENCE = Path("metrics/reference")
 
 # make report

@@ -1,4 +1,4 @@
-"""What a process changes for itself before it does anything else."""
+"""The set-up of a stage's process, before its imports."""
 
 import ctypes
 import gc
@@ -9,11 +9,11 @@ from types import TracebackType
 
 
 def start_stage() -> None:
-    """Make this process a stage: before the imports that take seconds.
+    """Make this process a stage. Call it before the imports that take seconds.
 
-    It ends with the `dvc` that runs it; else it would go on, and the next `dvc repro` would run a second one beside it.
-    dvc.yaml passes the process id of dvc. Imports make a million objects that stay: collecting garbage among them takes
-    a quarter of their time, and errors.run turns it on again.
+    The stage ends with the `dvc` that runs it, whose process id stages/run.sh passes. Otherwise it would go on, and the
+    next `dvc repro` would run a second stage beside it. Garbage collection is off until errors.run: imports make a
+    million objects that stay, and scanning them takes a quarter of the imports' time.
     """
     dvc = os.environ.pop("DVC_PID", "")
     if "DVC_STAGE" in os.environ and not end_with_parent(int(dvc or os.getppid())):
@@ -23,7 +23,7 @@ def start_stage() -> None:
 
 
 def report_missing_package(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print one line for a package that this Python lacks, and a traceback for all else."""
+    """Print one line for a package that this Python lacks, and a traceback for any other error."""
     if isinstance(error, ModuleNotFoundError):
         print(f"error: {sys.executable} has no package {error.name}: run `make .venv`, and this again", file=sys.stderr)
     else:
@@ -33,8 +33,8 @@ def report_missing_package(kind: type[BaseException], error: BaseException, trac
 def end_with_parent(parent: int) -> bool:
     """Have the kernel kill this process when its parent exits for any reason (Linux only).
 
-    `parent` is the parent's process id. Returns whether it still lives. The kernel watches the thread that started this
-    process: it must live as long as the parent.
+    Returns whether `parent`, a process id, is still the parent. The kernel watches the thread that started this
+    process: that thread must live as long as the parent.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

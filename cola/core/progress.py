@@ -7,9 +7,9 @@ from tqdm import tqdm
 
 
 def bar(total: int | None, unit: str, description: str) -> "tqdm[Any]":
-    """A progress bar, a context manager; `update(n)` moves it by n of `total` units (None where the total is unknown).
+    """Return a progress bar, a context manager; `update(n)` moves it by n of `total` units (None: unknown).
 
-    `unit` is the name of the units in the plural; 'B' shows bytes as kB, MB, GB.
+    `unit` is a plural; 'B' shows bytes as kB, MB, GB.
     """
     terminal = sys.stderr.isatty()
     log_line = "{desc}: {n_fmt}{unit}, {rate_fmt}\n"
@@ -22,8 +22,8 @@ def bar(total: int | None, unit: str, description: str) -> "tqdm[Any]":
         desc=description,
         dynamic_ncols=True,
         mininterval=0.1 if terminal else 10.0,
-        miniters=0,  # time alone decides: tqdm's guess from a fast start would silence a slow end
-        maxinterval=3600.0,  # and no thread of tqdm forces a line before its time
+        miniters=0,  # refresh by time only: tqdm's adaptive interval would skip updates when work slows down
+        maxinterval=3600.0,  # keeps tqdm's thread from printing a line early
         delay=0 if terminal else 10.0,  # short work needs no line in a log
         leave=not terminal,
         bar_format=None if terminal else log_line,

@@ -2,55 +2,55 @@ import io
 import re
 import sys
 
+import pytest
+
 from cola.core import progress
 
 
-def shown(monkeypatch, steps, unit="sentences", terminal=False, seconds=1.0, known=True):
-    """What a bar writes while work of `steps` moves on, a step in `seconds` (a number, or a list by step)."""
+def show(monkeypatch, steps, unit="sentences", terminal=False, total=None):
+    """Return the text that a bar writes while work advances; `steps` are pairs of units and seconds."""
     now = [0.0]
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     sys.stderr.isatty = lambda: terminal
-    with progress.bar(sum(steps) if known else None, unit, "epoch 1/4") as bar:
-        for number, step in enumerate(steps):
-            now[0] += seconds[number] if isinstance(seconds, list) else seconds
-            bar.update(step)
+    with progress.bar(total, unit, "epoch 1/4") as bar:
+        for units, seconds in steps:
+            now[0] += seconds
+            bar.update(units)
     return sys.stderr.getvalue()
 
 
-def lines(text):
-    return [line.strip() for line in re.split("[\r\n]+", text) if line.strip()]
+@pytest.mark.parametrize(
+    ("steps", "unit", "total", "first_lines"),
+    [
+        ([(32, 1.0)] * 9, "sentences", 288, []),
+        (
+            [(32, 1.0)] * 35,
+            "sentences",
+            1120,
+            [
+                "epoch 1/4: 320/1120 sentences, 32.00 sentences/s, 00:25 left",
+                "epoch 1/4: 640/1120 sentences, 32.00 sentences/s, 00:15 left",
+            ],
+        ),
+        ([(32, 1.0)] * 15, "sentences", None, ["epoch 1/4: 320 sentences, 32.00 sentences/s"]),
+        ([(10**6, 1.0)] * 20, "B", 20 * 10**6, ["epoch 1/4: 10.0M/20.0MB, 1.00MB/s, 00:10 left"]),
+    ],
+    ids=["short work", "long work", "unknown total", "bytes"],
+)
+def test_a_log_has_a_plain_line_every_ten_seconds(monkeypatch, steps, unit, total, first_lines):
+    lines = [line.strip() for line in show(monkeypatch, steps, unit, total=total).splitlines() if line.strip()]
+    assert lines[: len(first_lines)] == first_lines
+    assert bool(lines) == bool(first_lines)
 
 
-def test_short_work_writes_nothing_to_a_log(monkeypatch):
-    assert shown(monkeypatch, [32] * 9) == ""
+def test_a_log_has_its_lines_where_work_slows_down(monkeypatch):
+    written = show(monkeypatch, [(32, 0.1)] * 200 + [(32, 5.0)] * 40, total=7680)
+    assert written.count("left") >= 20, "of 220 seconds"
 
 
-def test_long_work_writes_a_plain_line_to_a_log_every_ten_seconds(monkeypatch):
-    written = lines(shown(monkeypatch, [32] * 35))
-    assert written[:3] == [
-        "epoch 1/4: 320/1120 sentences, 32.00 sentences/s, 00:25 left",
-        "epoch 1/4: 640/1120 sentences, 32.00 sentences/s, 00:15 left",
-        "epoch 1/4: 960/1120 sentences, 32.00 sentences/s, 00:05 left",
-    ]
-    assert not re.search("[█#|\x1b]", "".join(written)), "a log has no bars"
-
-
-def test_a_log_says_how_much_is_done_where_nobody_knows_of_how_much(monkeypatch):
-    assert lines(shown(monkeypatch, [32] * 15, known=False))[0] == "epoch 1/4: 320 sentences, 32.00 sentences/s"
-
-
-def test_a_log_has_its_lines_also_where_work_slows_down(monkeypatch):
-    written = lines(shown(monkeypatch, [32] * 240, seconds=[0.1] * 200 + [5.0] * 40))
-    assert len(written) >= 20, "of 220 seconds"
-
-
-def test_bytes_are_shown_with_their_prefix(monkeypatch):
-    assert lines(shown(monkeypatch, [1_000_000] * 20, unit="B"))[0].startswith("epoch 1/4: 10.0M/20.0MB, 1.00MB/s, ")
-
-
-def test_a_terminal_has_a_bar_that_is_gone_at_the_end(monkeypatch):
-    written = shown(monkeypatch, [32] * 5, terminal=True)
+def test_a_terminal_has_a_bar_that_disappears_at_the_end(monkeypatch):
+    written = show(monkeypatch, [(32, 1.0)] * 5, terminal=True, total=160)
     assert "100%" in written
     assert re.search(r"\r *\r$", written), "the bar's line is wiped"
     assert "\n" not in written
