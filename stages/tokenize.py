@@ -21,13 +21,13 @@ def main() -> None:
     splits = tokenize.split_rows(training_file, test, settings.tokenize, settings.seed)
     for name, rows in splits.items():
         if absent := tokenize.find_absent_labels(rows, source["labels"]):
-            print(f"note: labels without a sentence in {name}: {escape(', '.join(absent)[:200])}")
+            print(f"note: {name} has no sentence with these labels: {escape(', '.join(absent)[:200])}")
     tokenized = tokenize.tokenize_splits(splits, tokenizer, max_length)
-    encoding.name_unknown_tokens(tokenized["train"]["input_ids"], tokenizer)
+    encoding.warn_of_unknown_tokens(tokenized["train"]["input_ids"], tokenizer)
     with files.atomic_folder(paths.TOKENIZED) as folder:
         for name, table in tokenized.items():
             tables.write(folder / f"{name}.parquet", table, source)
-    files.write_json(paths.CORPUS_METRICS, tokenize.corpus_metrics(tokenized, max_length, len(source["labels"])))
+    files.write_json(paths.CORPUS_METRICS, tokenize.summarize(tokenized, max_length, len(source["labels"])))
 
 
 if __name__ == "__main__":

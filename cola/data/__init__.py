@@ -1,1 +1,1 @@
-"""From sources to tables of tokenized sentences. Without torch and without a model."""
+"""From the sentences in data/raw to tables of token ids. No torch and no model."""

@@ -1,4 +1,4 @@
-"""The sentences that fetch left in data/raw, with their labels; and the split for validation."""
+"""The sentences in data/raw with their labels, and the split for validation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ from pyarrow import csv
 from cola.core.errors import UserError
 
 COLUMNS = ("sentence_source", "label", "sentence")
-# Read together. A row of three fields as long as fetch takes, 2**22 characters of at most 4 bytes each, fits in.
+# The longest row fits into a block: it has three fields of 2**22 characters (fetch's limit) of at most 4 bytes.
 BLOCK_BYTES = 2**26
 
 
 def read(path: Path, labels: Sequence[str]) -> pa.Table:
-    """The rows of data/raw/train.csv or test.csv: COLUMNS, as text, but for label, which is an index of `labels`.
+    """Read data/raw/train.csv or test.csv. Returns COLUMNS as text, except label: its index in `labels`.
 
-    An index is int8, or a wider integer where there are more labels than int8 has numbers.
+    The index is int8, or a wider integer where int8 has too few numbers.
     """
-    # large_string: the texts of a column may have more than 2 GiB in all
+    # large_string, because the texts of a column may have more than 2 GiB together
     rows = csv.read_csv(
         path,
         read_options=csv.ReadOptions(block_size=BLOCK_BYTES),
@@ -35,12 +35,12 @@ def read(path: Path, labels: Sequence[str]) -> pa.Table:
 def split(
     labels: np.ndarray, validation_fraction: float, seed: int, training_sentences: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split sentences at random, given their labels: the indices, int64, of the (training, validation) sentences.
+    """Split sentences at random, given their labels (sentences,). Returns two int64 arrays: training, validation.
 
-    The number of training sentences is rounded down, as in the tutorial. Where a part would lack a label, the split is
-    stratified: both parts have about the same share of a label, and a label that is too rare for that is in training.
-    With `training_sentences` only so many are taken, and a smaller number's are among a larger one's. Raises UserError
-    if either part would be empty, or training has fewer.
+    They have the sentences' indices. The number of training sentences is rounded down, as in the tutorial. Where a part
+    would lack a label, the split is stratified: both parts have about the same share of a label, and the rarest labels
+    are in training. `training_sentences` limits training; a smaller limit selects a subset of a larger one's sentences.
+    Raises UserError if a part would be empty, or training has fewer sentences than the limit.
     """
     count = len(labels)
     training = int(round((1 - validation_fraction) * count, 9))  # (1 - 0.8) * 10 is 1.9999999999999996
@@ -57,8 +57,8 @@ def split(
 
 
 def _stratify(order: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The same indices in an order in which the sentences of each label are spread evenly."""
+    """Return the same indices in an order that spreads the sentences of a label evenly."""
     by_label = order[np.argsort(labels[order], kind="stable")]
     _, first, counts = np.unique(labels[by_label], return_index=True, return_counts=True)
-    numbers = np.arange(len(order)) - np.repeat(first, counts)  # of a sentence among those of its label
+    numbers = np.arange(len(order)) - np.repeat(first, counts)  # a sentence's number among its label's sentences
     return by_label[np.argsort((numbers + 0.5) / np.repeat(counts, counts), kind="stable")]

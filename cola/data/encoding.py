@@ -1,4 +1,4 @@
-"""Sentences -> token ids, and how many of them an encoder takes."""
+"""The tokenizer: sentences -> token ids, and an encoder's limit on their number."""
 
 import shutil
 from collections.abc import Iterable
@@ -13,26 +13,26 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from cola.core import files
 from cola.core.errors import UserError, one_line
 
-# In RoBERTa and the models made from it, positions begin at pad_token_id + 1: 514 of them are enough for 512 tokens.
+# In RoBERTa and its descendants, positions begin at pad_token_id + 1: 514 positions are enough for 512 tokens.
 POSITIONS_FROM_PADDING = frozenset(
     "camembert data2vec-text esm ibert layoutlmv3 lilt longformer luke markuplm mpnet roberta roberta-prelayernorm "
     "xlm-roberta xlm-roberta-xl xmod".split()
 )
-MOSTLY = 0.5  # of the tokens, unknown: hardly a text of the encoder's language
-_truncating = Lock()  # a tokenizer holds how it truncates: two threads would change that for each other
+UNKNOWN_SHARE = 0.5  # with more unknown tokens, the corpus is hardly in the encoder's language
+_truncation = Lock()  # truncation is a state of the tokenizer, which two threads would change for each other
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in `folder`; its model_max_length is the most tokens that it and the model beside it take.
+    """Load the tokenizer in `folder`; its model_max_length is the limit of the tokenizer and of the model beside it.
 
-    Code that comes with a model is never run. Raises UserError where the folder has no tokenizer that can be loaded.
+    A model's code is never run. Raises UserError where the tokenizer is missing or cannot be loaded.
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
         positions = max_tokens(_load_config(folder))
-    except Exception as error:  # of any class
+    except Exception as error:  # the libraries raise errors of any class
         raise UserError(f"{folder} has no tokenizer that can be loaded: {one_line(error)}") from None
     if positions is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
@@ -40,17 +40,17 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def max_tokens(config: PreTrainedConfig) -> int | None:
-    """The most tokens that an encoder has positions for; None for one without absolute positions."""
+    """Return the number of tokens that an encoder has positions for; None if its positions are not absolute."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    if positions is None or positions < 1:  # XLNet says -1
+    if positions is None or positions < 1:  # XLNet's is -1
         return None
     return positions - (config.pad_token_id or 0) - 1 if config.model_type in POSITIONS_FROM_PADDING else positions
 
 
 def check_max_length(max_length: int, folder: Path) -> None:
-    """Raise UserError where `max_length` is more than the encoder in `folder` has positions for.
+    """Raise UserError where the encoder in `folder` has fewer positions than `max_length`.
 
-    The tokenizer's model_max_length does not count: in a model of this pipeline, it is what that one was trained for.
+    The tokenizer's model_max_length does not count: in a model of this pipeline, it is that training's max_length.
     """
     positions = max_tokens(_load_config(folder))
     if positions is not None and max_length > positions:
@@ -62,23 +62,23 @@ def _load_config(folder: Path) -> PreTrainedConfig:
     return config
 
 
-def name_unknown_tokens(input_ids: pa.ChunkedArray, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Print where most tokens of a corpus are unknown, special ones aside; input_ids is a list for each sentence."""
+def warn_of_unknown_tokens(input_ids: pa.ChunkedArray, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Print a line if the encoder does not know most tokens of a corpus; input_ids has a list per sentence."""
     tokens = pc.list_flatten(input_ids).to_numpy()
     special = [token for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id]
     words = tokens[~np.isin(tokens, special)]
     unknown = np.mean(words == tokenizer.unk_token_id) if len(words) else 0.0
-    if unknown > MOSTLY:
+    if unknown > UNKNOWN_SHARE:
         print(
             f"{unknown:.0%} of the corpus's tokens are unknown to the encoder ({tokenizer.unk_token}): "
-            "take an encoder of the corpus's language (fetch.encoder)"
+            "choose an encoder of the corpus's language (fetch.encoder)"
         )
 
 
 def copy_tokenizer(encoder: Path, folder: Path, max_length: int) -> None:
-    """Copy the tokenizer's files as they came, for other versions of transformers read those, to a trained model.
+    """Copy the tokenizer's original files to a trained model: other versions of transformers can read them.
 
-    Its model_max_length becomes `max_length`, what the model was trained for: transformers' pipelines cut at it, too.
+    Its model_max_length becomes `max_length`, at which transformers' pipelines then truncate, as the training did.
     """
     for name in files.read_json(encoder / "source.json")["files"].keys() - {"config.json", "model.safetensors"}:
         shutil.copyfile(encoder / name, folder / name)
@@ -90,12 +90,12 @@ def copy_tokenizer(encoder: Path, folder: Path, max_length: int) -> None:
 def encode(
     sentences: Iterable[str], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> tuple[list[list[int]], np.ndarray]:
-    """The token ids of sentences, special tokens included, cut to `max_length` tokens.
+    """Turn sentences into token ids, special tokens included, truncated to `max_length` tokens.
 
-    Returns (input_ids, lengths): a list of ids per sentence; the tokens before the cut, (sentences,) int64.
+    Returns (input_ids, lengths): a list of ids per sentence; the tokens before truncation, (sentences,) int64.
     """
     sentences = list(sentences)
-    with _truncating:
+    with _truncation:
         input_ids: list[list[int]] = tokenizer(
             sentences, return_attention_mask=False, return_token_type_ids=False, verbose=False
         )["input_ids"]

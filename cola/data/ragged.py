@@ -21,14 +21,12 @@ class RaggedArray(Sequence[np.ndarray]):
     @classmethod
     def from_rows(cls, rows: Sequence[Any]) -> "RaggedArray":
         """[[101, 7, 102], [101, 102]] -> values [101, 7, 102, 101, 102], starts [0, 3, 5]"""
-        if isinstance(rows, cls):
-            return rows
         starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         return cls(np.concatenate(rows, dtype=np.int32, casting="same_kind"), starts)
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens in each row, (rows,) int64."""
+        """The number of tokens per row, (rows,) int64."""
         return np.diff(self.starts)
 
     def __len__(self) -> int:
@@ -44,19 +42,19 @@ class RaggedArray(Sequence[np.ndarray]):
         return self.values[self.starts[row] : self.starts[row + 1]]
 
     def map_values(self, change: Callable[[np.ndarray], np.ndarray]) -> "RaggedArray":
-        """Rows of the same lengths with other values: `change` takes all of them, (tokens,) int32, and returns them."""
+        """Return rows of the same lengths; `change` takes all values, (tokens,) int32, and returns the new ones."""
         return RaggedArray(change(self.values).astype(np.int32), self.starts)
 
 
 class Sentences(NamedTuple):
-    """The sentences of a split, as a training takes them."""
+    """A split as the training reads it."""
 
     input_ids: RaggedArray
     labels: np.ndarray  # (sentences,) int64
 
 
 def read_sentences(path: Path) -> Sentences:
-    """The sentences of a table in data/tokenized. Raises UserError as files.verified."""
+    """Read a table in data/tokenized. Raises UserError as files.verified."""
     table = pq.read_table(files.verified(path), columns=["label", "input_ids"])
     lengths = pc.list_value_length(table["input_ids"]).to_numpy()
     starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

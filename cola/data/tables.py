@@ -13,7 +13,7 @@ from cola.core import files
 if TYPE_CHECKING:
     import pandas as pd
 
-SPLITS = ("train", "validation", "test")  # a table each
+SPLITS = ("train", "validation", "test")
 ROW_GROUP = 2**16  # sentences
 SCHEMA = pa.schema(
     [
@@ -26,32 +26,31 @@ SCHEMA = pa.schema(
 
 
 def write(path: Path, table: pa.Table, source: Mapping[str, Any]) -> None:
-    """Write a table of tokenized sentences to a folder of files.atomic_folder; columns not in SCHEMA are left out.
+    """Write a table of tokenized sentences to a folder of files.atomic_folder, without the columns not in SCHEMA.
 
-    `source` (plain data, where the sentences are from) goes into the file's metadata, where pandas keeps `attrs`.
-    Raises KeyError for a missing column.
+    `source`, the corpus's source.json, goes into the file's metadata: pandas reads it into `attrs`.
     """
     schema = SCHEMA.set(1, table.schema.field("label")).with_metadata({"PANDAS_ATTRS": json.dumps(source)})
     pq.write_table(table.select(schema.names).cast(schema), path, row_group_size=ROW_GROUP)
 
 
 def read(path: Path) -> "pd.DataFrame":
-    """Read a table of a folder that files.atomic_folder filled; its source is in `attrs`. Raises as files.verified."""
+    """Read a table; its source is in `attrs`. Raises UserError as files.verified."""
     import pandas as pd  # takes a quarter of a second, which tokenize does not need
 
     return pd.read_parquet(files.verified(path))
 
 
 def read_first_row_group(path: Path) -> "pd.DataFrame":
-    """Read the first row group of such a table: a sample of it, for the rows are in random order."""
+    """Read the first ROW_GROUP rows of a table, a sample: the rows are in random order. Raises as `read`."""
     return pq.ParquetFile(files.verified(path)).read_row_group(0).to_pandas()
 
 
 def read_source(path: Path) -> Any:
-    """The `source` that a table was written with."""
+    """Read the source of a table. Raises as `read`."""
     return json.loads(pq.read_schema(files.verified(path)).metadata[b"PANDAS_ATTRS"])
 
 
 def count(path: Path) -> int:
-    """How many sentences a table has."""
+    """Return the number of sentences in a table."""
     return int(pq.read_metadata(path).num_rows)

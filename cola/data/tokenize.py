@@ -10,25 +10,25 @@ from cola.core import progress
 from cola.core.params import Tokenize
 from cola.data import corpus, encoding
 
-CHUNK = 2**16  # sentences that are Python lists at once
+CHUNK = 2**16  # sentences that are Python lists at the same time
 
 
 def split_rows(training_file: pa.Table, test: pa.Table, settings: Tokenize, seed: int) -> dict[str, pa.Table]:
-    """The rows of each split (tables.SPLITS); test keeps its order. Raises UserError as corpus.split."""
+    """Return the rows of the splits (tables.SPLITS); test keeps its order. Raises UserError as corpus.split."""
     labels = training_file["label"].to_numpy()
     training, validation = corpus.split(labels, settings.validation_fraction, seed, settings.training_sentences)
     return {"train": training_file.take(training), "validation": training_file.take(validation), "test": test}
 
 
 def find_absent_labels(rows: pa.Table, labels: Sequence[str]) -> list[str]:
-    """The names in `labels` that no row has."""
+    """Return the names in `labels` that no row has."""
     return [labels[number] for number in sorted(set(range(len(labels))) - set(rows["label"].unique().to_pylist()))]
 
 
 def tokenize_splits(
     splits: Mapping[str, pa.Table], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> dict[str, pa.Table]:
-    """Add two columns to each split: input_ids, cut to `max_length` tokens, and length, the tokens before the cut."""
+    """Add two columns: input_ids, truncated to `max_length` tokens, and length, the tokens before truncation."""
     tokenized = {}
     with progress.bar(sum(map(len, splits.values())), "sentences", "tokenize") as bar:
         for name, rows in splits.items():
@@ -40,11 +40,11 @@ def tokenize_splits(
     return tokenized
 
 
-def corpus_metrics(splits: Mapping[str, pa.Table], max_length: int, classes: int) -> dict[str, float | int]:
-    """The content of metrics/corpus.json, from the columns label and length of each split.
+def summarize(splits: Mapping[str, pa.Table], max_length: int, classes: int) -> dict[str, float | int]:
+    """Return the content of metrics/corpus.json, from the columns label and length of the splits.
 
-    longest_sentence and mean_length are of train and validation together, as in the tutorial. If there are two
-    classes, test_positives counts the test sentences of class 1.
+    longest_sentence and mean_length describe train and validation together, as in the tutorial. test_positives, the
+    number of test sentences of class 1, is there for two classes only.
     """
     lengths = {name: table["length"].to_numpy() for name, table in splits.items()}
     training_file = np.concatenate([lengths["train"], lengths["validation"]])

@@ -1,4 +1,4 @@
-"""The tutorial's corpus and encoder, and what may be compared with its result."""
+"""The tutorial's corpus and encoder; which results are comparable."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,29 +12,29 @@ SOURCE: Mapping[str, Any] = {
 
 
 def title(source: Mapping[str, Any]) -> str:
-    """'cola, google-bert/bert-base-uncased': the corpus and the encoder of a model's source.json."""
+    """Return the corpus and the encoder of a model's source.json: 'cola, google-bert/bert-base-uncased'."""
     return f"{source['corpus']['name']}, {source['encoder']['name']}"
 
 
-def same(source: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
-    """Whether two models' test MCCs compare: corpus and encoder are the same."""
+def same_corpus_and_encoder(source: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
+    """Return whether two models have the same corpus and encoder, so that their test MCCs are comparable."""
     return all(_identify(source[part]) == _identify(reference[part]) for part in SOURCE)
 
 
 def _identify(origin: Mapping[str, Any]) -> Any:
-    """What tells a corpus or an encoder from any that differs: name and revision, or else the hashes of its files."""
+    """Return an origin's identity: name and revision, or the hashes of its files if it has no revision."""
     if origin["revision"] is None and origin.get("files"):
         return origin["files"]
     return origin["name"], origin["revision"]
 
 
 def comparable(source: Mapping[str, Any]) -> bool:
-    """Whether a test MCC is comparable with the tutorial's."""
-    return same(source, SOURCE)
+    """Return whether a test MCC is comparable with the tutorial's."""
+    return same_corpus_and_encoder(source, SOURCE)
 
 
 def differences(source: Mapping[str, Any]) -> Iterator[str]:
-    """What the tutorial has where this source.json has something else."""
+    """Yield the tutorial's corpus and encoder where this source.json differs from them, in words."""
     corpus, encoder = SOURCE["corpus"], SOURCE["encoder"]
     if source["corpus"]["name"] != corpus["name"] or source["corpus"]["revision"] != corpus["revision"]:
         yield f"its corpus is {corpus['name']} {corpus['revision']}"

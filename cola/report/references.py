@@ -48,13 +48,13 @@ def _read_reference(path: Path) -> Reference:
     if path.stem in published:
         return Reference(published[path.stem], tutorial.SOURCE, mccs)
     source = json.loads((path.with_suffix("") / "source.json").read_text(encoding="utf-8"))
-    tutorial.same(source, source)  # has what is compared
+    tutorial.same_corpus_and_encoder(source, source)  # has what is compared
     return Reference(f"{path.stem} here, {len(mccs)} seeds", source, mccs)
 
 
 def comparable(source: Mapping[str, Any], references: Sequence[Reference]) -> list[Reference]:
     """Those whose MCCs compare with that of the model of this source.json."""
-    return [reference for reference in references if tutorial.same(source, reference.source)]
+    return [reference for reference in references if tutorial.same_corpus_and_encoder(source, reference.source)]
 
 
 def comparable_and_other_encoders(
@@ -65,7 +65,7 @@ def comparable_and_other_encoders(
     same_corpus = [
         reference
         for reference in references
-        if tutorial.same({**reference.source, "corpus": source["corpus"]}, reference.source)
+        if tutorial.same_corpus_and_encoder({**reference.source, "corpus": source["corpus"]}, reference.source)
     ]
     return compare, [reference for reference in same_corpus if reference not in compare]
 

@@ -1,5 +1,3 @@
-"""The one form of data/raw, which comes back as fetch wrote it; and the split."""
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,60 +10,29 @@ from cola.fetch import plain_form
 from cola.fetch.tables import Row
 
 LABELS = ["no", "yes"]
-HARD = [
-    "NA",
-    "nan",
-    "None",
-    "",
-    "1.0",
-    "007",
-    "1e3",
-    "true",
-    "2026-01-01",
-    "\\N",
-    "a,b",
-    '"',
-    '""',
-    "two\nlines",
-    "\r",
-    "#",
-]
+HARD = ["NA", "nan", "None", "", "1.0", "007", "1e3", "true", "2026-01-01", "\\N", "a,b", '"', '""', "\n", "\r", "#"]
 texts = st.one_of(st.sampled_from(HARD), st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
 
 
 def read_back(folder, rows, labels=LABELS):
-    """Write rows as fetch does, and read them as tokenize does: tuples of sentence_source, label number, sentence."""
+    """Write rows as fetch does, and return them as tokenize reads them: sentence_source, label number, sentence."""
     plain_form.write_corpus(folder, (("", row) for row in rows), iter(()))
     return list(zip(*corpus.read(folder / "train.csv", labels).to_pydict().values(), strict=True))
-
-
-def test_the_plain_form_by_hand(tmp_path):
-    (tmp_path / "train.csv").write_text('sentence_source,label,sentence\ngj04,yes,"Go, he said."\n,no,NA\n')
-    table = corpus.read(tmp_path / "train.csv", LABELS)
-    assert table.to_pydict() == {
-        "sentence_source": ["gj04", ""],
-        "label": [1, 0],
-        "sentence": ["Go, he said.", "NA"],
-    }
-    assert table.schema.types == [pa.large_string(), pa.int8(), pa.large_string()]
 
 
 @settings(max_examples=100)  # every example writes a file
 @given(st.lists(st.builds(Row, texts, st.sampled_from(LABELS), texts)))
 def test_rows_come_back_as_fetch_wrote_them(tmp_path_factory, rows):
     rows += [Row(text, label, text) for text in HARD for label in LABELS]
-    found = read_back(tmp_path_factory.getbasetemp(), rows)
-    assert found == [(row.sentence_source, LABELS.index(row.label), row.sentence) for row in rows]
+    table = read_back(tmp_path_factory.getbasetemp(), rows)
+    assert table == [(row.sentence_source, LABELS.index(row.label), row.sentence) for row in rows]
 
 
 @pytest.mark.slow
 def test_the_longest_rows_that_fetch_accepts_are_read(tmp_path):
     longest = [Row("\U0001f600" * 2**22, label, "\U0001f600" * 2**22) for label in [*LABELS, *LABELS]]  # several blocks
-    found = read_back(tmp_path, longest)
-    assert [(len(source), label, len(text)) for source, label, text in found] == [
-        (2**22, 0, 2**22),
-        (2**22, 1, 2**22),
-    ] * 2
+    lengths = [(len(source), label, len(text)) for source, label, text in read_back(tmp_path, longest)]
+    assert lengths == [(2**22, label, 2**22) for label in (0, 1, 0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +40,8 @@ def test_the_longest_rows_that_fetch_accepts_are_read(tmp_path):
 )
 def test_a_label_is_its_number_in_the_narrowest_type(tmp_path, classes, kind):
     labels = [f"label {number}" for number in range(classes)]
-    found = read_back(tmp_path, [Row("all", label, "Hello") for label in labels], labels)
-    assert [label for _, label, _ in found] == list(range(classes))
+    rows = read_back(tmp_path, [Row("all", label, "Hello") for label in labels], labels)
+    assert [label for _, label, _ in rows] == list(range(classes))
     assert corpus.read(tmp_path / "train.csv", labels)["label"].type == kind
 
 
@@ -82,7 +49,6 @@ def test_the_real_corpus_is_the_tutorials(raw):
     labels = ["unacceptable", "acceptable"]
     training_file = corpus.read(raw / "train.csv", labels).to_pandas()
     assert len(training_file) == 8551
-    assert training_file["sentence"][0] == "Our friends won't buy this analysis, let alone the next one we propose."
     assert training_file["sentence"][8200] == "They kicked themselves"
     assert training_file["label"][4867] == 0
     test = corpus.read(raw / "test.csv", labels).to_pandas()
@@ -129,7 +95,7 @@ def test_a_split_that_would_lack_a_label_is_stratified():
         (10, (0.2, 42, 9), "tokenize.training_sentences=9, and there are 8: set it to null", (0.2, 42, None)),
     ],
 )
-def test_a_split_with_too_few_sentences_is_refused_until_it_has_enough(count, settings, fault, remedy):
+def test_a_split_of_too_few_sentences_is_refused_and_its_remedy_helps(count, settings, fault, remedy):
     with pytest.raises(UserError, match=f"^{fault}"):
         corpus.split(np.zeros(count), *(*settings, 42)[:2], *settings[2:])
     assert sum(map(len, corpus.split(np.zeros(count), *(*remedy, 42)[:2]))) == count

@@ -21,21 +21,21 @@ def tokenizer(encoder_folder):
 
 
 @pytest.mark.parametrize(("max_length", "expected"), [(19, IDS), (18, [*IDS[:17], 102]), (3, [101, 2256, 102])])
-def test_a_sentence_is_cut_at_the_limit_and_still_ends_with_sep(tokenizer, max_length, expected):
+def test_a_truncated_sentence_still_ends_with_sep(tokenizer, max_length, expected):
     input_ids, lengths = encoding.encode([SENTENCE], tokenizer, max_length)
     assert input_ids == [expected]
-    assert lengths.tolist() == [19], "the length before the cut"
+    assert lengths.tolist() == [19], "before truncation"
 
 
-def test_more_tokens_than_the_encoder_takes_are_refused(tmp_path):
+def test_a_max_length_beyond_the_encoders_positions_is_refused(tmp_path):
     tiny.encoder(tmp_path)
-    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 32}')  # what an earlier training cut at
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 32}')  # an earlier training's max_length
     encoding.check_max_length(64, tmp_path)
     with pytest.raises(UserError, match=r"^tokenize.max_length is 65, and this encoder takes at most 64$"):
         encoding.check_max_length(65, tmp_path)
 
 
-OWN_SIZES = {"lilt": {"hidden_size": 24}, "layoutlmv3": {"coordinate_size": 2, "shape_size": 4}}
+FURTHER_SIZES = {"lilt": {"hidden_size": 24}, "layoutlmv3": {"coordinate_size": 2, "shape_size": 4}}
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ OWN_SIZES = {"lilt": {"hidden_size": 24}, "layoutlmv3": {"coordinate_size": 2, "
         *((kind, 40) for kind in ("albert", "bert", "deberta-v2", "distilbert", "electra", "mobilebert", "xlm")),
     ],
 )
-def test_a_model_takes_as_many_tokens_as_it_has_positions_for_and_no_more(kind, expected):
+def test_a_model_computes_its_number_of_positions_and_no_more(kind, expected):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = AutoConfig.for_model(
-        kind, **sizes | OWN_SIZES.get(kind, {}), vocab_size=60, max_position_embeddings=40, pad_token_id=1
+        kind, **sizes | FURTHER_SIZES.get(kind, {}), vocab_size=60, max_position_embeddings=40, pad_token_id=1
     )
     assert encoding.max_tokens(config) == expected
     model = AutoModel.from_config(config).eval()
@@ -61,12 +61,12 @@ def test_a_model_takes_as_many_tokens_as_it_has_positions_for_and_no_more(kind, 
 
 
 @pytest.mark.parametrize(("kind", "positions"), [("t5", None), ("xlnet", None), ("esm", 1025), ("mpnet", 510)])
-def test_an_encoder_says_how_many_tokens_it_takes(kind, positions):
-    """T5 has no absolute positions, XLNet calls them -1, and ESM's padding may have no id."""
+def test_a_config_tells_the_number_of_positions(kind, positions):
+    """T5 has no absolute positions, XLNet's number is -1, and ESM's padding may have no id."""
     assert encoding.max_tokens(AutoConfig.for_model(kind)) == positions
 
 
-def test_the_tokenizer_of_an_encoder_knows_the_limit(tmp_path):
+def test_a_tokenizer_knows_the_encoders_limit(tmp_path):
     bert = encoding.load_tokenizer(tiny.encoder(tmp_path))
     assert bert.model_max_length == 64
     bert.save_pretrained(tmp_path)
@@ -92,17 +92,20 @@ def test_two_threads_cut_a_text_as_one_does(tmp_path):
     assert together == alone * 500
 
 
-@pytest.mark.parametrize(("unknown", "told"), [(3, True), (1, False)])
-def test_a_corpus_of_unknown_words_is_told(tmp_path, capsys, unknown, told):
-    """Three words: [UNK] is token 1, [CLS] and [SEP] are 2 and 3 and do not count."""
+@pytest.mark.parametrize(
+    ("sentence", "message"), [([2, 1, 1, 1, 3], "100% of the corpus's tokens are unknown"), ([2, 1, 7, 7, 3], "")]
+)
+def test_a_corpus_of_unknown_words_prints_a_warning(tmp_path, capsys, sentence, message):
+    """[UNK] is token 1. [CLS] and [SEP] are 2 and 3, and do not count."""
     tokenizer = encoding.load_tokenizer(tiny.encoder(tmp_path))
-    sentence = [2, *[1] * unknown, *[7] * (3 - unknown), 3]
-    encoding.name_unknown_tokens(pa.chunked_array([[sentence], [sentence]], pa.list_(pa.int32())), tokenizer)
-    assert capsys.readouterr().out.startswith("100% of the corpus's tokens are unknown") == told
+    encoding.warn_of_unknown_tokens(pa.chunked_array([[sentence], [sentence]], pa.list_(pa.int32())), tokenizer)
+    printed = capsys.readouterr().out
+    assert printed.startswith(message)
+    assert bool(printed) == bool(message)
 
 
-def test_a_tokenizers_files_are_copied_as_they_came(tmp_path):
-    """With the class that the encoder names: TokenizersBackend, as transformers 5 calls it, is unknown to 4."""
+def test_a_tokenizers_files_are_copied_with_their_tokenizer_class(tmp_path):
+    """transformers 4 does not know TokenizersBackend, transformers 5's name for the class."""
     for name in ("encoder", "finetuned"):
         (tmp_path / name).mkdir()
     encoder, folder = tmp_path / "encoder", tmp_path / "finetuned"

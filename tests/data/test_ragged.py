@@ -8,23 +8,16 @@ from cola.data import ragged, tables
 from cola.data.ragged import RaggedArray
 
 
-def test_rows_by_hand():
-    rows = RaggedArray.from_rows([[101, 7, 102], [101, 102]])
-    assert rows.values.tolist() == [101, 7, 102, 101, 102]
-    assert rows.starts.tolist() == [0, 3, 5]
-    assert rows.lengths.tolist() == [3, 2]
-    assert [row.tolist() for row in rows] == [row.tolist() for row in rows[:]] == [[101, 7, 102], [101, 102]]
-    assert [row.tolist() for row in rows[1::2]] == [[101, 102]]
-    assert RaggedArray.from_rows(rows) is rows
-
-
-@given(st.lists(st.lists(st.integers(0, 30_000), min_size=1), min_size=1))
-def test_mapped_values_keep_their_rows_and_their_type(rows):
-    original = RaggedArray.from_rows(rows)
-    changed = original.map_values(lambda values: values.astype(np.int64) + 1)
+@given(st.lists(st.lists(st.integers(0, 30_000), min_size=1), min_size=1), st.slices(5))
+def test_an_array_has_the_rows_that_it_was_made_from(rows, part):
+    array = RaggedArray.from_rows(rows)
+    assert [row.tolist() for row in array] == rows
+    assert [row.tolist() for row in array[part]] == rows[part]
+    assert array.lengths.tolist() == list(map(len, rows))
+    changed = array.map_values(lambda values: values.astype(np.int64) + 1)
     assert changed.values.dtype == np.int32
     assert [row.tolist() for row in changed] == [[value + 1 for value in row] for row in rows]
-    assert [row.tolist() for row in original] == rows
+    assert [row.tolist() for row in array] == rows
 
 
 def test_a_table_of_several_row_groups_is_read_in_order(tmp_path, monkeypatch):

@@ -1,53 +1,38 @@
-"""What is compared with the tutorial, and why the rest is not."""
-
 import pytest
 
 from cola.data import tutorial
 
 PINNED = "86b5e0934494bd15c9632b12f734a8a67f723594"
-CORPUS, ENCODER = ("cola", "1.1"), ("google-bert/bert-base-uncased", PINNED)
-
-
-def source(corpus, encoder):
-    """A source.json, as far as comparing goes: name and revision of the corpus and of the encoder."""
-    return {
-        "corpus": {"name": corpus[0], "revision": corpus[1]},
-        "encoder": {"name": encoder[0], "revision": encoder[1]},
-    }
-
-
-def test_a_title_names_corpus_and_encoder():
-    assert tutorial.title(source(CORPUS, ENCODER)) == "cola, google-bert/bert-base-uncased"
+CORPUS = {"name": "cola", "revision": "1.1"}
+ENCODER = {"name": "google-bert/bert-base-uncased", "revision": PINNED}
+MINE = {"name": "mine", "revision": None, "files": {"model.safetensors": "0a"}}
 
 
 def test_the_tutorials_corpus_and_encoder_are_comparable():
-    same = source(CORPUS, ENCODER)
-    assert tutorial.comparable(same)
-    assert list(tutorial.differences(same)) == []
+    source = {"corpus": CORPUS, "encoder": ENCODER}
+    assert tutorial.comparable(source)
+    assert list(tutorial.differences(source)) == []
+    assert tutorial.title(source) == "cola, google-bert/bert-base-uncased"
 
 
 @pytest.mark.parametrize(
-    ("corpus", "encoder", "reason"),
+    ("corpus", "encoder", "differences"),
     [
-        (("minimal_pairs", None), ENCODER, "its corpus is cola 1.1"),
-        (("cola", None), ENCODER, "its corpus is cola 1.1"),  # the user's own, of that name
-        (CORPUS, ("google-bert/bert-large-uncased", PINNED), "its encoder is google-bert/bert-base-uncased"),
-        (CORPUS, (ENCODER[0], "0" * 40), "its encoder is at revision 86b5e0934494"),
-        (CORPUS, (ENCODER[0], None), "its encoder is at revision 86b5e0934494"),
+        (CORPUS | {"revision": None}, ENCODER, ["its corpus is cola 1.1"]),  # a user's corpus of that name
         (
-            ("minimal_pairs", None),
-            ("mine", None),
-            "its corpus is cola 1.1; its encoder is google-bert/bert-base-uncased",
+            CORPUS,
+            ENCODER | {"name": "google-bert/bert-large-uncased"},
+            ["its encoder is google-bert/bert-base-uncased"],
         ),
+        (CORPUS, ENCODER | {"revision": "0" * 40}, ["its encoder is at revision 86b5e0934494"]),
+        (CORPUS, ENCODER | {"revision": None}, ["its encoder is at revision 86b5e0934494"]),
+        (MINE, MINE, ["its corpus is cola 1.1", "its encoder is google-bert/bert-base-uncased"]),
     ],
 )
-def test_any_other_result_is_not_comparable_and_the_reason_is_named(corpus, encoder, reason):
-    other = source(corpus, encoder)
-    assert not tutorial.comparable(other)
-    assert "; ".join(tutorial.differences(other)) == reason
-
-
-MINE = {"name": "mine", "revision": None, "files": {"model.safetensors": "0a"}}
+def test_a_result_with_another_corpus_or_encoder_is_not_comparable(corpus, encoder, differences):
+    source = {"corpus": corpus, "encoder": encoder}
+    assert not tutorial.comparable(source)
+    assert list(tutorial.differences(source)) == differences
 
 
 @pytest.mark.parametrize(
@@ -60,7 +45,7 @@ MINE = {"name": "mine", "revision": None, "files": {"model.safetensors": "0a"}}
         (MINE | {"revision": "1"}, False),
     ],
 )
-def test_results_compare_where_the_encoder_has_the_same_revision_or_the_same_bytes(encoder, is_same):
-    mine = source(CORPUS, ENCODER) | {"encoder": MINE}
-    assert tutorial.same(mine, source(CORPUS, ENCODER) | {"encoder": encoder}) == is_same
-    assert not tutorial.same(mine, source(("cola", "2"), ENCODER) | {"encoder": encoder})
+def test_an_encoder_without_a_revision_is_identified_by_its_files(encoder, is_same):
+    source, reference = ({"corpus": CORPUS, "encoder": part} for part in (MINE, encoder))
+    assert tutorial.same_corpus_and_encoder(source, reference) == is_same
+    assert not tutorial.same_corpus_and_encoder(source, reference | {"corpus": CORPUS | {"revision": "2"}})
