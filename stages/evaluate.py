@@ -33,17 +33,17 @@ def main() -> None:
     names, labels, predicted = predictor.label_names, sentences["test"]["label"].to_numpy(), test.argmax(axis=1)
     scores = metrics.scores(labels, predicted, len(names))
     predictions = metrics.prediction_table(sentences["test"], test, names)
-    figures, per_source, calibration = analysis.analyse(sentences, test, validation)
+    figures, sources, reliability = analysis.analyse(sentences, test, validation)
     files.write_json(paths.TEST_METRICS, scores)
     files.write_csv(paths.MCC_PER_BATCH, metrics.mcc_per_batch(labels, predicted, settings.evaluate.batch_size))
     files.write_csv(paths.PREDICTIONS, predictions)
     files.write_json(paths.ANALYSIS, figures)
-    files.write_csv(paths.PER_SOURCE, per_source)
-    files.write_csv(paths.CALIBRATION, calibration)
+    files.write_csv(paths.PER_SOURCE, sources)
+    files.write_csv(paths.CALIBRATION, reliability)
     mlflow_logger.record("evaluation")
     with console.only_shown():
         console.print_test(scores, figures, source, references.read())
-        console.print_mistakes(analysis.mistakes(predictions, console.MISTAKES))
+        console.print_mistakes(analysis.select_mistakes(predictions, console.MISTAKES))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What stands behind the one number of a test."""
+"""The analysis of a test score."""

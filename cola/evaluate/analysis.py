@@ -1,4 +1,4 @@
-"""What a test shows besides its scores: their interval and calibration, sources, mistakes, and baselines."""
+"""The analysis of a test: interval, calibration, baselines, scores by source, mistakes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +12,10 @@ from sklearn.pipeline import make_pipeline
 from cola.evaluate import calibration, interval
 from cola.model import metrics
 
-# Of the regression, which takes 300 bytes for each: with many labels, the rarest of a corpus's words are left out.
+# The regression's limit; a weight takes 300 bytes. With many labels, the regression ignores the rarest words.
 WEIGHTS = 2**20
 WORD_OR_PUNCTUATION = r"\w+|[^\w\s]"
-# Where CoLA's sentences are from, by sentence_source (its README; where the files differ, their spelling).
+# The publications of CoLA's sentences, by sentence_source. Where CoLA's README and files differ, the files count.
 PUBLICATIONS = {
     "ad03": "Adger 2003",
     "b_73": "Bresnan 1973",
@@ -43,11 +43,11 @@ PUBLICATIONS = {
 }
 
 
-def bag_of_words(training: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
-    """The labels (sentences,) that a logistic regression on bags of words predicts for the test.
+def predict_bag_of_words(training: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
+    """Return the labels (sentences,) that a logistic regression on bags of words predicts for the test.
 
-    The words of a sentence and its pairs of adjacent words are weighed by tf-idf. Where all training sentences have the
-    same label, there is nothing to regress on: it is predicted everywhere.
+    A bag has a sentence's words and pairs of adjacent words, weighted by tf-idf. If all training labels are equal, that
+    label is predicted.
     """
     labels = training["label"].nunique()
     if labels == 1:
@@ -58,9 +58,9 @@ def bag_of_words(training: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
     return predicted
 
 
-def baselines(training: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
-    """Test scores without an encoder: of the most frequent training label, and of `bag_of_words`."""
-    labels, predicted = test["label"].to_numpy(), bag_of_words(training, test)
+def score_baselines(training: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
+    """Return the test scores of the most frequent training label and of the bag-of-words baseline."""
+    labels, predicted = test["label"].to_numpy(), predict_bag_of_words(training, test)
     most_frequent = training["label"].mode()[0]
     return {
         "majority_accuracy": float((labels == most_frequent).mean()),
@@ -69,8 +69,8 @@ def baselines(training: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def per_source(test: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
-    """A row per source of sentences: source, publication ("" except for CoLA's), sentences, accuracy, mcc."""
+def score_sources(test: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
+    """Return a row per source: source, publication ("" except for CoLA's), sentences, accuracy, mcc."""
     rows = []
     for source, table in test.assign(predicted=predicted).groupby("sentence_source"):
         labels, predicted_labels = table["label"].to_numpy(), table["predicted"].to_numpy()
@@ -79,8 +79,8 @@ def per_source(test: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["source", "publication", "sentences", "accuracy", "mcc"])
 
 
-def mistakes(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The rows of metrics.prediction_table that are wrong, at most `count` of them, the most probable first."""
+def select_mistakes(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return at most `count` rows of metrics.prediction_table that are wrong, the most probable first."""
     wrong = predictions[predictions["predicted"] != predictions["label"]]
     return wrong.sort_values("probability", ascending=False, kind="stable").head(count)
 
@@ -88,20 +88,20 @@ def mistakes(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
 def analyse(
     tables: Mapping[str, pd.DataFrame], logits: np.ndarray, validation_logits: np.ndarray
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """The analysis of a test: (figures, per_source, calibration_table).
+    """Analyse a test. Returns (figures, the table of score_sources, the table of calibration).
 
     `tables` are train (or a sample of it), validation and test; `logits`, of test, and `validation_logits` are
-    (sentences, classes). With two classes the figures also have the threshold that is best on the validation sentences,
-    and the test MCC with it.
+    (sentences, classes). For two classes the figures also have the best threshold on the validation sentences, and its
+    test MCC.
     """
     test, labels = tables["test"], tables["test"]["label"].to_numpy()
     predicted, probabilities = logits.argmax(axis=1), metrics.probabilities(logits)
-    low, high = interval.mcc_interval(labels, predicted, logits.shape[1])
-    reliability, error = calibration.calibration_table(probabilities, labels)
-    figures = {"mcc_low": low, "mcc_high": high, "calibration_error": error, **baselines(tables["train"], test)}
+    low, high = interval.bootstrap_mcc(labels, predicted, logits.shape[1])
+    reliability, error = calibration.measure_calibration(probabilities, labels)
+    figures = {"mcc_low": low, "mcc_high": high, "calibration_error": error, **score_baselines(tables["train"], test)}
     if logits.shape[1] == 2:
         validation = metrics.probabilities(validation_logits)[:, 1]
-        threshold = calibration.best_threshold(validation, tables["validation"]["label"].to_numpy())
+        threshold = calibration.find_best_threshold(validation, tables["validation"]["label"].to_numpy())
         figures["threshold"] = threshold
         figures["threshold_mcc"] = metrics.mcc(labels, (probabilities[:, 1] >= threshold).astype(int))
-    return figures, per_source(test, predicted), reliability
+    return figures, score_sources(test, predicted), reliability

@@ -1,18 +1,18 @@
-"""How far the probabilities can be trusted, and the threshold from which class 1 is best predicted."""
+"""The calibration of the probabilities, and the best threshold for class 1."""
 
 import numpy as np
 import pandas as pd
 
 from cola.evaluate import interval
 
-BINS = 10  # of equal width, of confidences from 0 to 1
+BINS = 10  # they have equal width, from confidence 0 to 1
 
 
-def calibration_table(probabilities: np.ndarray, labels: np.ndarray) -> tuple[pd.DataFrame, float]:
-    """A reliability table, and the expected calibration error (Guo et al. 2017): the mean |confidence - accuracy|.
+def measure_calibration(probabilities: np.ndarray, labels: np.ndarray) -> tuple[pd.DataFrame, float]:
+    """Return a reliability table and the expected calibration error (Guo et al. 2017): mean |confidence - accuracy|.
 
-    `probabilities` are (sentences, classes), `labels` (sentences,). The table has a row for each bin of confidence with
-    sentences in it: sentences, confidence (their mean probability of the predicted class), accuracy.
+    `probabilities` are (sentences, classes), `labels` (sentences,). The table has a row per bin of confidence that is
+    not empty: sentences, confidence (the mean probability of the predicted class), accuracy.
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
@@ -23,8 +23,8 @@ def calibration_table(probabilities: np.ndarray, labels: np.ndarray) -> tuple[pd
     return table.reset_index(drop=True), float(error)
 
 
-def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The threshold on the probability of class 1 with the best MCC; of several, the one nearest to 0.5.
+def find_best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the threshold on the probability of class 1 with the best MCC; among equals, the nearest to 0.5.
 
     Class 1 is predicted where its probability is at least the threshold. `probabilities` (sentences,) are of class 1;
     `labels` (sentences,) are 0 or 1.
@@ -32,12 +32,13 @@ def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
     order = np.argsort(probabilities)
     probabilities, labels = probabilities[order], labels[order]
     values, first = np.unique(probabilities, return_index=True)
-    between = np.maximum((values[1:] + values[:-1]) / 2, np.nextafter(values[:-1], 1))  # above the lower, if rounded
+    # The middle of two values, rounded up: at the lower value, the threshold would include its sentences.
+    between = np.maximum((values[1:] + values[:-1]) / 2, np.nextafter(values[:-1], 1))
     thresholds = np.concatenate([between, [0.5, 0]])
-    below = np.concatenate([first[1:], [np.searchsorted(probabilities, 0.5), 0]])  # (thresholds,) sentences below it
+    below = np.concatenate([first[1:], [np.searchsorted(probabilities, 0.5), 0]])  # sentences, (thresholds,)
     predicted_0 = np.stack([np.append(0, np.cumsum(labels == label))[below] for label in (0, 1)], axis=-1)
     predicted_1 = np.bincount(labels, minlength=2) - predicted_0
     confusion_matrices = np.stack([predicted_0, predicted_1], axis=-1)  # (thresholds, label, predicted)
-    scores = interval.mcc_of_confusion_matrix(confusion_matrices)
+    scores = interval.compute_mcc(confusion_matrices)
     best = thresholds[scores == scores.max()]
     return float(best[np.abs(best - 0.5).argmin()])

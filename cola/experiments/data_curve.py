@@ -88,7 +88,7 @@ def compute_curve(labels: np.ndarray, predictions: Predictions, classes: int) ->
     runs, predicted = list(predictions), np.stack(list(predictions.values()))  # (runs, test sentences)
     measured = np.array([metrics.mcc(labels, row) for row in predicted])
     # Row 0: the MCCs of the test sentences; then a row for each resampling. (1 + resamplings, runs)
-    scores = np.vstack([measured, interval.resampled_mccs(labels, predicted, classes)])
+    scores = np.vstack([measured, interval.resample_mccs(labels, predicted, classes)])
     rows = []
     for sentences in sorted({run.sentences for run in runs}):
         columns = {method: [runs.index(run) for run in runs if run[:2] == (method, sentences)] for method in METHODS}
@@ -203,14 +203,14 @@ def _read_predictions(commits: Mapping[Run, str], test: pd.DataFrame, classes: S
         predictions[run] = _read_table(paths.PREDICTIONS, commit)["predicted"].map(numbers).to_numpy()
         if run.method == "pretrained":
             baseline = run._replace(method="bag_of_words")
-            predictions[baseline] = analysis.bag_of_words(_read_split("train", commit), test)
+            predictions[baseline] = analysis.predict_bag_of_words(_read_split("train", commit), test)
     return predictions
 
 
 def _validate_baseline(commit: str) -> float:
     """The bag-of-words baseline's validation MCC, with an experiment's sentences."""
     train, validation = _read_split("train", commit), _read_split("validation", commit)
-    return metrics.mcc(validation["label"].to_numpy(), analysis.bag_of_words(train, validation))
+    return metrics.mcc(validation["label"].to_numpy(), analysis.predict_bag_of_words(train, validation))
 
 
 def _read_split(name: str, commit: str) -> pd.DataFrame:

@@ -167,7 +167,7 @@ def largest_sources(per_source: pd.DataFrame, predictions: pd.DataFrame) -> pd.D
     largest = per_source.nlargest(SHOWN, "sentences").sort_index()
     others = predictions[~predictions["sentence_source"].isin(largest["source"])]
     others = others.assign(sentence_source=f"{len(per_source) - SHOWN:,} others")
-    return pd.concat([largest, analysis.per_source(others, others["predicted"].to_numpy())])
+    return pd.concat([largest, analysis.score_sources(others, others["predicted"].to_numpy())])
 
 
 def source_names(per_source: pd.DataFrame) -> pd.Series:

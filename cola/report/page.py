@@ -88,7 +88,7 @@ def sections(result: Result, commit: str) -> list[Section]:
     """What the page shows of a result, in its order."""
     predictions, timings = result.predictions, result.timings
     trained, validated = (words.clock(timings[name]) for name in ("training_seconds", "validation_seconds"))
-    mistakes = analysis.mistakes(predictions, MISTAKES)[["sentence", "label", "predicted", "probability"]]
+    mistakes = analysis.select_mistakes(predictions, MISTAKES)[["sentence", "label", "predicted", "probability"]]
     largest = figures.largest_sources(result.per_source, predictions)
     sources = largest.assign(source=figures.source_names(largest)).drop(columns="publication")
     facts = {

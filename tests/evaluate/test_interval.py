@@ -14,10 +14,10 @@ PREDICTED = np.concatenate([np.repeat([0, 1], [40, 10]), np.repeat([1, 0], [40, 
 
 
 def test_the_interval_is_that_of_resampled_sentences():
-    low, high = interval.mcc_interval(LABELS, PREDICTED, 2)
+    low, high = interval.bootstrap_mcc(LABELS, PREDICTED, 2)
     rows = np.random.default_rng(1).integers(0, 100, (1500, 100))
-    drawn = [np.corrcoef(LABELS[row], PREDICTED[row])[0, 1] for row in rows]  # of two classes, this is the MCC
-    assert (low, high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.02)
+    mccs = [np.corrcoef(LABELS[row], PREDICTED[row])[0, 1] for row in rows]  # for two classes, this is the MCC
+    assert (low, high) == pytest.approx(tuple(np.percentile(mccs, [2.5, 97.5])), abs=0.02)
     assert low < 0.6 < high
 
 
@@ -28,50 +28,46 @@ def test_the_mcc_of_counts_is_scikit_learns(pairs):
     labels, predicted = np.array(pairs).T
     counts = np.zeros((4, 4))
     np.add.at(counts, (labels, predicted), 1)
-    assert interval.mcc_of_confusion_matrix(counts) == pytest.approx(matthews_corrcoef(labels, predicted), abs=1e-9)
+    assert interval.compute_mcc(counts) == pytest.approx(matthews_corrcoef(labels, predicted), abs=1e-9)
 
 
 @pytest.mark.parametrize("resamples", [1, 999])
-def test_tests_drawn_in_blocks_are_the_same(monkeypatch, resamples):
+def test_blocks_do_not_change_the_resampled_tests(monkeypatch, resamples):
     labels, predicted = np.random.default_rng(0).integers(0, 3, (2, 200))
     monkeypatch.setattr(interval, "RESAMPLES", 1500)
-    whole = [interval.resampled_mccs(labels, predicted[None], 3), interval.mcc_interval(labels, predicted, 3)]
+    whole = [interval.resample_mccs(labels, predicted[None], 3), interval.bootstrap_mcc(labels, predicted, 3)]
     monkeypatch.setattr(interval, "BLOCK_VALUES", resamples * 200)
-    assert np.array_equal(interval.resampled_mccs(labels, predicted[None], 3), whole[0])
-    assert interval.mcc_interval(labels, predicted, 3) == whole[1]
+    assert np.array_equal(interval.resample_mccs(labels, predicted[None], 3), whole[0])
+    assert interval.bootstrap_mcc(labels, predicted, 3) == whole[1]
 
 
-def test_an_interval_of_a_hundred_classes_takes_little_memory(monkeypatch):
-    monkeypatch.setattr(interval, "RESAMPLES", 1000)  # 80 MB of confusion matrices, at once
+def test_the_interval_of_a_hundred_classes_takes_little_memory(monkeypatch):
+    monkeypatch.setattr(interval, "RESAMPLES", 1000)  # 80 MB of confusion matrices
     labels, predicted = np.random.default_rng(0).integers(0, 100, (2, 2000))
     tracemalloc.start()
     try:
-        low, high = interval.mcc_interval(labels, predicted, 100)
+        low, high = interval.bootstrap_mcc(labels, predicted, 100)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert -0.05 < low < 0 < high < 0.05, "of chance"
+    assert -0.05 < low < 0 < high < 0.05, "chance"
     assert 2**20 < peak < 40e6  # bytes
 
 
-def test_models_meet_the_same_tests():
+def test_models_are_resampled_on_the_same_tests():
     predicted = np.stack([PREDICTED, PREDICTED, LABELS, 1 - LABELS, np.zeros(100, int)])
-    drawn = interval.resampled_mccs(LABELS, predicted, 2)
-    assert drawn.shape == (10_000, 5)
-    assert (drawn[:, 0] == drawn[:, 1]).all(), "paired"
-    assert (drawn[:, 2] == 1).all()
-    assert (drawn[:, 3] == -1).all()
-    assert (drawn[:, 4] == 0).all()
-    assert (interval.resampled_mccs(LABELS.astype(np.int8), predicted.astype(np.int8), 2) == drawn).all()
-    expected = interval.mcc_interval(LABELS, PREDICTED, 2)
-    assert np.percentile(drawn[:, 0], [2.5, 97.5]) == pytest.approx(expected, abs=0.01)
+    mccs = interval.resample_mccs(LABELS, predicted, 2)
+    assert mccs.shape == (10_000, 5)
+    assert (mccs[:, 0] == mccs[:, 1]).all(), "paired"
+    assert (mccs[:, 2:] == [1, -1, 0]).all()
+    expected = interval.bootstrap_mcc(LABELS, PREDICTED, 2)
+    assert np.percentile(mccs[:, 0], [2.5, 97.5]) == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize("classes", [12, 100])
-def test_labels_in_eight_bits_have_the_mcc_of_wider_ones(classes, monkeypatch):
+def test_labels_in_eight_bits_do_not_overflow(classes, monkeypatch):
     monkeypatch.setattr(interval, "RESAMPLES", 200)
     labels = np.tile(np.arange(classes, dtype=np.int8), 5)
-    predicted = np.stack([labels, np.roll(labels, 1)])  # all right, all wrong
-    right, wrong = interval.resampled_mccs(labels, predicted, classes).T
+    right, wrong = interval.resample_mccs(labels, np.stack([labels, np.roll(labels, 1)]), classes).T
     assert (right == 1).all()
-    assert wrong.mean() == pytest.approx(matthews_corrcoef(labels, predicted[1]), abs=0.01)
+    assert wrong.mean() == pytest.approx(matthews_corrcoef(labels, np.roll(labels, 1)), abs=0.01)
