@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from benchmarks import tutorial, workload
 from cola.core.errors import run
-from cola.model import batching, classifier, families
+from cola.model import attention, batching, classifier
 from cola.model.device import autocast, choose_precision, describe_machine, prepare_device
 
 Step = tuple[float, Tensor]  # loss, and all gradients in a vector, on the CPU
@@ -42,7 +42,7 @@ def main() -> None:
 def step_packed(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype) -> Step:
     """Take a step of this pipeline."""
     model = copy.deepcopy(model)
-    families.use_short_attention(model)
+    model.set_attn_implementation(attention.NAME)
     input_ids, labels = batch
     logits = classifier.logits(model, batching.pack(input_ids), precision)
     return _backward(model, cross_entropy(logits, labels.to(model.device)))

@@ -143,7 +143,7 @@ def _run_queue(trainings: int, settings: params.Params) -> None:
     """
     import torch  # takes two seconds: only here
 
-    from cola.model.device import choose_device, device_name
+    from cola.model.device import choose_device, describe_machine
 
     device, environment = choose_device(settings.device), revision.make_environment()
     if device.type == "cpu":
@@ -154,7 +154,7 @@ def _run_queue(trainings: int, settings: params.Params) -> None:
     else:
         gpus = torch.cuda.device_count() if device.type == "cuda" else 1
         jobs = max(1, min(trainings, gpus // settings.train.processes))
-        share = f"on a {device_name(device)}"
+        share = f"on a {describe_machine(device)}"
     print(f"{trainings} trainings, {jobs} at once, each {share}", flush=True)
     command = [sys.executable, "-m", "dvc", "exp", "run", "--run-all", "--jobs", str(jobs)]
     if subprocess.run(command, env=environment, check=False).returncode:

@@ -1,1 +1,1 @@
-"""The classifier, the batches that it takes, the device that it is on, and what it predicts."""
+"""The classifier, its batches, its device and its predictions."""

@@ -1,4 +1,4 @@
-"""Token ids of sentences -> batches, padded or packed."""
+"""Batches of sentences: the order, the size, and token ids that are padded or packed."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-TokenIds = Sequence[int] | np.ndarray  # of one sentence, special tokens included
-# Tokens in a packed row, or a few less: 32 of CoLA's sentences take twelve such rows. Longer rows have less padding (3%
-# with 64, 5% with 32) and more scores between tokens of different sentences, which are thrown away.
+TokenIds = Sequence[int] | np.ndarray  # of a sentence, special tokens included
+# The most tokens in a packed row: 32 of CoLA's sentences take twelve such rows. Longer rows have less padding (3% with
+# 64, 5% with 32), and more scores between tokens of different sentences, which are thrown away.
 PACKED_ROW_LENGTH = 32
 
 
@@ -21,31 +21,31 @@ class Padded(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A batch with several sentences in a row, which do not attend to one another. A row may end with padding."""
+    """A batch with several sentences in a row. They do not attend to one another. A row may end with padding."""
 
     input_ids: Tensor  # (rows, length) int64
     position_ids: Tensor  # (rows, length) int64, from 0 at each sentence's first token
-    attention_mask: Tensor  # (rows, 1, length, length) bool: whether a token attends to another
+    attention_mask: Tensor  # (rows, 1, length, length) bool: true where a token attends to another
     first_token_index: Tensor  # (sentences,) int64: indices in the flattened rows
     lengths: Tensor  # (sentences,) int64: tokens of each sentence
 
 
 def shuffled_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """A random order of `count` sentences, (count,) int64, that seed and epoch determine."""
+    """Return a random order of `count` sentences, (count,) int64. Seed and epoch determine it."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def split_into_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Cut an order into batches; the last one may be smaller: 7,695 sentences by 32 give 241 batches."""
+    """Cut an order into batches. The last may be smaller: 7,695 sentences by 32 give 241 batches."""
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def split_into_micro_batches(
     rows: np.ndarray, input_ids: Sequence[TokenIds], tokens: int | None, *, padded: bool
 ) -> list[np.ndarray]:
-    """Cut a batch, `rows` of input_ids, in order into micro-batches of at most `tokens` tokens; None: do not cut it.
+    """Cut a batch, `rows` of input_ids, into micro-batches of at most `tokens` tokens. None does not cut it.
 
-    Where sentences will be `padded`, padding counts too. A sentence of more tokens is a micro-batch of its own.
+    Padding counts where sentences will be `padded`. A sentence with more tokens is a micro-batch by itself.
     """
     cuts: list[int] = []
     start = total = longest = 0  # of the current micro-batch
@@ -71,12 +71,11 @@ def pad(input_ids: Sequence[TokenIds], pad_token_id: int) -> Padded:
 
 
 def pack(input_ids: Sequence[TokenIds]) -> Packed:
-    """Put sentences into as many rows as they would fill of PACKED_ROW_LENGTH tokens (or of the longest sentence's),
-    and make the rows as short as then fits.
+    """Put sentences into rows of PACKED_ROW_LENGTH tokens, or of the longest sentence's length where that is more.
 
-    With rows of 6, [[101, 7, 102], [101, 102], [101, 8, 9, 102]] -> input_ids [[101, 8, 9, 102, 0],
-    [101, 7, 102, 101, 102]], position_ids [[0, 1, 2, 3, 0], [0, 1, 2, 0, 1]], first_token_index [5, 8, 0], lengths
-    [3, 2, 4]. Padding, here token 0, is read by nothing.
+    There are as many rows as the tokens would fill. They become as short as they can; a few tokens longer if need be.
+    With a length of 6, [[101, 7, 102], [101, 102], [101, 8, 9, 102]] -> input_ids [[101, 8, 9, 102, 0], [101, 7, 102,
+    101, 102]], position_ids [[0, 1, 2, 3, 0], [0, 1, 2, 0, 1]], first_token_index [5, 8, 0], lengths [3, 2, 4].
     """
     lengths = [len(ids) for ids in input_ids]
     rows = -(-sum(lengths) // max(PACKED_ROW_LENGTH, *lengths))
@@ -85,39 +84,32 @@ def pack(input_ids: Sequence[TokenIds]) -> Packed:
         row_length += 1
 
     tokens = np.zeros(rows * row_length, dtype=np.int64)
-    sentence_of = np.full(len(tokens), -1)  # the sentence that a token is of; -1: padding
-    starts = np.zeros(len(tokens), dtype=np.int64)  # of the sentence that a token is of
+    sentence_of = np.full(len(tokens), -1)  # the sentence of each token; -1: padding
+    positions = np.zeros_like(tokens)
     for sentence, (ids, start) in enumerate(zip(input_ids, first_token_index, strict=True)):
-        tokens[start : start + len(ids)] = ids
-        sentence_of[start : start + len(ids)] = sentence
-        starts[start : start + len(ids)] = start
-    positions = np.where(sentence_of >= 0, np.arange(len(tokens)) - starts, 0)
+        span = slice(start, start + len(ids))
+        tokens[span], sentence_of[span], positions[span] = ids, sentence, np.arange(len(ids))
     by_row = torch.from_numpy(sentence_of).view(rows, 1, row_length)
     return Packed(
         torch.from_numpy(tokens).view(rows, row_length),
         torch.from_numpy(positions).view(rows, row_length),
-        by_row.unsqueeze(2) == by_row.unsqueeze(3),  # padding attends to padding: to nothing, it would be NaN
+        by_row.unsqueeze(2) == by_row.unsqueeze(3),  # padding attends to padding: an all-masked row would give NaN
         torch.from_numpy(first_token_index),
         torch.tensor(lengths),
     )
 
 
 def _first_fit(lengths: list[int], rows: int, row_length: int) -> np.ndarray | None:
-    """The index of each sentence's first token in the flattened rows, (sentences,) int64; None where they do not fit.
+    """Put each sentence, the longest first, into the first row that has room for it.
 
-    Sentences go into the first row that has room for them, the longest first. A row without room for a sentence has
-    none for the next of that length either: the search goes on where it was, and starts again with a shorter length.
+    Returns the index of each sentence's first token in the flattened rows, (sentences,) int64; None if they do not fit.
     """
     free = [row_length] * rows  # tokens, by row
     first_token_index = np.empty(len(lengths), dtype=np.int64)
-    row = previous = 0
     for sentence in np.argsort(lengths, kind="stable")[::-1]:
         length = lengths[sentence]
-        if length != previous:
-            row, previous = 0, length
-        while row < rows and free[row] < length:
-            row += 1
-        if row == rows:
+        row = next((row for row, room in enumerate(free) if room >= length), None)
+        if row is None:
             return None
         first_token_index[sentence] = (row + 1) * row_length - free[row]
         free[row] -= length

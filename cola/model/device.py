@@ -1,4 +1,4 @@
-"""The machine: device, precision and threads, the claim of a GPU, and what makes results repeat."""
+"""The machine: device, precision, threads, claims of GPUs, and settings that make results repeat."""
 
 import ctypes
 import os
@@ -23,10 +23,10 @@ _claimed_gpus: list[FileLock] = []  # held until the process ends
 
 
 def prepare_device(name: str) -> torch.device:
-    """The device that params.yaml names, and this process made ready to compute on it with bytes that repeat.
+    """Return the device that params.yaml names, and set up this process to compute on it with bytes that repeat.
 
-    It changes the whole process: its threads, its GPU, PyTorch's choice of algorithms, what malloc does with freed
-    memory. Raises UserError where the machine has no such device, or fewer free GPUs than train.processes asks for.
+    It sets the process's threads, its GPU, PyTorch's algorithms and malloc's treatment of freed memory. Raises
+    UserError if the machine has no such device, or fewer free GPUs than train.processes asks for.
     """
     device = choose_device(name)
     if device.type == "cpu":
@@ -39,9 +39,9 @@ def prepare_device(name: str) -> torch.device:
 
 
 def choose_device(name: str) -> torch.device:
-    """'auto' is cuda, else cpu: mps, which does not promise the same bytes twice, is taken by its name only.
+    """Return the device. 'auto' is cuda if present, else cpu; never mps, which does not promise to repeat its bytes.
 
-    Raises UserError where the device asked for is not present.
+    Raises UserError if the machine does not have the device.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
@@ -52,22 +52,22 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_threads() -> int:
-    """OMP_NUM_THREADS; by default every core that this process may use: a container's CPU quota counts, other work not.
+    """Return OMP_NUM_THREADS; by default the cores that this process may use, within a container's CPU quota.
 
-    The bytes of a training depend on the number of its threads.
+    Other programs' work does not change it, because a training's bytes depend on the number of threads.
     """
     return torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else cpu_count()
 
 
 def choose_gpu(folder: Path) -> int:
-    """The index of the GPU that this process computes on; its claim is a lock in `folder`.
+    """Return the index of the GPU for this process, which it claims by a lock in `folder`.
 
-    Workers of DVC's queue, and the processes of one training, run side by side: each claims a GPU of its own. Where
-    all are claimed, a worker shares one, which is slow; a training on several processes cannot, and raises UserError.
-    Where the file system takes no lock, the processes of one training share the GPUs out by their numbers.
+    Workers of DVC's queue run side by side, and so do the processes of a training. If all GPUs are claimed, a worker
+    shares a GPU, which is slow; a training's process must not share, and raises UserError. If the file system has no
+    locks, the processes of a training take the GPUs by their ranks.
     """
     try:
-        # With CUDA_VISIBLE_DEVICES, indices differ by process, and UUIDs do not.
+        # CUDA_VISIBLE_DEVICES changes a GPU's index from process to process, but not its UUID.
         uuids = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
         gpu = claim_gpu(uuids, folder)
     except OSError as error:
@@ -79,7 +79,7 @@ def choose_gpu(folder: Path) -> int:
 
 
 def claim_gpu(uuids: Sequence[str], folder: Path) -> int | None:
-    """The index of the first GPU that no process has claimed, now claimed by this one; None where all are claimed."""
+    """Claim the first GPU that is free. Returns its index; None if all are claimed."""
     for index, uuid in enumerate(uuids):
         lock = FileLock(folder / f"gpu-{uuid}.lock")
         with suppress(Timeout):
@@ -90,27 +90,26 @@ def claim_gpu(uuids: Sequence[str], folder: Path) -> int | None:
 
 
 def make_deterministic() -> None:
-    """Have PyTorch choose algorithms that give the same bytes each time, on every device."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS may not repeat its sums
+    """Make PyTorch choose algorithms that repeat their bytes, on every device."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # otherwise cuBLAS may not repeat its sums
     torch.use_deterministic_algorithms(True)
-    # Filling fresh memory with NaN is a guard for debugging, and takes a quarter of the time.
+    # Filling new memory with NaN helps debugging only, and takes a quarter of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed: else each step asks the kernel for the same gigabyte again, page by page."""
+    """Make glibc keep freed memory. Otherwise every step asks the kernel for the same gigabyte again, page by page."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:  # not in every C library
+    if mallopt:  # some C libraries have none
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD, bytes
-        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, bytes: the highest that it takes
+        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, bytes: the highest allowed
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type in which matrices are multiplied: 'auto' is the best that the device has units for.
+    """Return the data type in which matrices are multiplied. 'auto' is the best that the device has units for.
 
-    That is bfloat16; float16 on GPUs of compute capability 7.0 and more without it (V100, T4); else float32. Weights,
-    gradients, sums and the optimizer stay in float32. Raises UserError where bfloat16 is asked for and would be
-    emulated; float16, asked for, is computed on every device.
+    The best is bfloat16, then float16 on GPUs of compute capability 7.0 or more (V100, T4), then float32. Weights,
+    gradients, sums and the optimizer stay in float32. Raises UserError if the device would emulate bfloat16.
     """
     if device.type == "cpu":
         has_bfloat16 = any(present for unit, present in torch.cpu.get_capabilities().items() if "bf16" in unit)
@@ -125,43 +124,40 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    """The context in which PyTorch multiplies matrices in `precision`."""
+    """Return the context in which PyTorch multiplies matrices in `precision`."""
     return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
 
 
 def random_states(device: torch.device) -> dict[str, torch.Tensor]:
-    """PyTorch's random states by device type, as uint8 tensors on the CPU: the CPU's, and the accelerator's if any."""
-    return {kind: _random(kind).get_rng_state() for kind in ("cpu", device.type)}
+    """Return PyTorch's random states by device type, uint8 tensors on the CPU: the CPU's, and an accelerator's."""
+    return {kind: _random_module(kind).get_rng_state() for kind in ("cpu", device.type)}
 
 
 def set_random_state(device_type: str, state: torch.Tensor) -> None:
-    """Put back one of `random_states`."""
-    _random(device_type).set_rng_state(state)
+    """Set one of the states that `random_states` has returned."""
+    _random_module(device_type).set_rng_state(state)
 
 
-def _random(device_type: str) -> Any:
-    """The module that has the functions of a device type's random state."""
+def _random_module(device_type: str) -> Any:
     return torch if device_type == "cpu" else torch.get_device_module(device_type)
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most memory that this process has had at once, in GiB: on a GPU, of its memory; else of the machine's."""
+    """Return the peak memory of this process in GiB: the GPU's memory on a GPU, otherwise the machine's."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     unit = 1 if sys.platform == "darwin" else 1024  # bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def device_name(device: torch.device) -> str:
-    """What people call the device: 'NVIDIA H200', or 'cpu'."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
 def describe_machine(device: torch.device) -> str:
-    """The machine, as far as it determines a result: 'NVIDIA H200', or 'AMD EPYC, 2 threads'."""
+    """Return the parts of the machine that determine a result: 'NVIDIA H200', or 'AMD EPYC, 2 threads'."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     if device.type != "cpu":
-        return device_name(device)
+        return device.type
     info = Path("/proc/cpuinfo")
     model = re.search("model name\\s*: (.*)", info.read_text()) if info.exists() else None
     threads = torch.get_num_threads()
-    return f"{model[1] if model else platform.processor() or 'cpu'}, {threads} thread{'s' * (threads > 1)}"
+    name = model[1] if model else platform.processor() or "cpu"
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"

@@ -1,7 +1,7 @@
-"""What differs between families of encoders: how each takes packed sentences, and its classification head.
+"""The differences between families of encoders: how they encode packed sentences, and their classification heads.
 
-A family is what config.json calls model_type, and FAMILIES is all that is known of it. tests/model/test_families.py
-proves of each that loss and gradients are those of transformers' model on padded sentences.
+A family is a model_type of config.json, with an entry in FAMILIES. Tests compare its logits, losses and gradients with
+those of transformers' model on padded sentences.
 """
 
 from collections.abc import Callable
@@ -16,23 +16,22 @@ from cola.model import attention, batching
 
 
 class Family(NamedTuple):
-    """What differs between families; the first argument of a function is the model with its head."""
+    """The functions of a family. Their first argument is the model with its head."""
 
-    # (model, batch, positions (rows, length), additive mask (rows, 1, length, length)) -> what `encode` returns
+    # (model, batch, positions (rows, length), additive mask (rows, 1, length, length)) -> as `encode` returns
     encode_packed: Callable[[Any, batching.Packed, Tensor, Tensor], tuple[Tensor, Tensor]]
     classify: Callable[[Any, Tensor, Tensor], Tensor]  # (model, states, mask) -> logits (sentences, classes)
-    takes_attention: bool = True  # whether set_attn_implementation has the model call attention.attend
 
 
 def _encode_first_tokens(model: Any, batch: batching.Packed, positions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The states of each sentence's first token, (sentences, 1, width), from layers that have BERT's parts.
+    """Return the states of each sentence's first token, (sentences, 1, width), from layers with BERT's parts.
 
-    The head reads nothing else. So in the last layer, queries and all that follows attention are computed for these
-    tokens only; keys and values are of every token.
+    The head reads only these. So the last layer computes keys and values for every token, and the rest for the first
+    tokens only.
     """
     encoder = model.base_model
     hidden = encoder.embeddings(input_ids=batch.input_ids, position_ids=positions)  # (rows, length, width)
-    if hasattr(encoder, "embeddings_project"):  # ELECTRA's, where the embeddings are narrower
+    if hasattr(encoder, "embeddings_project"):  # an ELECTRA whose embeddings are narrower than its layers
         hidden = encoder.embeddings_project(hidden)
     *layers, last = encoder.encoder.layer
     for layer in layers:
@@ -55,19 +54,20 @@ def _encode_first_tokens(model: Any, batch: batching.Packed, positions: Tensor, 
 
 
 def _encode_all_tokens(model: Any, batch: batching.Packed, positions: Tensor, mask: Any) -> tuple[Tensor, Tensor]:
-    """The states of each sentence's first token, (sentences, 1, width), or of all its tokens for a head that takes
-    their mean. transformers' forward() computes them.
+    """Return the states of transformers' forward(): each sentence's first token, (sentences, 1, width).
+
+    For a head that takes the mean they are all tokens, (sentences, tokens, width).
     """
     encoder, takes_mean = model.base_model, getattr(model.config, "classifier_pooling", "cls") == "mean"
     hidden = encoder(input_ids=batch.input_ids, position_ids=positions, attention_mask=mask).last_hidden_state
-    offsets = torch.arange(int(batch.lengths.max()) if takes_mean else 1, device=hidden.device)  # in a sentence
+    offsets = torch.arange(int(batch.lengths.max()) if takes_mean else 1, device=hidden.device)  # within a sentence
     index = batch.first_token_index.unsqueeze(1) + offsets  # (sentences, tokens)
     hidden = hidden.flatten(0, 1)
     return hidden[index.clamp(max=len(hidden) - 1)], (offsets < batch.lengths.unsqueeze(1)).long()
 
 
 def _encode_with_window(model: Any, batch: batching.Packed, positions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """As _encode_all_tokens; in some layers tokens attend only to those at most config.sliding_window tokens away."""
+    """Do as _encode_all_tokens. Some layers attend only to tokens at most config.sliding_window tokens away."""
     offsets = torch.arange(mask.shape[-1], device=mask.device)
     is_far = (offsets - offsets.unsqueeze(1)).abs() > model.config.sliding_window
     masks = {"full_attention": mask, "sliding_attention": mask.masked_fill(is_far, -torch.inf)}
@@ -95,7 +95,7 @@ def _classify_modernbert(model: Any, states: Tensor, mask: Tensor) -> Tensor:
 
 
 def _classify_roberta(model: Any, states: Tensor, _: Tensor) -> Tensor:
-    return model.classifier(states)  # it takes the first token itself
+    return model.classifier(states)  # takes the first token itself
 
 
 FAMILIES: Final = {
@@ -105,47 +105,41 @@ FAMILIES: Final = {
     "distilbert": Family(_encode_all_tokens, _classify_distilbert),
     "electra": Family(_encode_first_tokens, _classify_roberta),
     "modernbert": Family(_encode_with_window, _classify_modernbert),
-    "mpnet": Family(_encode_all_tokens, _classify_roberta, takes_attention=False),  # it adds a bias by distance
+    "mpnet": Family(_encode_all_tokens, _classify_roberta),
     "roberta": Family(_encode_first_tokens, _classify_roberta),
     "xlm-roberta": Family(_encode_first_tokens, _classify_roberta),
 }
 
 
 def supports(model: PreTrainedModel) -> bool:
-    """Whether the other functions take this model. Decoders are not supported: their attention is causal."""
+    """Return whether encode and classify take this model. They do not take decoders: their attention is causal."""
     return model.config.model_type in FAMILIES and not getattr(model.config, "is_decoder", False)
 
 
-def use_short_attention(model: PreTrainedModel) -> None:
-    """Have the model attend with attention.attend where its family can."""
-    if FAMILIES[model.config.model_type].takes_attention:
-        model.set_attn_implementation(attention.NAME)
-
-
 def encode(model: PreTrainedModel, batch: batching.Padded | batching.Packed) -> tuple[Tensor, Tensor]:
-    """The last hidden states that the head reads, (sentences, tokens, width), and 1 for tokens, 0 for padding.
+    """Return the last hidden states that the head reads, (sentences, tokens, width), and their mask of 0 and 1.
 
-    For packed sentences these are each sentence's first token, or all tokens where the head takes their mean.
+    Packed sentences give each sentence's first token, or all tokens if the head takes their mean. Padding has mask 0.
     """
     if isinstance(batch, batching.Padded):
         mask = batch.attention_mask
         return model.base_model(input_ids=batch.input_ids, attention_mask=mask).last_hidden_state, mask
     position_embeddings: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(position_embeddings, "padding_idx", None)  # RoBERTa and MPNet count positions from behind it
+    padding = getattr(position_embeddings, "padding_idx", None)  # RoBERTa and MPNet start at padding + 1
     positions = batch.position_ids if padding is None else batch.position_ids + padding + 1
     mask = attention.additive_mask(batch.attention_mask)
     return FAMILIES[model.config.model_type].encode_packed(model, batch, positions, mask)
 
 
 def classify(model: PreTrainedModel, states: Tensor, mask: Tensor) -> Tensor:
-    """Logits (sentences, classes) from the two tensors of `encode`, as the model's forward() computes them."""
+    """Return logits (sentences, classes) from the two results of `encode`, as the model's forward() computes them."""
     return FAMILIES[model.config.model_type].classify(model, states, mask)
 
 
 def freeze(model: PreTrainedModel, layers: int) -> None:
-    """Have the embeddings and the first `layers` layers keep their weights; nothing for 0.
+    """Stop the training of the embeddings and of the first `layers` layers. 0 freezes nothing.
 
-    Raises UserError where the model has fewer layers, or none that can be told apart: ALBERT's share their weights.
+    Raises UserError if the model has fewer layers, or no separate ones: ALBERT's layers share their weights.
     """
     if not layers:
         return
@@ -157,12 +151,12 @@ def freeze(model: PreTrainedModel, layers: int) -> None:
     for layer in stack[:layers]:
         layer.requires_grad_(False)
     for name, weights in encoder.named_parameters():
-        if name.startswith("embeddings"):  # also ELECTRA's embeddings_project
+        if name.startswith("embeddings"):  # and ELECTRA's embeddings_project
             weights.requires_grad_(False)
 
 
 def encoder_linears(model: PreTrainedModel) -> list[nn.Linear]:
-    """The Linears that compute with every token: all but the head's, which have few rows and keep all their digits."""
+    """Return the Linears that compute with every token. The head, with its pooler, has few rows and is left out."""
     pooler = getattr(model.base_model, "pooler", None)
     heads = set(pooler.modules()) if pooler else set()
     return [module for module in model.base_model.modules() if isinstance(module, nn.Linear) and module not in heads]

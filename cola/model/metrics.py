@@ -9,16 +9,16 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 
 def mcc(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """Matthews correlation coefficient, -1 to 1; 0 where labels or predictions are of one class only."""
+    """Return the Matthews correlation coefficient, -1 to 1. It is 0 if all labels or all predictions are equal."""
     if len(set(labels)) == 1 or len(set(predicted)) == 1:
-        return 0.0  # as scikit-learn, but without its warning for every small batch
+        return 0.0  # scikit-learn's value, without its warning for every small batch
     return float(matthews_corrcoef(labels, predicted))
 
 
 def scores(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, float | int]:
-    """The scores of all sentences together: mcc, accuracy, macro_f1 (the mean over the classes) and sentences.
+    """Return the scores of all sentences: mcc, accuracy, macro_f1 (the mean over the classes) and sentences.
 
-    With two classes, also f1 and positives, which are of class 1: the acceptable sentences, in CoLA.
+    Two classes have f1 and positives, too, for class 1: CoLA's acceptable sentences.
     """
     results: dict[str, float | int] = {
         "mcc": mcc(labels, predicted),
@@ -32,17 +32,17 @@ def scores(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str,
 
 
 def mcc_per_batch(labels: np.ndarray, predicted: np.ndarray, batch_size: int) -> pd.DataFrame:
-    """The tutorial's bar chart: the MCC of each batch of sentences in file order (columns batch, mcc)."""
-    starts = range(0, len(labels), batch_size)
-    values = [mcc(labels[start : start + batch_size], predicted[start : start + batch_size]) for start in starts]
+    """Return the tutorial's bar chart: the MCC of each batch of sentences in file order (columns batch, mcc)."""
+    batches = (slice(start, start + batch_size) for start in range(0, len(labels), batch_size))
+    values = [mcc(labels[rows], predicted[rows]) for rows in batches]
     return pd.DataFrame({"batch": range(len(values)), "mcc": values})
 
 
 def prediction_table(test: pd.DataFrame, logits: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
-    """A row per sentence: sentence_source, sentence, label, predicted, probability (of the predicted label), correct.
+    """Return a row per sentence: sentence_source, sentence, label, predicted, probability (of predicted), correct.
 
-    `test` has the columns sentence_source, sentence and label; `logits` are (sentences, classes), in the same order.
-    label and predicted are given by their `names`.
+    `test` has the columns sentence_source, sentence and label. `logits` are (sentences, classes), in the same order.
+    The columns label and predicted have the labels' `names`.
     """
     predicted = logits.argmax(axis=1)
     return pd.DataFrame(
@@ -58,5 +58,5 @@ def prediction_table(test: pd.DataFrame, logits: np.ndarray, names: Sequence[str
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax of logits (sentences, classes) in float64, each row summing to 1."""
+    """Return the softmax of logits (sentences, classes) in float64. Every row sums to 1."""
     return np.asarray(softmax(logits.astype(np.float64), axis=1))

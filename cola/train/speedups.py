@@ -57,7 +57,7 @@ def _fast(
                     setattr(module, name, attention.Dropout(child.p).train(child.training))
                     stack.callback(setattr, module, name, child)
         stack.callback(model.set_attn_implementation, model.config._attn_implementation)
-        families.use_short_attention(model)
+        model.set_attn_implementation(attention.NAME)
         if not weight_decay and model.get_input_embeddings().weight.requires_grad:  # a decay moves unused rows, too
             sentences = stack.enter_context(used_rows(model, sentences))
         yield Prepared(sentences, [stack.enter_context(flat_weights(model, precision))], packed=True)

@@ -1,4 +1,4 @@
-"""The Predictor on a tiny trained model; batches, and what an encoder may not read in them."""
+"""The Predictor with a tiny model, the sizes of batches, and encoders that read padding."""
 
 import os
 from contextlib import nullcontext
@@ -13,6 +13,7 @@ from cola.data import encoding
 from cola.model import classifier, families
 from cola.model.prediction import Predictor, check_padding, predict_logits
 
+CPU = torch.device("cpu")
 TEXTS = ["word1 word2", "word30", "word3 word4 word5 word6 word7"]
 
 
@@ -20,14 +21,18 @@ TEXTS = ["word1 word2", "word30", "word3 word4 word5 word6 word7"]
 def folder(tmp_path):
     tiny.encoder(tmp_path)
     torch.manual_seed(0)
-    model = classifier.load(tmp_path, torch.device("cpu"), ["low", "high"])
+    model = classifier.load(tmp_path, CPU, ["low", "high"])
     encoding.load_tokenizer(tmp_path).save_pretrained(tmp_path)
     classifier.save(model, tmp_path)
     return tmp_path
 
 
-def test_a_texts_label_is_that_of_its_largest_logit(folder):
-    predictor = Predictor(folder, torch.device("cpu"), torch.float32)
+def test_a_text_gets_the_label_of_its_largest_logit_and_the_process_stays_as_it_was(folder):
+    def read_process():
+        return torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), dict(os.environ)
+
+    before = read_process()
+    predictor = Predictor(folder, CPU, torch.float32)
     input_ids, _ = encoding.encode(TEXTS, predictor.tokenizer, 64)
     logits = predictor.logits(input_ids)
     assert logits.shape == (3, 2)
@@ -36,53 +41,41 @@ def test_a_texts_label_is_that_of_its_largest_logit(folder):
     for (label, probability), row in zip(predictor.classify(TEXTS), expected, strict=True):
         assert label == predictor.label_names[row.argmax()]
         assert probability == pytest.approx(row.max().item())
+    assert predictor.classify([]) == []
+    assert read_process() == before
 
 
-def test_a_predictor_changes_nothing_for_the_process(folder):
-    def process():
-        return torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), dict(os.environ)
-
-    before = process()
-    Predictor(folder, torch.device("cpu"), torch.float32).classify(TEXTS)
-    assert process() == before
-
-
-def test_no_text_is_no_prediction(folder):
-    assert Predictor(folder, torch.device("cpu"), torch.float32).classify([]) == []
-
-
-def test_linears_are_in_the_precision_chosen(folder, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    model = Predictor(folder, torch.device("cpu"), torch.bfloat16).model
+def test_only_the_encoders_linears_are_in_low_precision(folder):
+    model = Predictor(folder, CPU, torch.bfloat16).model
     linears = families.encoder_linears(model)
     assert len(linears) == 2 * 6
-    assert model.classifier.weight.dtype == torch.float32
     assert {linear.weight.dtype for linear in linears} == {torch.bfloat16}
+    assert model.classifier.weight.dtype == torch.float32
     assert model.get_input_embeddings().weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("limit", "largest", "batches"), [(None, 8192, 4), (512, 512, 50), (64, 128, 200)])
-def test_a_batch_has_no_more_tokens_than_are_asked_for_or_one_sentence(tmp_path, monkeypatch, limit, largest, batches):
-    """200 sentences of 128 tokens: 64 of them are 8,192 tokens; 128 sentences are cut in two, the last 72 as well."""
+def test_a_batch_has_at_most_so_many_tokens_or_a_single_sentence(tmp_path, monkeypatch, limit, largest, batches):
+    """200 sentences of 128 tokens. By default a batch has 64 of them: 128 sentences become two batches, and 72, too."""
     tiny.encoder(tmp_path, max_position_embeddings=128)
-    model = classifier.load(tmp_path, torch.device("cpu"), ["low", "high"])
+    model = classifier.load(tmp_path, CPU, ["low", "high"])
     input_ids = [[2, *[5 + number % 35] * 126, 3] for number in range(200)]
     sizes, collate = [], classifier.collate
 
-    def recorded(model, ids, packed):
+    def record(model, ids, packed):
         sizes.append(len(ids) * max(map(len, ids)))
         return collate(model, ids, packed)
 
-    monkeypatch.setattr(classifier, "collate", recorded)
+    monkeypatch.setattr(classifier, "collate", record)
     logits = predict_logits(model, input_ids, torch.float32, batch_tokens=limit)
     assert max(sizes) == largest
     assert len(sizes) == batches
-    alone = predict_logits(model, input_ids[:1], torch.float32)
-    torch.testing.assert_close(logits[:1], alone, rtol=1e-4, atol=1e-6)
+    first = predict_logits(model, input_ids[:1], torch.float32)
+    torch.testing.assert_close(logits[:1], first, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("kind", "fault"),
+    ("kind", "message"),
     [
         ("bert", None),
         ("gpt2", None),
@@ -91,12 +84,12 @@ def test_a_batch_has_no_more_tokens_than_are_asked_for_or_one_sentence(tmp_path,
         ("xmod", "xmod cannot classify: Input language unknown"),
     ],
 )
-def test_an_encoder_that_reads_padding_is_refused(tmp_path, kind, fault):
+def test_an_encoder_that_reads_padding_is_refused(tmp_path, kind, message):
     torch.manual_seed(1)
     sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = AutoConfig.for_model(kind, **sizes, intermediate_size=24, d_inner=24, d_head=8, pad_token_id=0)
     model = AutoModelForSequenceClassification.from_config(config)
     config.save_pretrained(tmp_path)
     tiny.word_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=fault) if fault else nullcontext():
+    with pytest.raises(UserError, match=message) if message else nullcontext():
         check_padding(model, tmp_path)
