@@ -1,1 +1,1 @@
-import cola  # noqa: F401  before PyTorch loads: it says how threads wait
+import cola  # noqa: F401  sets how OpenMP's threads wait, before PyTorch loads

@@ -1,6 +1,7 @@
-"""The methods of training and of predicting that `benchmarks.speed` compares, as their users run them.
+"""The methods of training and prediction that `benchmarks.speed` compares.
 
-A method is a context manager. It takes a model, and yields a function from batches to the seconds of every batch.
+A method is a context manager. It takes a model and yields a function, which takes batches and returns the seconds of
+every batch.
 """
 
 import time
@@ -31,12 +32,12 @@ Method = Callable[[PreTrainedModel], AbstractContextManager[Timed]]
 
 @cache
 def read_recipe() -> params.Train:
-    """Return the settings of training in params.yaml."""
+    """Return the training settings of params.yaml."""
     return params.load(paths.PARAMS).train
 
 
 def mark(device: torch.device) -> Any:
-    """Return this moment. On a GPU it is an event in its stream, which waits for nothing and holds up no launch."""
+    """Return the time, on a GPU as an event in its stream, which delays no launch."""
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)
@@ -45,7 +46,7 @@ def mark(device: torch.device) -> Any:
 
 
 def seconds_between(marks: list[Any]) -> list[float]:
-    """Return the seconds from every mark to the next."""
+    """Return the seconds from each mark to the next."""
     if isinstance(marks[0], float):
         return np.diff(marks).tolist()
     torch.cuda.synchronize()
@@ -64,7 +65,7 @@ def time_steps(step: Callable[[Batch], Any], device: torch.device) -> Timed:
 
 
 def time_a_call(predict: Callable[[list[Batch]], Any], device: torch.device) -> Timed:
-    """Predict all batches in one call: the seconds of every batch are their mean."""
+    """Return a function that predicts all batches in one call. Its seconds of every batch are the mean."""
 
     def timed(batches: list[Batch]) -> list[float]:
         (seconds,) = time_steps(lambda _: predict(batches), device)(batches[:1])
@@ -87,7 +88,7 @@ def train_as_the_tutorial(model: PreTrainedModel) -> Iterator[Timed]:
 
 @contextmanager
 def train_with_trainer(model: PreTrainedModel, compiled: bool = False) -> Iterator[Timed]:
-    """`compiled` needs a process of its own: accelerate settles it once in a process."""
+    """Train with transformers' Trainer. `compiled` needs a new process: accelerate decides on it once per process."""
     from transformers import PrinterCallback, Trainer, TrainerCallback
 
     def timed(batches: list[Batch]) -> list[float]:
@@ -116,11 +117,11 @@ def train_with_trainer(model: PreTrainedModel, compiled: bool = False) -> Iterat
 def train_fast(
     model: PreTrainedModel, precision: torch.dtype | None = None, micro_batch_tokens: int | None = None
 ) -> Iterator[Timed]:
-    """The pipeline's training: what loop.fit does at every step."""
+    """Train with the pipeline: with loop.fit's steps."""
     precision = precision or choose_precision("auto", model.device)
     recipe = read_recipe().model_copy(update={"micro_batch_tokens": micro_batch_tokens})
-    vocabulary = to_sentences([workload.VOCABULARY], torch.zeros(1, dtype=torch.int64))
-    splits = {"train": vocabulary, "validation": vocabulary}
+    sentence = to_sentences([workload.VOCABULARY], torch.zeros(1, dtype=torch.int64))  # all token ids that batches use
+    splits = {"train": sentence, "validation": sentence}
     with loop.prepare(model, splits, recipe, precision, seed=0) as training:
         model.train()
         progress = Progress()
@@ -151,7 +152,7 @@ def predict_as_the_tutorial(model: PreTrainedModel) -> Iterator[Timed]:
 
 @contextmanager
 def predict_with_trainer(model: PreTrainedModel) -> Iterator[Timed]:
-    """Without cuDNN's attention: it makes a plan for each new shape of batch, which would spoil the mean."""
+    """Predict with Trainer, without cuDNN's attention, whose plan for every new shape would spoil the mean."""
     from transformers import Trainer
 
     trainer = Trainer(model, configure_trainer(model.device, bf16_full_eval=True), build_collator())
@@ -180,7 +181,7 @@ def predict_fast(model: PreTrainedModel) -> Iterator[Timed]:
 
 
 def configure_trainer(device: torch.device, **settings: Any) -> Any:
-    """Return Trainer's settings for the recipe, as someone who knows them well would choose them."""
+    """Return settings for Trainer that do the recipe and are fast."""
     from transformers import TrainingArguments
 
     return TrainingArguments(
@@ -202,7 +203,7 @@ def configure_trainer(device: torch.device, **settings: Any) -> Any:
 
 
 def build_collator() -> DataCollatorWithPadding:
-    """Return a collator whose tokenizer knows its padding, and nothing else."""
+    """Return Trainer's usual collator, with a tokenizer that knows nothing but padding."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 
@@ -210,36 +211,32 @@ def build_collator() -> DataCollatorWithPadding:
     return DataCollatorWithPadding(PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]"))  # noqa: S106
 
 
-def allow_nondeterminism(method: Method) -> Method:
-    """Return the method with PyTorch's default algorithms, which on a GPU need not give the same bytes twice."""
-
-    @contextmanager
-    def changed(model: PreTrainedModel) -> Iterator[Timed]:
-        before = torch.are_deterministic_algorithms_enabled()
-        torch.use_deterministic_algorithms(False)
-        try:
-            with method(model) as timed:
-                yield timed
-        finally:
-            torch.use_deterministic_algorithms(before)
-
-    return changed
+@contextmanager
+def allow_nondeterminism(method: Method, model: PreTrainedModel) -> Iterator[Timed]:
+    """Use the method with PyTorch's default algorithms, which may not repeat their bytes on a GPU."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        with method(model) as timed:
+            yield timed
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 METHODS: dict[str, dict[str, Method]] = {
     "training": {
-        "the tutorial's loop": allow_nondeterminism(train_as_the_tutorial),
-        "transformers' Trainer": allow_nondeterminism(train_with_trainer),
+        "the tutorial's loop": partial(allow_nondeterminism, train_as_the_tutorial),
+        "transformers' Trainer": partial(allow_nondeterminism, train_with_trainer),
         "bert-cola, in float32": partial(train_fast, precision=torch.float32),
         "bert-cola": train_fast,
-        "bert-cola, not deterministic": allow_nondeterminism(train_fast),
-        "transformers' Trainer, compiled": allow_nondeterminism(partial(train_with_trainer, compiled=True)),
+        "bert-cola, not deterministic": partial(allow_nondeterminism, train_fast),
+        "transformers' Trainer, compiled": partial(allow_nondeterminism, partial(train_with_trainer, compiled=True)),
     },
     "prediction": {
-        "padded, in float32": allow_nondeterminism(predict_as_the_tutorial),
-        "transformers' Trainer": allow_nondeterminism(predict_with_trainer),
+        "padded, in float32": partial(allow_nondeterminism, predict_as_the_tutorial),
+        "transformers' Trainer": partial(allow_nondeterminism, predict_with_trainer),
         "bert-cola": predict_fast,
     },
 }
-# On a CPU these are the same as the methods without the addition.
+# On a CPU these equal the methods without the addition.
 ONLY_ON_A_GPU = {"bert-cola, not deterministic", "transformers' Trainer, compiled"}

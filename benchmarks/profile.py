@@ -1,7 +1,4 @@
-"""Where a training step's time goes: `python -m benchmarks.profile all-MiniLM-L6-v2` (random weights).
-
-The shape is a key of workload.SHAPES.
-"""
+"""The operations that take a training step's time: `python -m benchmarks.profile all-MiniLM-L6-v2` (random weights)."""
 
 import statistics
 import sys
@@ -9,15 +6,15 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import profiler
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
-from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import methods, workload
 from cola.core.errors import UserError, run
 from cola.model.device import describe_machine, prepare_device
 
-STEPS = 10  # few: on a GPU the profiler takes about a second for each
-OPERATIONS = 15  # that the table has
+STEPS = 10  # on a GPU the profiler takes about a second for each
+OPERATIONS = 15  # in the table
 
 
 def main() -> None:
@@ -37,23 +34,24 @@ def main() -> None:
     ]
     print(f"{shape}, a step of {seconds:.3f} s: {describe_machine(device)}")
     print(pd.DataFrame(rows, columns=["operation", "share", "ms a step", "calls a step"]).to_string(index=False))
-    print(f"the profiler itself takes time: it saw {total / STEPS / 1e6:.3f} s a step; torch {torch.__version__}")
+    print(f"the profiler takes time, too: it measured {total / STEPS / 1e6:.3f} s a step; torch {torch.__version__}")
     if device.type == "cuda":
         waiting = 1 - total / STEPS / 1e6 / seconds
-        print(f"the GPU waits {waiting:.0%} of the step's time, for launches and for Python")
+        print(f"the GPU waits {waiting:.0%} of the step's time for launches and Python")
 
 
 def list_operations(
     train: methods.Timed, batches: list[workload.Batch], device: torch.device
 ) -> list[tuple[str, float, int]]:
-    """Return the operations of these steps, the longest first: name, microseconds less its parts', number of calls.
+    """Return name, microseconds without its parts' and number of calls of each operation, the longest first.
 
-    On a GPU these are kernels and copies only: the operations that launch them would count their time twice.
+    On a GPU these are kernels and copies only. The operations that launch them would count their time twice.
     """
     gpu = device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * gpu) as profiler:
+    activities = [profiler.ProfilerActivity.CPU] + [profiler.ProfilerActivity.CUDA] * gpu
+    with profiler.profile(activities=activities) as profiled:
         train(batches)
-    averages: list[Any] = list(profiler.key_averages())
+    averages: list[Any] = list(profiled.key_averages())
     if gpu:
         averages = [row for row in averages if row.device_type == DeviceType.CUDA and not row.is_user_annotation]
     time = "self_device_time_total" if gpu else "self_cpu_time_total"

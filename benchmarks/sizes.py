@@ -1,8 +1,8 @@
-"""What a training step costs in time and memory as batches, sentences and encoders grow. Draws docs/cost.png.
+"""The time and memory of a training step by batch size, sentence length and encoder. Draws docs/cost.png.
 
-`python -m benchmarks.sizes` varies one size at a time around the recipe's: 32 sentences as long as CoLA's and
-bert-base-uncased's shape, with random weights. Then it bounds the tokens that are computed at once, which bounds the
-memory. A training's time is that of a step, times sentences / batch size * epochs.
+`python -m benchmarks.sizes` varies a single size of the recipe's step: 32 sentences as long as CoLA's, and the shape of
+bert-base-uncased with random weights. Then it measures how train.micro_batch_tokens bounds the memory. A training takes
+the time of a step, times sentences / batch size * epochs.
 """
 
 import multiprocessing
@@ -19,10 +19,10 @@ from benchmarks import methods, workload
 from cola.core.errors import run
 from cola.model.device import describe_machine, peak_memory, prepare_device
 
-ENCODERS = {  # layers and width, of the BERT miniatures, bert-base and bert-large
+ENCODERS = {  # layers and width of the BERT miniatures, bert-base and bert-large
     "tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768), "large": (24, 1024),
 }  # fmt: skip
-TOKENS = 11.36  # of CoLA's sentences, on average
+TOKENS = 11.36  # the mean length of CoLA's sentences
 WARM_UP, STEPS = 2, 3
 PICTURE = Path("docs/cost.png")
 
@@ -48,11 +48,10 @@ MEMORY = [  # the longest sentence of 10.8 times CoLA's has 508 tokens
 
 
 def main() -> None:
-    cases = {sizes for points in COST.values() for sizes in points.values()} | set(MEMORY)
-    measured = {}
-    for sizes in tqdm(sorted(cases, key=str), "sizes"):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            measured[sizes] = process.submit(measure, sizes).result()
+    cases = sorted({sizes for points in COST.values() for sizes in points.values()} | set(MEMORY), key=str)
+    # A new process for each: peak memory never falls.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as processes:
+        measured = dict(zip(cases, tqdm(processes.map(measure, cases), "sizes", len(cases)), strict=True))
     print(f"a step: {describe_machine(prepare_device('auto'))}")
     for quantity, points in COST.items():
         print(f"{quantity}: " + ", ".join(f"{size}: {1e3 * measured[case][0]:.0f} ms" for size, case in points.items()))
@@ -71,7 +70,7 @@ def main() -> None:
 
 
 def measure(sizes: Sizes) -> tuple[float, float]:
-    """Return the median seconds of a step, and the most memory that this process had at once, in GiB."""
+    """Return the median seconds of a step, and this process's peak memory in GiB."""
     device = prepare_device("auto")
     layers, width = ENCODERS[sizes.encoder]
     config = BertConfig(
@@ -84,7 +83,7 @@ def measure(sizes: Sizes) -> tuple[float, float]:
 
 
 def draw(seconds: dict[str, dict[float | str, float]]) -> None:
-    from matplotlib.figure import Figure  # not on every machine with a GPU
+    from matplotlib.figure import Figure  # may be absent on a machine with a GPU
 
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     for axes, (quantity, points) in zip(figure.subplots(1, len(seconds), sharey=True), seconds.items(), strict=True):

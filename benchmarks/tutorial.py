@@ -1,6 +1,7 @@
-"""The tutorial's training loop, written from its description: every proof and timing here is measured against it.
+"""The tutorial's training loop, written from its description: the baseline of every proof and timing.
 
-Sentences are padded to 64 tokens, all is float32, attention is eager, and AdamW takes one weight after another.
+Sentences are padded to 64 tokens, all computation is in float32, attention is eager, and AdamW updates a tensor at a
+time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,9 +22,9 @@ MAX_LENGTH = 64  # tokens
 def fit(
     model: PreTrainedModel, sentences: Sentences, recipe: Train, seed: int, length: int = MAX_LENGTH
 ) -> Iterator[float]:
-    """Train `model` in place; yield the loss of every step. The sentences come in the order that loop.fit takes.
+    """Train `model` in place, with sentences in the order of loop.fit; yield the loss of every step.
 
-    They are padded to `length` tokens, or to the longest of their batch where that is more.
+    Sentences are padded to `length` tokens, or to the longest sentence of their batch if that is longer.
     """
     epochs = [
         batching.split_into_batches(batching.shuffled_order(len(sentences.labels), seed, epoch), recipe.batch_size)
@@ -38,7 +39,7 @@ def fit(
 
 
 def build_optimizer(model: nn.Module, recipe: Train, total_steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
-    """Return AdamW as transformers' was, a tensor at a time, and the linear schedule without warm-up."""
+    """Return AdamW, which updates a tensor at a time as transformers' did, and the linear schedule without warm-up."""
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=recipe.learning_rate,
@@ -63,7 +64,7 @@ def take_step(
     scheduler: LRScheduler,
     max_grad_norm: float,
 ) -> float:
-    """Take a step of the optimizer; return the batch's mean loss. The model's attention must be eager."""
+    """Take an optimizer step; return the batch's mean loss. The model's attention must be eager."""
     model.zero_grad()
     loss: Tensor = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).loss
     loss.backward()

@@ -1,4 +1,4 @@
-"""What the benchmarks compute on: sentences as long as CoLA's, and models of the true shapes with random weights."""
+"""The benchmarks' input: sentences as long as CoLA's, and models of real shapes with random weights."""
 
 import copy
 from typing import Any
@@ -17,16 +17,16 @@ from transformers import (
     RobertaConfig,
 )
 
-# How many of CoLA's 7,695 training sentences have how many tokens.
+# The number of CoLA's 7,695 training sentences by their number of tokens.
 LENGTHS = {
     4: 5, 5: 115, 6: 278, 7: 586, 8: 873, 9: 1029, 10: 1013, 11: 825, 12: 711, 13: 522, 14: 411, 15: 308, 16: 216,
     17: 159, 18: 134, 19: 115, 20: 90, 21: 64, 22: 62, 23: 56, 24: 37, 25: 23, 26: 17, 27: 14, 28: 6, 29: 8, 30: 5,
     31: 1, 32: 7, 33: 1, 35: 1, 37: 1, 40: 1, 47: 1,
 }  # fmt: skip
-VOCABULARY = np.arange(5_584)  # as many token ids as CoLA's training and validation sentences use, of BERT's 30,522
-SPECIAL = 4  # of them, the first ones: where padding's is within a sentence, RoBERTa does not count it as a position
+VOCABULARY = np.arange(5_584)  # CoLA's training and validation sentences use so many of BERT's 30,522 token ids
+SPECIAL = 4  # the first ids; RoBERTa counts no position for padding's id within a sentence
 BATCH_SIZE = 32  # sentences
-STEPS = 4 * 241  # in the tutorial's four epochs
+STEPS = 4 * 241  # of the tutorial's four epochs
 
 SHAPES: dict[str, PreTrainedConfig] = {
     "bert-base-uncased": BertConfig(),  # its defaults
@@ -57,16 +57,16 @@ def draw_batches(count: int, seed: int, size: int = BATCH_SIZE, scale: float = 1
 
 def configure(family: str, heads: int = 2, size: int = 8, layers: int = 2, inner: int = 24) -> PreTrainedConfig:
     """Return the configuration of a small encoder of a family of cola.model.families; heads are `size` wide."""
-    # Positions: sentences have up to 70 tokens here, and RoBERTa's positions start at 2.
+    # The tests' sentences have up to 70 tokens, and RoBERTa's positions start at 2.
     sizes: dict[str, Any] = {"vocab_size": 50, "max_position_embeddings": 80, "pad_token_id": 1}
-    if family == "distilbert":  # it has names of its own
+    if family == "distilbert":  # has different names for the sizes
         return AutoConfig.for_model(family, **sizes, dim=heads * size, n_heads=heads, n_layers=layers, hidden_dim=inner)
     sizes |= {"hidden_size": heads * size, "num_attention_heads": heads, "num_hidden_layers": layers}
     sizes |= {"intermediate_size": inner}
-    if family == "modernbert":  # every third layer sees all, the others 8 tokens to each side
+    if family == "modernbert":  # every third layer attends to all tokens, the rest to 8 on each side
         sizes |= {"local_attention": 16, "global_attn_every_n_layers": 3, "classifier_pooling": "mean"}
         sizes |= {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
-    if family in ("albert", "electra"):  # narrower than the layers
+    if family in ("albert", "electra"):  # whose embeddings may be narrower than the layers
         sizes |= {"embedding_size": heads * size // 2 + 1}
     return AutoConfig.for_model(family, **sizes)
 

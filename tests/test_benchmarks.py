@@ -1,10 +1,11 @@
-"""The benchmarks measure what they say: their parts on a tiny BERT, against hand-computed values."""
+"""The benchmarks' methods and figures, with a tiny BERT and values worked out by hand."""
 
 import json
 import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 import tiny
 import torch
@@ -26,7 +27,7 @@ def build_model():
 
 
 @pytest.mark.parametrize("length", [0, 64])
-def test_this_training_goes_where_the_tutorials_loop_goes(length):
+def test_this_training_takes_the_steps_of_the_tutorials_loop(length):
     table = tiny.sentences(20)
     train, reference, model = tiny.to_train_on(table), build_model(), build_model()
     expected = list(tutorial.fit(reference, train, RECIPE, 5, length))
@@ -36,12 +37,11 @@ def test_this_training_goes_where_the_tutorials_loop_goes(length):
     assert history.step_table(epochs)["loss"].to_list() == pytest.approx(expected, rel=1e-4)
     assert len(expected) == 6
     for (name, weights), reference_weights in zip(model.named_parameters(), reference.parameters(), strict=True):
-        if not name.endswith("key.bias"):  # their gradient is rounding: softmax ignores what shifts all scores alike
+        if not name.endswith("key.bias"):  # softmax ignores it: its gradient is rounding
             torch.testing.assert_close(weights, reference_weights, rtol=1e-3, atol=1e-4)
 
 
-def test_threads_wait_as_those_of_a_stage_do():
-    """OpenMP reads how they wait as PyTorch loads: `cola` says it before any benchmark does so."""
+def test_cola_sets_how_threads_wait_before_pytorch_loads():
     code = "import benchmarks, sys; print('cola' in sys.modules, 'torch' in sys.modules)"
     assert finished([sys.executable, "-c", code]).stdout == "True False\n"
 
@@ -52,7 +52,7 @@ def test_the_tutorial_pads_to_64():
     assert batch["attention_mask"].sum(dim=1).tolist() == [3, 2]
 
 
-def test_sentences_are_as_long_as_colas():
+def test_sentences_are_as_long_as_colas_or_longer_by_a_factor():
     assert sum(workload.LENGTHS.values()) == 7695
     ((sentences, labels),) = workload.draw_batches(1, seed=0, size=5000)
     assert np.mean([len(ids) for ids in sentences]) == pytest.approx(363.4 / 32, rel=0.02)
@@ -75,29 +75,25 @@ def test_every_method_times_every_batch(kind, method, device):
     with methods.METHODS[kind][method](model) as timed:
         seconds = timed(workload.draw_batches(3, seed=0))
     moved = (model.classifier.weight - before).abs().mean().item()
-    # AdamW moves a weight by about the learning rate a step, whatever its gradient: 2e-5, which falls to 0 in Trainer.
+    # A step of AdamW moves a weight by about the learning rate: 2e-5, which falls to 0 in Trainer.
     assert kind == "prediction" or 2e-5 < moved < 7e-5
     assert len(seconds) == 3
     assert all(0 < second < 60 for second in seconds)
 
 
-def test_on_a_gpu_every_method_is_measured_by_itself_and_torch_compile_last():
+def test_on_a_gpu_every_method_is_a_group_and_torch_compile_is_the_last():
     groups = [(group.kind, group.shape, group.methods) for group in speed.list_groups("cuda", ["roberta-base", MINILM])]
     assert groups[0] == ("training", "roberta-base", ["the tutorial's loop"])
     assert [methods for *_, methods in groups[-2:]] == [["transformers' Trainer, compiled"]] * 2
     assert len(groups) == 2 * (6 + 3)
-    assert [(group.kind, len(group.methods)) for group in speed.list_groups("cpu", [MINILM])] == [
-        ("training", 4),
-        ("prediction", 3),
-    ]
+    assert [len(group.methods) for group in speed.list_groups("cpu", [MINILM])] == [4, 3]  # training, prediction
 
 
 @pytest.mark.slow
-def test_figures_are_saved_one_by_one_and_a_fault_costs_no_method_its_figures(tmp_path, monkeypatch, device):
-    # Encoders that take no time; one cannot be built, so every method of it fails.
+def test_a_group_that_fails_leaves_its_fault_and_the_next_group_its_figures(tmp_path, monkeypatch, device):
     shapes = {"bert": tiny.config(vocab_size=7000), "broken": tiny.config(hidden_size=15)}
     monkeypatch.setattr(workload, "SHAPES", shapes)
-    monkeypatch.setattr(speed, "check_idle", lambda: None)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: 0.0)
     path = tmp_path / "machine.json"
     groups = [
         speed.Group("training", "broken", ["bert-cola"]),
@@ -129,7 +125,7 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios(tmp_path):
 
 
 def test_a_kernels_time_counts_once(device):
-    """On a GPU nothing but kernels and copies, whose time is less than that of the wall; on a CPU the operations."""
+    """On a GPU only kernels and copies count, which take less than the wall's time; on a CPU the operations."""
     with methods.train_fast(workload.build_model(tiny.config(vocab_size=7000), device)) as train:
         batches = workload.draw_batches(3, seed=0)
         train(batches)
@@ -145,7 +141,7 @@ def test_a_kernels_time_counts_once(device):
 
 
 @pytest.mark.slow
-def test_a_step_is_measured_at_the_sizes_asked_for(monkeypatch, tmp_path):
+def test_sizes_measures_a_step_and_draws_a_picture(monkeypatch, tmp_path):
     monkeypatch.setattr(sizes, "ENCODERS", {"tiny": (1, 64)})
     seconds, gib = sizes.measure(sizes.Sizes("tiny", sentences=4, length=2, micro_batch_tokens=16))
     assert 0 < seconds < 60
@@ -155,10 +151,10 @@ def test_a_step_is_measured_at_the_sizes_asked_for(monkeypatch, tmp_path):
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_work_of_a_step_by_hand():
-    sums, weights = speed.count_work(tiny.config(vocab_size=7000))
-    # A layer's Linears have 4 * 16 * 16 + 2 * 16 * 24 = 1,792 weights. Of the last layer keys and values, 512 of them,
-    # are for all of 363.4 tokens, its other 1,280 for 32; two sums a weight, forward and twice backward.
-    assert sums == pytest.approx(6 * (363.4 * (1792 + 512) + 32 * 1280))
-    # 5,584 words, 64 positions, 2 types; a layer's Linears, 104 biases and two LayerNorms; pooler and classifier.
+def test_the_operations_of_a_step():
+    operations, weights = speed.count_work(tiny.config(vocab_size=7000))
+    # A layer's Linears have 4 * 16 * 16 + 2 * 16 * 24 = 1,792 weights. The last layer uses 512 of them, for keys and
+    # values, for all 363.4 tokens, and 1,280 for 32 tokens. A weight takes two operations forward and four backward.
+    assert operations == pytest.approx(6 * (363.4 * (1792 + 512) + 32 * 1280))
+    # 5,584 words, 64 positions, 2 types, LayerNorm; each layer: Linears, 104 biases, 2 LayerNorms; pooler; classifier.
     assert weights == (5584 + 64 + 2 + 2) * 16 + 2 * (1792 + 104 + 64) + 17 * 16 + 17 * 2

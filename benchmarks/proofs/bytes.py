@@ -1,6 +1,6 @@
-"""Does the pipeline give the same bytes twice? `make verify` brings it up to date, runs it again, and compares.
+"""The bytes of two runs of the pipeline: `make verify` runs what is out of date, then everything, and compares.
 
-Every stage after fetch runs again, whatever DVC remembers. metrics/timings.json alone may differ.
+Every stage after fetch runs again, whatever DVC's cache has. Only metrics/timings.json may differ.
 """
 
 import os
@@ -28,8 +28,8 @@ def main() -> None:
 
 
 def run_pipeline(*options: str) -> None:
-    """Run the pipeline, and show what it prints. Raises UserError where it fails."""
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of .venv, activated or not
+    """Run the pipeline, and show what it prints. Raises UserError if it fails."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # .venv may not be activated
     command = ["dvc", "repro", *options]
     if subprocess.run(command, env=os.environ | {"PATH": programs}, check=False).returncode:
         raise UserError("dvc repro failed: see above")

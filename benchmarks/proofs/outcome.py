@@ -1,10 +1,11 @@
-"""Does this training end where the tutorial's ends? Ten seeds of each, and a test of equivalence.
+"""A test of equivalence: ten seeds of the tutorial's loop and of the pipeline's training end with equal results.
 
-`python -m benchmarks.proofs.outcome` trains the encoder in models/pretrained on the corpus in data/tokenized, with the
-settings of params.yaml and each seed: with the tutorial's loop, and with the pipeline's training. The row of a training
-goes to benchmarks/results/outcome.csv as it ends; what has a row is not trained again.
+`python -m benchmarks.proofs.outcome` trains the encoder in models/pretrained on the corpus in data/tokenized with the
+settings of params.yaml. Every training appends its row to benchmarks/results/outcome.csv. A training with a row is not
+repeated.
 
-The tutorial's loop pads to the longest of a batch here, not to 64, which takes a third of the time: padding is masked.
+Here the tutorial's loop pads to the longest sentence of a batch instead of 64 tokens, which is three times as fast.
+Padding is masked, so it changes nothing else.
 """
 
 import math
@@ -31,8 +32,8 @@ from cola.train.checkpoint import Checkpointer
 SEEDS = range(10)
 METHODS = ("tutorial", "bert-cola")
 RESULTS = Path("benchmarks/results/outcome.csv")
-# Means that differ by less than this many standard deviations of the tutorial's seeds count as equal. With ten seeds
-# each, two methods that are the same pass with a chance of 0.9; a narrower margin needs more.
+# Smaller differences of means count as equal, in standard deviations of the tutorial's seeds. Ten seeds of identical
+# methods pass with a probability of 0.9; a narrower margin needs more seeds.
 MARGIN = 1.5
 
 
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def train(method: str, seed: int) -> dict[str, float | str]:
-    """Train once; return the row: the losses of every epoch, and the MCC of validation and test at the end."""
+    """Train; return the row: every epoch's losses, and the MCC of validation and test at the end."""
     settings = params.load(paths.PARAMS)
     recipe, padded = settings.train, method == "tutorial"
     sentences = {split: ragged.read_sentences(paths.TOKENIZED / f"{split}.parquet") for split in tables.SPLITS}
@@ -83,7 +84,7 @@ def train(method: str, seed: int) -> dict[str, float | str]:
 
 
 def compare_methods(results: pd.DataFrame) -> pd.DataFrame:
-    """Return a row of words for each figure: both methods' means, their difference, and whether that is equal."""
+    """Return a row of text for each figure: both methods' means, their difference, and whether they are equal."""
     rows = []
     for column in results.columns[2:]:
         reference, pipeline = (results.loc[results["method"] == method, column] for method in METHODS)
@@ -98,9 +99,9 @@ def compare_methods(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_equivalence(pipeline: pd.Series, reference: pd.Series, margin: float) -> tuple[float, float, float]:
-    """Return the difference of two means, half of its 90% interval, and p of two one-sided t-tests (Welch).
+    """Return the difference of two means, half the width of its 90% interval, and p of two one-sided Welch t-tests.
 
-    p below 0.05 says that the means differ by less than the margin; it is so when the interval lies within the margin.
+    If p is below 0.05, the interval lies within the margin, and the means count as equal.
     """
     welch = partial(stats.ttest_ind, equal_var=False)
     low, high = welch(pipeline, reference).confidence_interval(0.9)

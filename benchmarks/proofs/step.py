@@ -1,7 +1,7 @@
-"""How far a step's loss and gradients are from those of transformers' padded, eager model in float32.
+"""The distance of a step's loss and gradients from those of transformers' padded, eager model in float32.
 
-`python -m benchmarks.proofs.step` measures this training in float32, where nothing but the order of sums differs, and
-in bfloat16, beside autocast on the padded model: what bfloat16 itself costs. Dropout is off, weights are random.
+`python -m benchmarks.proofs.step` measures this training in float32, where only the order of sums differs, and in
+bfloat16. Autocast on the padded model shows the error of bfloat16 itself. Dropout is off, weights are random.
 """
 
 import copy
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def step_packed(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype) -> Step:
-    """Take a step of this pipeline."""
+    """Return a step of this pipeline."""
     model = copy.deepcopy(model)
     model.set_attn_implementation(attention.NAME)
     input_ids, labels = batch
@@ -49,7 +49,7 @@ def step_packed(model: PreTrainedModel, batch: workload.Batch, precision: torch.
 
 
 def step_padded(model: PreTrainedModel, batch: workload.Batch, precision: torch.dtype) -> Step:
-    """Take a step of transformers' model; in bfloat16, as autocast has it."""
+    """Return a step of transformers' model; in bfloat16 with autocast."""
     model = copy.deepcopy(model)
     model.set_attn_implementation("eager")
     inputs = tutorial.collate(*batch, length=1)
@@ -65,7 +65,7 @@ def _backward(model: PreTrainedModel, loss: Tensor) -> Step:
 
 
 def measure_deviation(step: Step, reference: Step) -> tuple[float, float]:
-    """Return the relative differences of the loss, and of the gradient as a whole."""
+    """Return the relative differences of the loss and of the whole gradient."""
     loss = abs(step[0] - reference[0]) / reference[0]
     return loss, ((step[1] - reference[1]).norm() / reference[1].norm()).item()
 

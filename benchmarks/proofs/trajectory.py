@@ -1,8 +1,7 @@
-"""Does each step of this training go where the tutorial's goes? 200 steps of both, without dropout, in float32.
+"""The losses and final weights of 200 steps of the tutorial's loop and of this training, in float32 without dropout.
 
 `python -m benchmarks.proofs.trajectory` trains the encoder in models/pretrained on the corpus in data/tokenized with
-the settings of params.yaml, both methods from the same weights on the same batches, and compares losses and final
-weights.
+the settings of params.yaml. Both methods start from the same weights and take the same batches.
 """
 
 from itertools import islice
@@ -29,7 +28,7 @@ def main() -> None:
     recipe = settings.train.model_copy(update={"max_steps": STEPS})
     device = prepare_device(settings.device)
     train = ragged.read_sentences(paths.TOKENIZED / "train.parquet")
-    # The validation is of no interest, so a single sentence will do.
+    # The validation does not matter here, so it has a single sentence.
     validation = ragged.Sentences(ragged.RaggedArray.from_rows(train.input_ids[:1]), train.labels[:1])
 
     start, reference, model = (load_without_dropout(device, settings.seed) for _ in range(3))
@@ -56,7 +55,7 @@ def load_without_dropout(device: torch.device, seed: int) -> PreTrainedModel:
 
 
 def measure_distance(model: nn.Module, reference: nn.Module) -> float:
-    """Return the Euclidean distance of two models' weights."""
+    """Return the Euclidean distance between two models' weights."""
     pairs = zip(model.parameters(), reference.parameters(), strict=True)
     return sum((weights - expected).double().square().sum().item() for weights, expected in pairs) ** 0.5
 
