@@ -1,7 +1,8 @@
-"""`python -m cola.predict`, in this process but for one run as a user starts it."""
+"""`python -m cola.predict`, in this process except for the slow tests."""
 
 import csv
 import io
+import re
 import shutil
 import sys
 
@@ -18,12 +19,12 @@ from cola.data import encoding
 from cola.fetch.tables import COLA_LABELS
 from cola.model import classifier
 
-TRAINED_FOR = 16  # tokens
+MAX_LENGTH = 16  # tokens
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A project's folder with params.yaml and a model that is sure of something."""
+    """A project's folder with params.yaml and a model whose probabilities differ by sentence."""
     project = tmp_path_factory.mktemp("project")
     settings = (ROOT / "params.yaml").read_text().replace("precision: auto", "precision: float32")
     (project / "params.yaml").write_text(settings)
@@ -33,7 +34,7 @@ def trained(tmp_path_factory):
     model = classifier.load(project / "encoder", torch.device("cpu"), COLA_LABELS)
     torch.nn.init.normal_(model.classifier.weight, std=2)
     tokenizer = encoding.load_tokenizer(project / "encoder")
-    tokenizer.model_max_length = TRAINED_FOR
+    tokenizer.model_max_length = MAX_LENGTH
     with files.atomic_folder(project / "models" / "finetuned") as folder:
         classifier.save(model, folder)
         tokenizer.save_pretrained(folder)
@@ -43,7 +44,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def predict(trained, tmp_path, monkeypatch, capsys):
-    """Runs the command in the project; returns what it prints. Its input is a file with these bytes."""
+    """A function that runs the command in the project, with the bytes `given` as input, and returns its output."""
 
     def call(*words, given=b"", folder=trained):
         (tmp_path / "input").write_bytes(given)
@@ -58,7 +59,7 @@ def predict(trained, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_a_sentence_gets_a_label_and_the_model_is_named(trained):
+def test_a_sentence_is_printed_with_its_label_and_the_models_name(trained):
     answer = finished([sys.executable, "-m", "cola.predict", "word1 isn't word2."], trained)
     assert answer.stdout.startswith(("acceptable (0.", "unacceptable (0."))
     assert answer.stdout.endswith("  word1 isn't word2.  [toy, tiny/bert]\n")
@@ -67,7 +68,7 @@ def test_a_sentence_gets_a_label_and_the_model_is_named(trained):
 
 def test_lines_of_standard_input_become_rows(predict):
     lines = [f"word{number % 35}, word{number * 7 % 35}" for number in range(9_000)]  # more than two chunks
-    lines[5] = ""
+    lines[5] = ""  # a row without a label
     printed = predict(given="\ufeff".encode() + "\r\n".join(lines).encode())
     table = pd.read_csv(io.StringIO(printed), keep_default_na=False)
     assert table.columns.to_list() == ["text", "label", "probability"]
@@ -77,12 +78,12 @@ def test_lines_of_standard_input_become_rows(predict):
     assert set(classified["label"]) <= {"acceptable", "unacceptable"}
     assert classified["probability"].astype(float).between(0.5, 1).all()
     surest = classified.loc[classified["probability"].astype(float).idxmax()]
-    assert float(surest["probability"]) > 0.55  # enough that float32, of one sentence alone, does not decide otherwise
+    assert float(surest["probability"]) > 0.55  # rounding of a single sentence cannot change its label
     assert predict(surest["text"]).startswith(surest["label"] + " (")
 
 
-def test_a_line_is_judged_and_written_as_it_stands(predict):
-    """A carriage return within a line is no line break, and no reader of CSV takes it for one."""
+def test_a_line_is_written_unchanged(predict):
+    """A carriage return within a line is no line break, neither here nor for readers of CSV."""
     lines = ["word1\rword2", "  word3 ", '"word4", word5', "\x1b[31mword6 é 日本"]
     printed = predict(given="\r\n".join(lines).encode())
     rows = list(csv.reader(io.StringIO(printed, newline="")))
@@ -94,8 +95,7 @@ def test_a_line_is_judged_and_written_as_it_stands(predict):
     ("is_terminal", "shown"),
     [(False, "word1 \x1b]0;evil\x07 \u202e é 日"), (True, r"word1 \x1b]0;evil\x07 \u202e \xe9 \u65e5")],
 )
-def test_a_file_gets_utf_8_and_a_terminal_what_it_can_show(predict, monkeypatch, is_terminal, shown):
-    """In every locale; control characters reach a terminal as escapes."""
+def test_a_file_gets_utf_8_and_a_terminal_gets_escapes(predict, monkeypatch, is_terminal, shown):
     output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(output, "isatty", lambda: is_terminal)
     monkeypatch.setattr(sys, "stdout", output)
@@ -104,32 +104,18 @@ def test_a_file_gets_utf_8_and_a_terminal_what_it_can_show(predict, monkeypatch,
     assert f"  {shown}  [toy, tiny/bert]\n" in output.buffer.getvalue().decode()
 
 
-def test_empty_lines_alone_have_no_labels(predict):
-    assert predict(given=b"\n\n") == "text,label,probability\n,,\n,,\n"
-
-
-def test_a_line_that_is_no_text_is_named(predict):
-    with pytest.raises(SystemExit, match=r"^error: standard input, line 2: not UTF-8 \(byte 0xff\)$"):
-        predict(given=b"word1\nword\xff\n")
-
-
-def test_a_sentence_that_is_no_text_is_named(predict):
-    with pytest.raises(SystemExit, match=r"^error: the sentence: not UTF-8 \(byte 0xff\)$"):
-        predict("word\udcff")
-
-
-def test_a_text_is_cut_to_what_the_model_was_trained_for(predict):
-    start = "word1 " * (TRAINED_FOR - 2)  # [CLS] and [SEP] take two
+def test_a_text_is_cut_to_the_length_of_the_training(predict):
+    start = "word1 " * (MAX_LENGTH - 2)  # [CLS] and [SEP] take two
     texts = [start, start + "word2", start + "word3 " * 1000, "word30 " + start]
     table = pd.read_csv(io.StringIO(predict(given="\n".join(texts).encode())))
-    whole, one_more, many_more, another = table["probability"]
-    assert (one_more, many_more) == pytest.approx((whole, whole), abs=1e-7)
-    assert abs(another - whole) > 1e-5
+    whole, longer, much_longer, different = table["probability"]
+    assert (longer, much_longer) == pytest.approx((whole, whole), abs=1e-7)
+    assert abs(different - whole) > 1e-5
 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_sentences(trained):
-    """The same peak, within 30 MB, for 10,000 sentences and for 50,000."""
+    """The peaks of 10,000 and 50,000 sentences differ by less than 30 MB."""
     code = (
         "import resource, sys, cola.predict; cola.predict.main(); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
@@ -143,7 +129,7 @@ def test_memory_does_not_grow_with_the_number_of_sentences(trained):
     assert peaks[1] - peaks[0] < 30_000
 
 
-def test_a_model_of_which_a_byte_has_changed_is_not_used(predict, trained, tmp_path):
+def test_a_damaged_model_is_refused(predict, trained, tmp_path):
     project = shutil.copytree(trained, tmp_path / "changed")
     with (project / "models/finetuned/model.safetensors").open("ab") as weights:
         weights.write(b"\0")
@@ -152,14 +138,19 @@ def test_a_model_of_which_a_byte_has_changed_is_not_used(predict, trained, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("words", "fault"),
+    ("words", "lines", "message"),
     [
-        ([""], "no sentence given"),
-        ([" "], "no sentence given"),
-        (["He left."], "models/finetuned has no trained model"),
+        ([""], b"", 'no sentence given; try: make predict TEXT="The book was written by John."'),
+        ([" "], b"", 'no sentence given; try: make predict TEXT="The book was written by John."'),
+        (["word\udcff"], b"", "the sentence: not UTF-8 (byte 0xff)"),
+        ([], b"word1\nword\xff\n", "standard input, line 2: not UTF-8 (byte 0xff)"),
     ],
 )
-def test_what_is_missing_is_named_in_one_line(predict, tmp_path, words, fault):
-    with pytest.raises(SystemExit, match=f"^error: {fault}.*$") as ended:
-        predict(*words, folder=tmp_path)
-    assert "\n" not in str(ended.value)
+def test_wrong_input_is_refused_in_one_line(predict, words, lines, message):
+    with pytest.raises(SystemExit, match=f"^error: {re.escape(message)}$"):
+        predict(*words, given=lines)
+
+
+def test_a_project_without_a_model_says_how_to_train(predict, tmp_path):
+    with pytest.raises(SystemExit, match=r"^error: models/finetuned has no trained model; run `make repro`.*$"):
+        predict("He left.", folder=tmp_path)
