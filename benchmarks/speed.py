@@ -3,12 +3,12 @@
 `make bench` runs every method on the same batches and prints medians and their ratios to bert-cola. It writes figures
 to benchmarks/results/<machine>.json as soon as it has them, so an interrupted run leaves its figures.
 
-On a CPU the methods take turns, because other work comes and goes; a ratio is the median of the turns' ratios. The
+On a CPU the methods take turns, because other work comes and goes; a ratio is the median of the rounds' ratios. The
 roofline is a lower bound of a training step: the time of its arithmetic at the machine's rate of matrix products, plus
 the time of the optimizer's bytes at the machine's rate of copying memory.
 
-On a GPU (`python -m benchmarks.speed --device cuda bert-base-uncased`) every method runs once. torch.compile, which
-takes minutes, comes last. The figures include the GPU's memory. Neither dvc nor mlflow is needed.
+On a GPU (`python -m benchmarks.speed --device cuda bert-base-uncased`) every method runs once, and the figures include
+the GPU's memory. Neither dvc nor mlflow is needed.
 """
 
 import argparse
@@ -53,22 +53,13 @@ class Turns(NamedTuple):
 TURNS = {"cpu": Turns(rounds=3, warm_up=2, seconds=5.0), "cuda": Turns(rounds=1, warm_up=20, seconds=3.0)}
 
 
-class Group(NamedTuple):
-    """Methods that take turns."""
+class Task(NamedTuple):
+    """A turn of a method, for a process to measure."""
 
     kind: str  # training or prediction
     shape: str  # a key of workload.SHAPES
-    methods: list[str]
-
-
-class Task(NamedTuple):
-    """A method that a process measures."""
-
-    kind: str
-    method: str
-    shape: transformers.PreTrainedConfig
-    device_type: str
-    turns: Turns
+    method: str  # a key of methods.METHODS[kind], or roofline
+    turn: int
 
 
 def main() -> None:
@@ -84,99 +75,96 @@ def main() -> None:
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no CUDA device; leave the option out to measure the CPU")
     device = prepare_device(arguments.device)
-    name = re.sub("[^a-z0-9]+", "-", describe_machine(device).lower()).strip("-")  # 'NVIDIA H200' -> 'nvidia-h200'
-    path = RESULTS / f"{name}.json"
-    for group in tqdm(list_groups(device.type, shapes), "groups of methods"):
-        save(path, device, group, compare(group, device, TURNS["cuda" if device.type == "cuda" else "cpu"]))
-    for shape in shapes if device.type == "cpu" else []:
-        save(path, device, Group("training", shape, []), {"roofline": {"seconds": estimate_roofline(shape)}})
+    if device.type == "cpu" and (busy := psutil.cpu_percent(1.0)) > 15:
+        raise UserError(f"other programs take {busy:.0f}% of this machine, which spoils every timing: end them first")
+    machine = describe_machine(device)
+    path = RESULTS / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"  # nvidia-h200.json
+    turns = TURNS["cuda" if device.type == "cuda" else "cpu"]
+    for task in tqdm(list_tasks(device.type, shapes, turns.rounds), "turns of methods"):
+        save(path, machine, task, measure_in_new_process(task, workload.SHAPES[task.shape], device.type, turns))
     results = json.loads(path.read_text())
     for kind in methods.METHODS:
-        print(f"\n{kind}, {workload.BATCH_SIZE} sentences a step, ratio to bert-cola: {results['machine']}")
+        print(f"\n{kind}, {workload.BATCH_SIZE} sentences a step, ratio to bert-cola: {machine}")
         print(tabulate(results, kind).to_string(index=False, na_rep="", float_format="{:.4g}".format))
     print(f"{path} has the figures of every round")
 
 
-def list_groups(device_type: str, shapes: Sequence[str]) -> list[Group]:
-    """Return the groups in order. On a GPU a group has a single method, which is saved before the next begins."""
-    gpu = device_type == "cuda"
-    kinds = {
-        kind: [method for method in by_method if gpu or method not in methods.ONLY_ON_A_GPU]
+def list_tasks(device_type: str, shapes: Sequence[str], rounds: int) -> list[Task]:
+    """Return the tasks in order: the methods of a shape take turns, and torch.compile, which takes minutes, is last."""
+    names = {
+        kind: [name for name in by_method if device_type == "cuda" or name not in methods.ONLY_ON_A_GPU]
         for kind, by_method in methods.METHODS.items()
     }
-    if not gpu:
-        return [Group(kind, shape, names) for shape in shapes for kind, names in kinds.items()]
-    groups = [Group(kind, shape, [name]) for shape in shapes for kind, names in kinds.items() for name in names]
-    return sorted(groups, key=lambda group: group.methods[0].endswith("compiled"))
+    if device_type == "cpu":
+        names["training"].append("roofline")
+    tasks = [
+        Task(kind, shape, name, turn)
+        for shape, kind, turn in itertools.product(shapes, names, range(rounds))
+        for name in names[kind]
+    ]
+    return sorted(tasks, key=lambda task: task.method.endswith("compiled"))
 
 
-def compare(group: Group, device: torch.device, turns: Turns) -> dict[str, Figures]:
-    """Return each method's median seconds of a batch and its rounds, on a GPU memory_gib, too; or its fault.
+def measure_in_new_process(
+    task: Task, config: transformers.PreTrainedConfig, device_type: str, turns: Turns
+) -> Figures:
+    """Return what `measure` returns, or its fault, so that the other methods go on.
 
-    Every turn has a new process: a fork of a server that has imported everything, because importing takes seconds, and
-    that has not used CUDA, because a fork could not use it then.
+    The process is a fork of a server that has imported everything, because importing takes seconds. The server has not
+    used CUDA, which would not work in a fork.
     """
-    if device.type != "cuda" and (busy := psutil.cpu_percent(1.0)) > 15:
-        raise UserError(f"other programs take {busy:.0f}% of this machine, which spoils every timing: end them first")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.speed"])
-    figures: dict[str, Figures] = {method: {"rounds": []} for method in group.methods}
-    for turn, method in itertools.product(range(turns.rounds), group.methods):
-        if "fault" in figures[method]:
-            continue
-        task = Task(group.kind, method, workload.SHAPES[group.shape], device.type, turns)
-        try:
-            with ProcessPoolExecutor(1, context) as process:
-                measured = process.submit(measure, task, turn).result()
-        except Exception as error:  # the other methods go on
-            traceback.print_exception(error)
-            figures[method] = {"fault": (one_line(error) or type(error).__name__)[:100]}
-        else:
-            rounds = [*figures[method]["rounds"], measured["seconds"]]
-            figures[method] = measured | {"seconds": statistics.median(rounds), "rounds": rounds}
-    return figures
+    try:
+        with ProcessPoolExecutor(1, context) as process:
+            return process.submit(measure, task, config, device_type, turns).result()
+    except Exception as error:
+        traceback.print_exception(error)
+        return {"fault": (one_line(error) or type(error).__name__)[:100]}
 
 
-def measure(task: Task, turn: int) -> Figures:
-    """Build the model in this process; return a turn's figures: seconds of a batch, and memory_gib on a GPU."""
-    device = prepare_device(task.device_type)
-    model = workload.build_model(task.shape, device)
-    with methods.METHODS[task.kind][task.method](model) as timed:
-        step_seconds = timed(workload.draw_batches(task.turns.warm_up, seed=0))[-1]
+def measure(task: Task, config: transformers.PreTrainedConfig, device_type: str, turns: Turns) -> Figures:
+    """Return the seconds of a batch, the median of a turn; on a GPU memory_gib, too."""
+    device = prepare_device(device_type)
+    if task.method == "roofline":
+        return {"seconds": estimate_roofline(config)}
+    with methods.METHODS[task.kind][task.method](workload.build_model(config, device)) as timed:
+        step_seconds = timed(workload.draw_batches(turns.warm_up, seed=0))[-1]
         gc.collect()  # the warm-up's Trainer with its optimizer
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        steps = task.turns.warm_up + max(2, round(task.turns.seconds / step_seconds))
-        seconds = timed(workload.draw_batches(steps, seed=1 + turn))[task.turns.warm_up :]
-    figures = {"seconds": statistics.median(seconds)}
-    if device.type == "cuda":
-        figures["memory_gib"] = peak_memory(device)
-    return figures
+        steps = turns.warm_up + max(2, round(turns.seconds / step_seconds))
+        seconds = timed(workload.draw_batches(steps, seed=1 + task.turn))[turns.warm_up :]
+    memory = {"memory_gib": peak_memory(device)} if device.type == "cuda" else {}
+    return {"seconds": statistics.median(seconds)} | memory
 
 
-def save(path: Path, device: torch.device, group: Group, by_method: dict[str, Figures]) -> None:
-    """Write the methods' figures into the machine's file, over their earlier figures, and update all ratios."""
-    results: dict[str, Any] = {"machine": describe_machine(device), "training": {}, "prediction": {}}
+def save(path: Path, machine: str, task: Task, figures: Figures) -> None:
+    """Write a turn's figures into the machine's file, over those of an earlier benchmark, and update all ratios."""
+    results: dict[str, Any] = {"machine": machine, "training": {}, "prediction": {}}
     if path.exists():
         results |= json.loads(path.read_text())
     results |= {"torch": torch.__version__, "cuda": torch.version.cuda, "transformers": transformers.__version__}
-    figures = results.setdefault(group.kind, {}).setdefault(group.shape, {})
-    figures |= by_method
-    ours = figures.get("bert-cola", {}).get("rounds", [])
-    for method in figures.values():
-        if ours and "rounds" in method:
-            method["ratio"] = statistics.median(a / b for a, b in zip(method["rounds"], ours, strict=False))
-        elif ours and "seconds" in method:  # the roofline
-            method["ratio"] = method["seconds"] / statistics.median(ours)
+    by_method = results[task.kind].setdefault(task.shape, {})
+    if "seconds" in figures:
+        earlier = by_method[task.method].get("rounds", []) if task.turn else []
+        rounds = [*earlier, figures["seconds"]]
+        figures |= {"seconds": statistics.median(rounds), "rounds": rounds}
+    by_method[task.method] = figures
+    pipeline = by_method.get("bert-cola", {}).get("rounds", [])
+    for method in by_method.values():
+        if pipeline and "rounds" in method:
+            ratios = (a / b for a, b in zip(method["rounds"], pipeline, strict=False))
+            method["ratio"] = statistics.median(ratios)
     files.write_text(path, json.dumps(results, indent=2) + "\n")
 
 
-def estimate_roofline(shape: str) -> float:
+def estimate_roofline(config: transformers.PreTrainedConfig) -> float:
     """Return a lower bound for the seconds of a training step on this CPU: arithmetic and the optimizer's bytes only.
 
     For each weight AdamW reads four float32 numbers (weight, gradient, two moments) and writes three.
     """
-    config, precision = workload.SHAPES[shape], choose_precision("auto", torch.device("cpu"))
+    precision = choose_precision("auto", torch.device("cpu"))
     width, inner = config.hidden_size, config.intermediate_size
     operations, weights = count_work(config)
     left, right = (torch.randn(size, dtype=precision) for size in ((384, width), (width, inner)))
@@ -184,7 +172,6 @@ def estimate_roofline(shape: str) -> float:
     numbers = torch.randn(2**26)
     target = torch.empty_like(numbers)
     copied = 2 * 4 * 2**26 / measure_least(lambda: target.copy_(numbers))  # bytes a second, reading and writing
-    print(f"matrices: {multiplied / 1e12:.2f} TFLOP/s in {precision}; memory: {copied / 1e9:.0f} GB/s")
     return operations / multiplied + 7 * 4 * weights / copied
 
 

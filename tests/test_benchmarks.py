@@ -1,11 +1,11 @@
 """The benchmarks' methods and figures, with a tiny BERT and values worked out by hand."""
 
+import itertools
 import json
 import sys
 import time
 
 import numpy as np
-import psutil
 import pytest
 import tiny
 import torch
@@ -81,47 +81,42 @@ def test_every_method_times_every_batch(kind, method, device):
     assert all(0 < second < 60 for second in seconds)
 
 
-def test_on_a_gpu_every_method_is_a_group_and_torch_compile_is_the_last():
-    groups = [(group.kind, group.shape, group.methods) for group in speed.list_groups("cuda", ["roberta-base", MINILM])]
-    assert groups[0] == ("training", "roberta-base", ["the tutorial's loop"])
-    assert [methods for *_, methods in groups[-2:]] == [["transformers' Trainer, compiled"]] * 2
-    assert len(groups) == 2 * (6 + 3)
-    assert [len(group.methods) for group in speed.list_groups("cpu", [MINILM])] == [4, 3]  # training, prediction
+def test_methods_take_turns_and_torch_compile_is_last():
+    tasks = speed.list_tasks("cuda", [MINILM, "roberta-base"], rounds=1)
+    assert len(tasks) == 2 * (6 + 3)
+    assert [task.method for task in tasks[-2:]] == ["transformers' Trainer, compiled"] * 2
+    tasks = speed.list_tasks("cpu", [MINILM], rounds=3)
+    assert len(tasks) == 3 * (4 + 1 + 3)  # training, roofline, prediction
+    assert [(task.method, task.turn) for task in tasks[4:7]] == [
+        ("roofline", 0),
+        ("the tutorial's loop", 1),
+        ("transformers' Trainer", 1),
+    ]
 
 
 @pytest.mark.slow
-def test_a_group_that_fails_leaves_its_fault_and_the_next_group_its_figures(tmp_path, monkeypatch, device):
-    shapes = {"bert": tiny.config(vocab_size=7000), "broken": tiny.config(hidden_size=15)}
-    monkeypatch.setattr(workload, "SHAPES", shapes)
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: 0.0)
-    path = tmp_path / "machine.json"
-    groups = [
-        speed.Group("training", "broken", ["bert-cola"]),
-        speed.Group("training", "bert", ["the tutorial's loop", "bert-cola"]),
-    ]
-    for group in groups:
-        speed.save(path, device, group, speed.compare(group, device, speed.Turns(rounds=2, warm_up=2, seconds=0.0)))
-    results = json.loads(path.read_text())
-    assert len(speed.tabulate(results, "training")) == 3
-    training = results["training"]
-    assert training["broken"] == {"bert-cola": {"fault": training["broken"]["bert-cola"]["fault"]}}
-    assert "not a multiple of the number of attention heads" in training["broken"]["bert-cola"]["fault"]
-    for figures in training["bert"].values():
-        assert len(figures["rounds"]) == 2
+def test_a_turn_is_measured_in_a_new_process_and_a_fault_is_a_figure(device):
+    turns = speed.Turns(rounds=1, warm_up=2, seconds=0.0)
+    tasks = [speed.Task("training", "bert", method, 0) for method in ("roofline", "bert-cola")]
+    for task in tasks[device.type != "cpu" :]:
+        figures = speed.measure_in_new_process(task, tiny.config(vocab_size=7000), device.type, turns)
+        assert 0 < figures["seconds"] < 60
         assert ("memory_gib" in figures) == (device.type == "cuda")
+    figures = speed.measure_in_new_process(tasks[1], tiny.config(hidden_size=15), device.type, turns)
+    assert "not a multiple of the number of attention heads" in figures["fault"]
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios(tmp_path):
-    path, group = tmp_path / "machine.json", speed.Group("training", "bert", [])
-    figures = {
-        "Trainer": {"seconds": 4.0, "rounds": [4.0, 3.0, 9.0]},
-        "bert-cola": {"seconds": 2.0, "rounds": [2.0, 1.0, 5.0]},
-    }
-    speed.save(path, torch.device("cpu"), group, figures)
-    speed.save(path, torch.device("cpu"), group, {"roofline": {"seconds": 0.5}})
+    path, rounds = tmp_path / "machine.json", {"Trainer": [4.0, 3.0, 9.0], "bert-cola": [2.0, 1.0, 5.0]}
+    for _ in range(2):  # the second benchmark replaces the figures of the first
+        for turn, method in itertools.product(range(3), rounds):
+            speed.save(path, "CPU", speed.Task("training", "bert", method, turn), {"seconds": rounds[method][turn]})
+    speed.save(path, "CPU", speed.Task("training", "bert", "broken", 0), {"fault": "no memory"})
     table = speed.tabulate(json.loads(path.read_text()), "training")
-    assert table["method"].to_list() == ["Trainer", "bert-cola", "roofline"]
-    assert table["ratio"].to_list() == [2.0, 1.0, 0.25]  # Trainer: the median of 2, 3 and 1.8
+    assert table["method"].to_list() == ["Trainer", "bert-cola", "broken"]
+    assert table["seconds"].to_list()[:2] == [4.0, 2.0]
+    assert table["ratio"].to_list()[:2] == [2.0, 1.0]  # Trainer: the median of 2, 3 and 1.8
+    assert table["fault"][2] == "no memory"
 
 
 def test_a_kernels_time_counts_once(device):
