@@ -75,12 +75,11 @@ def test_the_head_is_random_and_the_encoder_is_the_files(encoder, capsys, save, 
 
 
 def test_an_unpretrained_model_has_random_weights_of_berts_size(encoder):
-    stored = load_file(encoder / "model.safetensors")
-    models = []
+    stored, models = load_file(encoder / "model.safetensors"), []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        models.append(classifier.load(encoder, CPU, COLA_LABELS, pretrained=False))
-    weights, same_seed, another_seed = (dict(model.named_parameters()) for model in models)
+        models.append(dict(classifier.load(encoder, CPU, COLA_LABELS, pretrained=False).named_parameters()))
+    weights, same_seed, another_seed = models
     random = [name for name, tensor in weights.items() if tensor.std() > 0]  # biases are 0, LayerNorm's weights 1
     assert len(random) == 2 * 6 + 3 + 2  # the layers; the embeddings; pooler and head
     for name in random:
@@ -89,8 +88,6 @@ def test_an_unpretrained_model_has_random_weights_of_berts_size(encoder):
         assert not torch.equal(weights[name], stored.get(name.removeprefix("bert."), torch.zeros(1))), name
     values = torch.cat([weights[name].detach().flatten() for name in random])
     assert values.std().item() == pytest.approx(0.02, rel=0.05)  # BERT's initializer_range
-    assert abs(values.mean().item()) < 1e-3
-    assert models[0].config.id2label == {0: "unacceptable", 1: "acceptable"}
 
 
 def to_old_name(name):

@@ -67,11 +67,9 @@ def test_a_batch_has_at_most_so_many_tokens_or_a_single_sentence(tmp_path, monke
         return collate(model, ids, packed)
 
     monkeypatch.setattr(classifier, "collate", record)
-    logits = predict_logits(model, input_ids, torch.float32, batch_tokens=limit)
+    predict_logits(model, input_ids, torch.float32, batch_tokens=limit)
     assert max(sizes) == largest
     assert len(sizes) == batches
-    first = predict_logits(model, input_ids[:1], torch.float32)
-    torch.testing.assert_close(logits[:1], first, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
