@@ -16,20 +16,20 @@ from cola.core.errors import run
 from cola.fetch import download, encoders
 
 
-def fetch_corpus(settings: params.Params) -> None:
+def write_corpus(settings: params.Params) -> None:
     with files.atomic_folder(paths.RAW) as folder:
-        source = download.corpus(settings.fetch.corpus, folder)
+        source = download.fetch_corpus(settings.fetch.corpus, folder)
         files.write_json(folder / "source.json", source)
 
 
-def fetch_encoder(settings: params.Params) -> None:
+def write_encoder(settings: params.Params) -> None:
     with files.atomic_folder(paths.PRETRAINED) as folder:
-        source = download.encoder(settings.fetch.encoder, settings.fetch.encoder_revision, folder)
+        source = download.fetch_encoder(settings.fetch.encoder, settings.fetch.encoder_revision, folder)
         encoders.try_out(settings.fetch.encoder, folder)
         files.write_json(folder / "source.json", source)
 
 
-HALVES = {"corpus": fetch_corpus, "encoder": fetch_encoder}
+HALVES = {"corpus": write_corpus, "encoder": write_encoder}
 
 
 def main(*halves: str) -> None:

@@ -53,7 +53,7 @@ def raw(mirror, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLA_MIRROR", str(mirror.parent))
-        download.corpus("cola", folder)
+        download.fetch_corpus("cola", folder)
     return folder
 
 
@@ -63,7 +63,7 @@ def encoder_folder(once):
     from cola.fetch import download  # needs packages that a machine with a GPU may lack
 
     try:
-        return once("MiniLM", lambda folder: download.encoder(projects.MINILM, None, folder))
+        return once("MiniLM", lambda folder: download.fetch_encoder(projects.MINILM, None, folder))
     except UserError as error:
         pytest.skip(f"an encoder is needed: {error}")
 

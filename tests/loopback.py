@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ import pytest
 from processes import free_port
 from safetensors.numpy import save_file
 
+from cola.core import files
+
 CHUNK_BYTES = 1 << 20
 
 
@@ -28,59 +31,51 @@ def closed_port() -> str:
 
 
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove what sends downloads elsewhere: mirrors, proxies, settings of the Hub's library."""
+    """Remove the variables that send downloads elsewhere: mirrors, proxies, settings of the Hub's library."""
     for name in os.environ:
         if name.startswith(("HF_", "HUGGINGFACE_")) or name.lower().endswith("_proxy") or name == "COLA_MIRROR":
             monkeypatch.delenv(name)
 
 
 class Answer(NamedTuple):
-    """How one request is answered; the default is how a good server answers it."""
+    """How one request is answered; the default is the answer of a good server."""
 
-    status: int = 0  # 0: 200, or 404 for a file that is not there
+    status: int = 0  # 0: 200, or 404 for a file that does not exist
     body: bytes | None = None  # None: the file
     cut_after: int | None = None  # bytes of the body, then the connection is closed
     length: bool = True  # False: no Content-Length
     chunked: bool = False
     location: str = ""  # a redirect to it
     seconds: float = 0.0  # of silence before the answer
-    extra: bytes = b""  # sent after the file
-    pause: float = 0.0  # seconds between two bytes of the body
-
-
-class Request(NamedTuple):
-    method: str
-    path: str
 
 
 @dataclass
 class Server:
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
-    requests: list[Request] = field(default_factory=list)
-    script: list[Answer] = field(default_factory=list)  # one for each request to come, then good ones
+    requests: list[str] = field(default_factory=list)  # their paths
+    script: list[Answer] = field(default_factory=list)  # an answer for each request to come, then good ones
 
 
 @contextmanager
-def file_server(files: dict[str, bytes], script: list[Answer] | None = None) -> Iterator[Server]:
-    """Serve `files` (path without the leading slash -> content), each request as the next Answer of `script` says."""
+def file_server(served: dict[str, bytes], script: list[Answer] | None = None) -> Iterator[Server]:
+    """Serve files (path without the leading slash -> content), each request as the next Answer of `script` says."""
 
     class Handler(_Handler):
         def answer(self) -> None:
             how = server.script.pop(0) if server.script else Answer()
             name = unquote(urlsplit(self.path).path).lstrip("/")
-            content = server.files.get(name)
+            body = how.body if how.body is not None else server.files.get(name)
             time.sleep(how.seconds)
             if how.location:
                 self.reply(how.status or 302, {"Location": how.location}, b"")
-            elif how.status >= 400 or (content is None and how.body is None):
-                self.reply(how.status or 404, {}, how.body or b"no")
+            elif how.status >= 400 or body is None:
+                self.reply(how.status or 404, {}, b"no")
             else:
-                self.file(how, how.body if how.body is not None else content or b"")
+                self.send_file(how, body)
 
-        def file(self, how: Answer, body: bytes) -> None:
-            headers = {"Cache-Control": "max-age=600"}  # which allows pip to keep a copy
-            body += how.extra
+        def send_file(self, how: Answer, body: bytes) -> None:
+            headers = {"Cache-Control": "max-age=600"}  # allows pip to keep a copy
             if how.chunked:
                 headers["Transfer-Encoding"] = "chunked"
                 body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
@@ -88,30 +83,23 @@ def file_server(files: dict[str, bytes], script: list[Answer] | None = None) -> 
                 headers["Content-Length"] = str(len(body))
             if self.path.endswith("/"):
                 headers["Content-Type"] = "text/html"  # pip reads no other page of an index
-            self.reply(how.status or 200, headers, b"" if how.pause else body[: how.cut_after])
-            for number in range(len(body) if how.pause else 0):
-                time.sleep(how.pause)
-                self.wfile.write(body[number : number + 1])
+            self.reply(200, headers, body[: how.cut_after])
 
-    with _serving(Handler) as server:
-        server.files.update(files)
+    with _serve(Handler) as server:
+        server.files.update(served)
         server.script += script or []
         yield server
 
 
 @contextmanager
 def hub(
-    repository: str,
-    revision: str,
-    folder: Path,
-    lies: dict[str, Any] | None = None,
-    token: str = "",
-    gated: bool = False,
+    repository: str, revision: str, folder: Path, lies: dict[str, Any] | None = None, token: str = ""
 ) -> Iterator[Server]:
     """Serve the files of `folder` as the Hub serves a model repository at a commit; set HF_ENDPOINT to its url.
 
-    Safetensors are in Git LFS, the other files in git. `lies` changes what the Hub states of a file: name -> entry
-    of `siblings`. With `token`, the repository is private, or gated if it begins so, and only that token opens it.
+    Safetensors are in Git LFS, the other files in git. `lies` changes the Hub's statement about a file: name -> entry
+    of `siblings`. With `token`, the repository is private, or gated if the token begins so, and only that token opens
+    it.
     """
 
     class Handler(_Handler):
@@ -131,11 +119,11 @@ def hub(
                 model = {"id": repository, "modelId": repository, "sha": revision, "siblings": siblings}
                 self.reply(200, {"Content-Type": "application/json"}, json.dumps(model).encode())
             elif path.startswith(prefix) and (folder / path.removeprefix(prefix)).is_file():
-                self.file(folder / path.removeprefix(prefix))
+                self.send_file(folder / path.removeprefix(prefix))
             else:
                 self.reply(404, {"X-Error-Code": "EntryNotFound"}, b"")
 
-        def file(self, path: Path) -> None:
+        def send_file(self, path: Path) -> None:
             stated = _sibling(path)
             etag, size = stated["lfs"]["sha256"] if "lfs" in stated else stated["blobId"], str(stated["size"])
             headers = {"X-Repo-Commit": revision, "ETag": f'"{etag}"', "Content-Length": size}
@@ -146,27 +134,18 @@ def hub(
                 with path.open("rb") as content:
                     shutil.copyfileobj(content, self.wfile, CHUNK_BYTES)
 
-    with _serving(Handler) as server:
+    with _serve(Handler) as server:
         yield server
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """HTTP/1.1 for chunks, one request per connection, so that a cut body is cut; SOCKS5 as well."""
+    """HTTP/1.1 for chunks, one request per connection, so that a cut body is cut."""
 
     protocol_version = "HTTP/1.1"
     server: "_Server"
 
-    def handle(self) -> None:
-        if self.rfile.peek(1)[:1] == b"\5":  # this is a SOCKS5 proxy, which takes itself for every host
-            self.rfile.read(self.rfile.read(2)[1])
-            self.wfile.write(b"\5\0")
-            is_name = self.rfile.read(4)[3] == 3
-            self.rfile.read((self.rfile.read(1)[0] if is_name else 4) + 2)
-            self.wfile.write(b"\5\0\0\1" + bytes(6))
-        super().handle()
-
     def do_GET(self) -> None:
-        self.server.record.requests.append(Request(self.command, self.path))
+        self.server.record.requests.append(self.path)
         self.close_connection = True
         with suppress(BrokenPipeError, ConnectionResetError):  # the client has heard enough
             self.answer()
@@ -195,7 +174,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def _serving(handler: type[_Handler]) -> Iterator[Server]:
+def _serve(handler: type[_Handler]) -> Iterator[Server]:
     with _Server(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         server.record = Server(f"http://127.0.0.1:{server.server_address[1]}")
@@ -206,52 +185,36 @@ def _serving(handler: type[_Handler]) -> Iterator[Server]:
             server.shutdown()
 
 
-_STATED: dict[tuple[str, int], dict[str, Any]] = {}  # hashing 440 MB for each request would take a while
-
-
 def _sibling(path: Path) -> dict[str, Any]:
-    """What the Hub's API states of a file: the git blob, and for a file in Git LFS its sha256."""
-    status = path.stat()
-    key = (str(path), status.st_mtime_ns)
-    if key not in _STATED:
-        entry: dict[str, Any] = {"rfilename": path.name, "size": status.st_size}
-        with path.open("rb") as content:
-            if path.suffix == ".safetensors":
-                sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-                entry["lfs"] = {"sha256": sha256, "size": status.st_size, "pointerSize": 134}
-                entry["blobId"] = hashlib.sha1(sha256.encode(), usedforsecurity=False).hexdigest()
-            else:
-                blob = b"blob %d\0" % status.st_size + content.read()
-                entry["blobId"] = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
-        _STATED[key] = entry
-    return dict(_STATED[key])
+    """The entry of a file in the Hub's API: the hash of a git blob, or the sha256 of a file in Git LFS."""
+    return dict(_state(path, path.stat().st_mtime_ns))
+
+
+@cache  # hashing 440 MB for each request would take a while
+def _state(path: Path, _modified: int) -> dict[str, Any]:
+    entry: dict[str, Any] = {"rfilename": path.name, "size": path.stat().st_size}
+    if path.suffix == ".safetensors":
+        entry["lfs"] = {"sha256": files.sha256(path), "size": entry["size"], "pointerSize": 134}
+    else:
+        blob = b"blob %d\0" % entry["size"] + path.read_bytes()
+        entry["blobId"] = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
+    return entry
 
 
 BERT_BASE_BYTES = 440_449_768  # of the true model.safetensors, to the byte
-# Of its config.json; the sizes are the defaults of transformers.
+# Its config.json; the sizes are the defaults of transformers.
 BERT_BASE_CONFIG = {"architectures": ["BertForMaskedLM"], "model_type": "bert", "pad_token_id": 0}
 
 
 def bert_base_shapes() -> dict[str, tuple[int, ...]]:
     """The tensors of google-bert/bert-base-uncased's file: old LayerNorm names, two heads, without the tied decoder."""
-    width, inner, words = 768, 3072, 30522
+    import torch  # takes seconds, as transformers does
+    from transformers import BertConfig, BertForPreTraining
 
-    def norm(name: str) -> dict[str, tuple[int, ...]]:
-        return {f"{name}.LayerNorm.gamma": (width,), f"{name}.LayerNorm.beta": (width,)}
-
-    def dense(name: str, outputs: int, inputs: int) -> dict[str, tuple[int, ...]]:
-        return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-
-    shapes = norm("bert.embeddings") | dense("bert.pooler.dense", width, width)
-    for kind, rows in (("word", words), ("position", 512), ("token_type", 2)):
-        shapes[f"bert.embeddings.{kind}_embeddings.weight"] = (rows, width)
-    for layer in (f"bert.encoder.layer.{number}" for number in range(12)):
-        for part in ("self.query", "self.key", "self.value", "output.dense"):
-            shapes |= dense(f"{layer}.attention.{part}", width, width)
-        shapes |= norm(f"{layer}.attention.output") | norm(f"{layer}.output")
-        shapes |= dense(f"{layer}.intermediate.dense", inner, width) | dense(f"{layer}.output.dense", width, inner)
-    shapes |= {"cls.predictions.bias": (words,)} | dense("cls.seq_relationship", 2, width)
-    return shapes | dense("cls.predictions.transform.dense", width, width) | norm("cls.predictions.transform")
+    with torch.device("meta"):
+        weights = BertForPreTraining(BertConfig()).state_dict()
+    old = {name: name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta") for name in weights}
+    return {old[name]: tuple(tensor.shape) for name, tensor in weights.items() if ".decoder." not in name}
 
 
 def bert_base_checkpoint(folder: Path, seed: int, vocabulary: Path) -> None:

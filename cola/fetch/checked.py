@@ -10,7 +10,7 @@ from cola.core import files
 from cola.fetch.sources import File
 from cola.fetch.transfers import WrongFileError
 
-CHUNK_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 20
 GIT_DIGITS = 40  # of a hash: git's
 # Weights in another form than safetensors, pickles, code, data and documents.
 _OTHER_SUFFIXES = frozenset(
@@ -18,20 +18,20 @@ _OTHER_SUFFIXES = frozenset(
     ".onnx_data .ot .parquet .pb .pdf .pickle .pkl .png .pt .pth .py .safetensors .sh .so .tar .tflite .tsv "
     ".zip".split()
 )
-# The first two are written beside an encoder by this project; the last lists weights that are in several files.
+# This project writes the first two beside an encoder; the last lists weights that are in several files.
 _OTHER_ENDINGS = (files.CHECKSUMS, "source.json", ".index.json")
 
 
 def is_encoder_file(name: str) -> bool:
     """Whether a file of an encoder's repository or folder is fetched: model.safetensors, a config, a tokenizer's file.
 
-    `name` is its path in there. Whatever is not weights, code, data or a document may be a tokenizer's: each kind of
-    tokenizer has names of its own.
+    `name` is its path in there. A file that is not weights, code, data or a document may be a tokenizer's: each kind
+    of tokenizer has its names.
     """
     if name == "model.safetensors":
         return True
-    elsewhere = name.startswith(".") or "/" in name or "\\" in name
-    return not (elsewhere or PurePath(name).suffix.lower() in _OTHER_SUFFIXES or name.endswith(_OTHER_ENDINGS))
+    in_subfolder = name.startswith(".") or "/" in name or "\\" in name
+    return not (in_subfolder or PurePath(name).suffix.lower() in _OTHER_SUFFIXES or name.endswith(_OTHER_ENDINGS))
 
 
 def is_lfs_pointer(path: Path) -> bool:
@@ -75,20 +75,20 @@ def verify(path: Path, expected: File, shown: str) -> None:
     if is_lfs_pointer(path):
         raise WrongFileError(f"{shown} is refused: it is a pointer of git-lfs, and `git lfs pull` gets the file")
     if not is_expected(path, expected):
-        raise refusal(shown, expected)
+        raise make_refusal(shown, expected)
 
 
-def refusal(shown: str, expected: File) -> WrongFileError:
+def make_refusal(shown: str, expected: File) -> WrongFileError:
     return WrongFileError(
         f"{shown} is refused: it is not the expected file, of {expected.bytes} bytes and with the hash {expected.hash}"
     )
 
 
 def _read_member(path: Path, name: str, expected: File, shown: str) -> Iterator[bytes]:
-    """Yield a member of a zip in chunks, and at most a byte more than expected, which tells that it is longer."""
+    """Yield a member of a zip in chunks, and at most a byte more than expected: that byte shows that it is longer."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(name) as member:
             for start in range(0, expected.bytes + 1, CHUNK_BYTES):
                 yield member.read(min(CHUNK_BYTES, expected.bytes + 1 - start))
     except Exception as error:  # a spoiled zip makes zipfile and the decompressors raise anything
-        raise refusal(shown, expected) from error
+        raise make_refusal(shown, expected) from error

@@ -1,10 +1,8 @@
-"""What an encoder is: the files that are taken from a user's folder, and one trial of what fetch has fetched."""
+"""The files that are taken from a user's encoder, and one trial of the encoder that was fetched."""
 
 import json
 import os
 import shutil
-from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -19,10 +17,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase  # imported where it is used: it takes seconds
 
 SENTENCES = ("What did Nobody say?", "She isn't naïve: it costs $5.99 (or 6), he wrote.", "the book")
+TOKENIZER_REMEDY = (
+    "save its tokenizer anew; if tokenizer.json is right, write "
+    '{"tokenizer_class": "PreTrainedTokenizerFast"} to tokenizer_config.json; a .model file of sentencepiece needs '
+    "`pip install sentencepiece`"
+)
 
 
 def copy(name: str, folder: Path) -> Source:
-    """Copy config.json, model.safetensors and the tokenizer's files of a user's own folder. Returns their source.
+    """Copy config.json, model.safetensors and the tokenizer's files of a user's folder. Returns their source.
 
     Raises UserError, in one line, where one is missing or cannot be used, and as check_config.
     """
@@ -36,11 +39,7 @@ def copy(name: str, folder: Path) -> Source:
             raise UserError(f"{name}/{path.name} is a pointer of git-lfs, not the file: run `git lfs pull` in {name}")
         if path.name.endswith("config.json"):
             check_config(name, path)
-    _check_kind(name, origin)
-    for path in paths:
         shutil.copyfile(path, folder / path.name)
-    if _encode(_load_tokenizer(name, origin)) != _encode(_load_tokenizer(name, folder)):
-        raise UserError(f"{name}: its tokenizer reads files that are not copied: save it there anew, as tokenizer.json")
     rights = "not stated: the encoder is the user's own"
     return Source(origin.resolve().name, None, {}, license=rights, citation=rights)
 
@@ -62,38 +61,29 @@ def _find_folder(name: str) -> Path:
 
 
 def check_config(name: str, config: Path) -> None:
-    """Raise UserError where a config file is no JSON object, names Python code to be run, or has weights quantized."""
+    """Raise UserError where a config file is no JSON object, names Python code to run, or has quantized weights."""
     try:
         keys = dict(json.loads(config.read_bytes()))
     except (ValueError, TypeError):
         raise UserError(f"{name}: {config.name} is not a JSON object") from None
     if "auto_map" in keys:
-        raise UserError(
-            f"{name}: {config.name} has auto_map, code of its own, which is never run: take another encoder"
-        )
+        raise UserError(f"{name}: {config.name} has auto_map, code that is never run here: take another encoder")
     if keys.get("quantization_config"):
         raise UserError(f"{name} has quantized weights, which cannot be fine-tuned: take the encoder it was made from")
 
 
-def _check_kind(name: str, folder: Path) -> None:
-    """Raise UserError where transformers has no such model that classifies sentences."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as KINDS
-
-    kind = json.loads((folder / "config.json").read_bytes()).get("model_type")
-    if kind not in KINDS:
-        raise UserError(f"{name}: transformers classifies no sentences with model_type {kind}: take another encoder")
-
-
 def try_out(name: str, folder: Path) -> None:
-    """Load the encoder in `folder` and tokenize sentences, so that what cannot be used ends here; `name` is the user's.
+    """Load the encoder in `folder` and tokenize sentences, so that an unusable one ends here; `name` is the user's.
 
     Prints what a tokenizer loses. Raises UserError, in one line, where the library cannot load the model or the
     tokenizer, where the tokenizer is not that of its files, and where a token has no embedding or padding no token.
     """
-    from transformers import AutoModelForSequenceClassification  # takes seconds: only here
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer  # takes seconds: only here
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    logging.set_verbosity_error()  # its warnings are errors here, in one line
+    remedy = "save it anew, or take another encoder"
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
             folder,
@@ -102,56 +92,23 @@ def try_out(name: str, folder: Path) -> None:
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # of a head for other labels
         )
-        tokenizer = _load_tokenizer(name, folder)
-        _check_files(name, folder, tokenizer)
-        _check_ids(name, tokenizer, model.config)
-        _name_losses(name, tokenizer)
-    except UserError:
-        raise
-    except Exception as error:  # of any class
-        raise _refusal(name, folder, error, "save it anew, or take another encoder") from None
-
-
-def _load_tokenizer(name: str, folder: Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer in `folder`, which has tokenized SENTENCES: some tell only then that their files are of no use."""
-    from transformers import AutoTokenizer
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # what it would say is said here in one line
-    try:
+        remedy = TOKENIZER_REMEDY
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-        _encode(tokenizer)
-    except Exception as error:  # of any class
-        raise _refusal(name, folder, error, _tokenizer_remedy(folder)) from None
-    return tokenizer
-
-
-def _tokenizer_remedy(folder: Path) -> str:
-    """What to do where transformers does not take a tokenizer's files."""
-    with suppress(Exception):
-        Tokenizer.from_file(str(folder / "tokenizer.json"))
-        return (
-            'if tokenizer.json is right, write {"tokenizer_class": "PreTrainedTokenizerFast"} to tokenizer_config.json'
-        )
-    if find_spec("sentencepiece") is None and list(folder.glob("*.model")):
-        return "it needs the package sentencepiece (`pip install sentencepiece`), or tokenizer.json beside it"
-    return "save its tokenizer anew, or take another encoder"
-
-
-def _refusal(name: str, folder: Path, error: Exception, remedy: str) -> UserError:
-    """Whatever a library has raised while it read an encoder's files, which may be temporary ones, in one line."""
-    reason = f"{type(error).__name__}: {error}".replace(str(folder), name)
-    return UserError(f"{name} cannot be used: {shorten(reason, 300)}; {remedy}")
-
-
-def _encode(tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-    return [tokenizer(sentence)["input_ids"] for sentence in SENTENCES]
+        _check_files(name, folder, tokenizer)
+        _check_ids(name, tokenizer, model.config)
+        _print_losses(name, tokenizer)
+    except UserError:
+        raise
+    except Exception as error:  # the libraries raise any class over a spoiled file
+        reason = shorten(f"{type(error).__name__}: {error}".replace(str(folder), name), 300)
+        raise UserError(f"{name} cannot be used: {reason}; {remedy}") from None
 
 
 def _check_files(name: str, folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
     """Raise UserError where a tokenizer is not what its files say: transformers invents what it lacks."""
+    encoded = [tokenizer(sentence)["input_ids"] for sentence in SENTENCES]  # some fail only now
     if not (folder / "tokenizer.json").exists():
         names = [file for key, file in tokenizer.vocab_files_names.items() if key != "tokenizer_file"]
         if tokenizer.is_fast and not (names and all((folder / file).exists() for file in names)):
@@ -160,7 +117,7 @@ def _check_files(name: str, folder: Path, tokenizer: "PreTrainedTokenizerBase") 
     whole = Tokenizer.from_file(str(folder / "tokenizer.json"))
     whole.no_truncation()
     whole.no_padding()
-    for sentence, ids in zip(SENTENCES, _encode(tokenizer), strict=True):
+    for sentence, ids in zip(SENTENCES, encoded, strict=True):
         # A file may leave it to transformers to add the special tokens.
         if whole.encode(sentence).ids not in (ids, tokenizer(sentence, add_special_tokens=False)["input_ids"]):
             special = {key: token for key, token in tokenizer.special_tokens_map.items() if token in whole.get_vocab()}
@@ -190,7 +147,7 @@ def _check_ids(name: str, tokenizer: "PreTrainedTokenizerBase", config: Any) -> 
         )
 
 
-def _name_losses(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
+def _print_losses(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
     """Print where a tokenizer does not reach its vocabulary's capitals, or leaves out the token that heads read."""
     words = sorted(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens))
     capitals = [word for word in words if word != word.lower() and not word.startswith(("[", "<"))]

