@@ -3,14 +3,12 @@
 import hashlib
 import shutil
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from cola.core import files
 from cola.fetch.sources import File
 from cola.fetch.transfers import WrongFileError
 
-CHUNK_BYTES = 1 << 20
 GIT_DIGITS = 40  # of a hash: git's
 # Weights in another form than safetensors, pickles, code, data and documents.
 _OTHER_SUFFIXES = frozenset(
@@ -51,44 +49,37 @@ def is_expected(path: Path, expected: File) -> bool:
 
 
 def extract(path: Path, prefix: str, expected: dict[str, File], folder: Path) -> None:
-    """Move the members `prefix` + file of a zip to `folder`: no name in the zip decides where anything is written.
+    """Write the members `prefix` + file of a zip to `folder`: no name in the zip decides where anything is written.
 
-    They are unpacked beside the zip first. Raises WrongFileError where a member is missing or not as expected.
+    Raises WrongFileError as read_member.
     """
     for file, content in expected.items():
-        shown, unpacked = f"{path.name}: {prefix}{file}", path.parent / file
-        with unpacked.open("wb") as target:
-            for chunk in _read_member(path, prefix + file, content, shown):
-                target.write(chunk)
-        verify(unpacked, content, shown)
-        shutil.move(unpacked, folder / file)
+        (folder / file).write_bytes(read_member(path, prefix + file, content))
+
+
+def read_member(path: Path, name: str, expected: File) -> bytes:
+    """The content of a member of a zip. Raises WrongFileError where it is missing or not as expected."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(name).file_size == expected.bytes:  # a bomb is not unpacked
+                content = archive.read(name)
+                if hashlib.sha256(content).hexdigest() == expected.hash:
+                    return content
+    except Exception as error:  # a spoiled zip makes zipfile and the decompressors raise anything
+        raise make_refusal(f"{path.name}: {name}", expected) from error
+    raise make_refusal(f"{path.name}: {name}", expected)
 
 
 def copy(path: Path, expected: File, folder: Path, shown: str) -> None:
     """Copy a file into `folder` if it is the expected one. Raises WrongFileError, which calls it `shown`, if not."""
-    verify(path, expected, shown)
-    shutil.copyfile(path, folder / path.name)
-
-
-def verify(path: Path, expected: File, shown: str) -> None:
-    """Raise WrongFileError, which calls the file `shown`, where its size or its hash is not the expected one."""
     if is_lfs_pointer(path):
         raise WrongFileError(f"{shown} is refused: it is a pointer of git-lfs, and `git lfs pull` gets the file")
     if not is_expected(path, expected):
         raise make_refusal(shown, expected)
+    shutil.copyfile(path, folder / path.name)
 
 
 def make_refusal(shown: str, expected: File) -> WrongFileError:
     return WrongFileError(
         f"{shown} is refused: it is not the expected file, of {expected.bytes} bytes and with the hash {expected.hash}"
     )
-
-
-def _read_member(path: Path, name: str, expected: File, shown: str) -> Iterator[bytes]:
-    """Yield a member of a zip in chunks, and at most a byte more than expected: that byte shows that it is longer."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(name) as member:
-            for start in range(0, expected.bytes + 1, CHUNK_BYTES):
-                yield member.read(min(CHUNK_BYTES, expected.bytes + 1 - start))
-    except Exception as error:  # a spoiled zip makes zipfile and the decompressors raise anything
-        raise make_refusal(shown, expected) from error

@@ -1,4 +1,4 @@
-"""A corpus from a folder of the user's: its place is checked, then its tables are written in the plain form."""
+"""A corpus from a user's folder: DVC must see its changes; its tables are written in the plain form."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ from cola.fetch.sources import CORPORA, Source
 def find_corpus(name: str) -> Path:
     """The folder in corpora/ that fetch.corpus names.
 
-    DVC compares what is in corpora/, and follows no link. Raises UserError where a later change would go unseen.
+    DVC compares the files in corpora/, and follows no link. Raises UserError where it would not see a later change.
     """
     folder = Path(os.path.relpath(name))
     if paths.CORPORA not in (folder, *folder.parents):
@@ -25,11 +25,11 @@ def find_corpus(name: str) -> Path:
         if files.NO_CONTENT.fullmatch(part):
             raise UserError(f"fetch.corpus: {name} is hidden, and DVC passes {part} over: give it another name")
     original = Path(os.environ.get("DVC_ROOT", "."), folder)  # an experiment runs in a copy of what git tracks
-    tables = [folder / path.name for path in original.glob("t*") if path.stem in ("train", "test")]
-    for path in (folder, *folder.parents, *tables):
+    needed = [folder / path.name for path in original.glob("t*") if path.stem in ("train", "test")]
+    for path in (folder, *folder.parents, *needed):
         if path.is_symlink() and not path.is_file():
             raise UserError(f"fetch.corpus: {path} is a link, which DVC does not follow: put a copy in its place")
-        if not path.exists() and tables:
+        if not path.exists() and needed:
             typed = shlex.quote(str(folder))
             raise UserError(
                 f"fetch.corpus: git does not track {path}, and an experiment would not see a change in it: "
@@ -40,7 +40,7 @@ def find_corpus(name: str) -> Path:
     return folder
 
 
-def write_corpus(name: str, folder: Path) -> tuple[Source, list[str], list[Path]]:
+def copy(name: str, folder: Path) -> tuple[Source, list[str], list[Path]]:
     """Write the tables train and test of a user's folder in corpora/ to `folder`, in the plain form.
 
     Returns their source, the labels' names, and the paths of the user's files. Raises UserError, in one line, if a

@@ -40,7 +40,7 @@ def fetch_corpus(name: str, folder: Path) -> dict[str, Any]:
     available or not as expected.
     """
     if name not in sources.CORPORA:
-        source, labels, originals = custom.write_corpus(name, folder)
+        source, labels, originals = custom.copy(name, folder)
         return _make_provenance(source, originals) | {"labels": labels}
     source = sources.CORPORA[name]
     with tempfile.TemporaryDirectory() as temporary:

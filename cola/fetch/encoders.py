@@ -151,8 +151,8 @@ def _print_losses(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
     """Print where a tokenizer does not reach its vocabulary's capitals, or leaves out the token that heads read."""
     words = sorted(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens))
     capitals = [word for word in words if word != word.lower() and not word.startswith(("[", "<"))]
-    lost = [word for word in capitals[:100] if tokenizer.tokenize(word) == tokenizer.tokenize(word.lower())]
-    if len(capitals) > len(words) / 100 and len(lost) > len(capitals[:100]) / 2:
+    text = " ".join(capitals[:100])
+    if len(capitals) > len(words) / 100 and tokenizer.tokenize(text) == tokenizer.tokenize(text.lower()):
         print(
             f"{name}: {len(capitals):,} words of its vocabulary have capitals, and its tokenizer makes all letters "
             'small: put {"do_lower_case": false} in tokenizer_config.json'

