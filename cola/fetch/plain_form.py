@@ -105,12 +105,13 @@ def _compare(training: Contents, test: Contents) -> dict[str, int]:
     in_training, in_test = np.unique(training.texts), np.unique(test.texts)
     texts = np.union1d(in_training, in_test)
     labelled = np.union1d(training.labelled_texts, test.labelled_texts)
+    of_several_lines = training.of_several_lines + test.of_several_lines
     return {
         "repeated training sentences": len(training.texts) - len(in_training),
         "repeated test sentences": len(test.texts) - len(in_test),
         "test sentences that are also in training": int(np.isin(in_test, in_training).sum()),
         "sentences with two labels": len(labelled) - len(texts),
-        "sentences of several lines": training.of_several_lines + test.of_several_lines,
+        "sentences of several lines (are their quotation marks right?)": of_several_lines,
     }
 
 

@@ -1,4 +1,4 @@
-"""The tables that people bring: each row is checked once, and a fault is told with its file and line."""
+"""The tables that people bring. Each row is checked once; a message about a fault names file and line."""
 
 import csv
 import json
@@ -16,14 +16,14 @@ from cola.core.errors import UserError, one_line
 
 COLA_LABELS = ["unacceptable", "acceptable"]  # the names of CoLA's labels 0 and 1
 COLA_HEADER = ["source", "label", "label_notes", "text"]  # CoLA's own files have none
-COLUMNS = ("text", "label", "source")  # what is read of a table
+COLUMNS = ("text", "label", "source")  # the others are not read
 LONGEST_FIELD = 2**22  # characters; cola/data/corpus.py reads rows of such fields
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 QUOTING = (
     "a field with a comma (in a .tsv: a tab), a quotation mark or a line break needs quotation marks around it, "
     "and its own quotation marks twice"
 )
-HEADER_REMEDIES = {  # by what the first field of a header without the columns holds
+HEADER_REMEDIES = {  # the first pattern that occurs in the first field of a header without the columns
     r"[\udc80-\udcff]": "save the table as UTF-8",
     r"^sep=": "remove this line, which spreadsheets add",
     r"^version .*git-lfs": "this is git-lfs's pointer to the table: run `git lfs pull`",
@@ -32,8 +32,8 @@ HEADER_REMEDIES = {  # by what the first field of a header without the columns h
     r",": "name the file .csv, without quotation marks around whole lines",
     r"": "name the columns text and label in the first line",
 }
-NOT_UTF8 = re.compile("[\0\ud800-\udfff]")  # NUL, and what Python reads in the place of a wrong byte
-# Unicode counts them among letters, signs and accents, and they show nothing.
+NOT_UTF8 = re.compile("[\0\ud800-\udfff]")  # NUL, and the surrogates that Python reads for wrong bytes
+# Letters, signs and accents to Unicode that show nothing.
 BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0").union(map(chr, range(0xFE00, 0xFE10)))
 
 
@@ -45,8 +45,8 @@ class Row(NamedTuple):
     sentence: str
 
 
-Rows = Iterator[tuple[str, Row]]  # the first says where the row stands: "corpora/mine/train.csv, line 7"
-Records = Iterator[tuple[str, list[str]]]  # the fields of a row as the file has them; the first record is the header
+Rows = Iterator[tuple[str, Row]]  # with the row's position: "corpora/mine/train.csv, line 7"
+Records = Iterator[tuple[str, list[str]]]  # with the position, a row's fields in the file; the first is the header
 
 
 def find_table(folder: Path, name: str) -> Path:
@@ -90,7 +90,7 @@ def read_table(path: Path) -> Rows:
 
 
 def normalize(text: str) -> str:
-    """The text without what people overlook: capitals, invisible letters, spaces, and codes for the same letter."""
+    """The text in small letters, with single spaces, without invisible letters, and with one code for each letter."""
     words = unicodedata.normalize("NFKC", text).casefold().split()
     return " ".join(filter(None, ("".join(filter(is_visible, word)) for word in words)))
 
@@ -107,27 +107,22 @@ def _read_rows(path: Path, records: Records, header: Sequence[str]) -> Rows:
     """Yield a Row for each record. Raises UserError as read_table."""
     columns = {name: header.index(name) for name in COLUMNS if name in header}
     labels: set[str] = set()
-    swallowed: dict[str, set[str]] = {}  # labels, by where the field stands that may have swallowed their rows
     for where, fields in records:
         if fault := _find_fault(fields, header, columns):
             raise UserError(f"{where}: {fault}")
         text, label = fields[columns["text"]], fields[columns["label"]]
         if label not in labels and (normalize(text), normalize(label)) == ("text", "label"):
             raise UserError(f"{where}: the header stands here again: remove this line")
-        labels.add(label)
-        if path.suffix in SEPARATORS and any("\n" in field for field in fields):
-            swallowed[where] = _find_swallowed_labels(fields, columns["label"], SEPARATORS[path.suffix])
-        yield where, Row((fields[columns["source"]] or "none") if "source" in columns else "all", label, text)
-    for where, names in swallowed.items():
-        # A text may hold commas and line breaks. Hardly any holds a label of the table just where a row has it.
-        if names and (path.suffix == ".tsv" or names <= labels):
+        if path.suffix == ".tsv" and any("\n" in field and "\t" in field for field in fields):
             raise UserError(f"{where}: a quotation mark begins a field that holds whole rows: {QUOTING}")
+        labels.add(label)
+        yield where, Row((fields[columns["source"]] or "none") if "source" in columns else "all", label, text)
     if not labels:
         raise UserError(f"{path}: no sentences")
 
 
 def _find_fault(fields: list[str], header: Sequence[str], columns: Mapping[str, int]) -> str | None:
-    """What is wrong with a record, and what to do; None if nothing is. Empty fields beyond the header are taken off."""
+    """The fault of a record, and what to do; None if it has none. Empty fields beyond the header are removed."""
     while len(fields) > len(header) and not fields[-1]:
         fields.pop()
     for field in fields:
@@ -141,19 +136,6 @@ def _find_fault(fields: list[str], header: Sequence[str], columns: Mapping[str, 
         if not is_visible(fields[columns[column]]):
             return f"empty {column}: fill it in, or remove the row"
     return None
-
-
-def _find_swallowed_labels(fields: Sequence[str], label: int, separator: str) -> set[str]:
-    """The labels of the first and the last row that a field of several lines holds if its quotation marks mean nothing.
-
-    `label` is the label's column. The set is empty where these are no rows, for they have another number of columns.
-    """
-    for column, field in enumerate(fields):
-        lines = field.split("\n")
-        rows = ([*fields[:column], *lines[0].split(separator)], [*lines[-1].split(separator), *fields[column + 1 :]])
-        if len(lines) > 1 and all(len(row) == len(fields) and row[label] for row in rows):
-            return {row[label].strip() for row in rows}
-    return set()
 
 
 def _clean_records(path: Path, records: Records) -> Records:
@@ -182,22 +164,25 @@ def _read_separated(path: Path, **dialect: Any) -> Records:
 
 
 def _read_json_lines(path: Path) -> Records:
-    """The records of a file with a JSON object a line; numbers stay as written. Raises UserError, with the line."""
+    """The records of a file with a JSON object a line; numbers stay as written. Raises UserError, with the line.
+
+    The first line's keys are the header.
+    """
     header: list[str] = []
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        for line, content in ((f"line {number}", content) for number, content in enumerate(file, 1) if content.strip()):
+        for number, content in enumerate(file, 1):
+            if not content.strip():
+                continue
             try:
-                pairs = json.loads(content, object_pairs_hook=list, parse_float=str, parse_int=str, parse_constant=str)
-                texts = {normalize(key): _to_text(value) for key, value in pairs if normalize(key) in COLUMNS}
-            except (ValueError, TypeError, RecursionError):
+                record = json.loads(content, parse_float=str, parse_int=str, parse_constant=str)
+                texts = {normalize(key): _to_text(value) for key, value in record.items() if normalize(key) in COLUMNS}
+            except (ValueError, TypeError, AttributeError, RecursionError):
                 fault = "no JSON object of texts and numbers: write one in each line"
-                raise UserError(f"{path}, {line}: {fault}") from None
+                raise UserError(f"{path}, line {number}: {fault}") from None
             if not header:
-                yield line, [key for key, _ in pairs]
-                header = [normalize(key) for key, _ in pairs]
-            if len(dict(pairs)) < len(pairs) or not texts.keys() <= set(header):
-                raise UserError(f"{path}, {line}: it has a key twice, or a column that the first line lacks")
-            yield line, [texts.get(name, "") for name in header]
+                header = [normalize(key) for key in record]
+                yield f"line {number}", header
+            yield f"line {number}", [texts.get(name, "") for name in header]
 
 
 def _to_text(value: Any) -> str:
@@ -211,15 +196,14 @@ def _read_parquet(path: Path) -> Records:
     try:
         table, numbers = pq.ParquetFile(path), count(1)
         header = table.schema_arrow.names
-        yield "the header", header
-        for batch in table.iter_batches(columns=[name for name in header if normalize(name) in COLUMNS]):
-            texts = {name: batch[name].cast(pa.string()).fill_null("").to_pylist() for name in batch.schema.names}
-            columns = [texts.get(name, [""] * len(batch)) for name in header]
+        names = [name for name in header if normalize(name) in COLUMNS]
+        yield "the header", names or header
+        for batch in table.iter_batches(columns=names):
+            columns = [batch[name].cast(pa.string()).fill_null("").to_pylist() for name in names]
             for *fields, number in zip(*columns, numbers, strict=False):
                 yield f"row {number}", fields
     except Exception as error:  # the library has many, for a spoiled file and for columns that are no text
-        reason = one_line(error)
-        raise UserError(f"{path} cannot be read: {reason}; write it anew, text and label as texts") from None
+        raise UserError(f"{path} cannot be read: {one_line(error)}; write it anew, text and label as texts") from None
 
 
 READERS = {".csv": _read_separated, ".tsv": _read_separated, ".jsonl": _read_json_lines, ".parquet": _read_parquet}

@@ -43,7 +43,7 @@ def test_what_is_in_a_corpus_is_printed(tmp_path, capsys):
         "note: repeated test sentences: 1",
         "note: test sentences that are also in training: 1",
         "note: sentences with two labels: 1",
-        "note: sentences of several lines: 1",
+        "note: sentences of several lines (are their quotation marks right?): 1",
         "note: labels without a test sentence: \\x1b[, yes",
     ]
 
