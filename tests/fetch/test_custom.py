@@ -40,14 +40,8 @@ def test_a_corpus_is_written_in_one_form_and_its_source_names_the_users_files(fo
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        (
-            "colla",
-            "fetch.corpus: colla is neither cola nor minimal_pairs nor a folder in corpora/, where",
-        ),
-        (
-            "{root}/elsewhere",
-            "nor a folder in corpora/, where DVC notices a change: copy your tables to",
-        ),
+        ("colla", "fetch.corpus: colla is neither cola nor minimal_pairs nor a folder in corpora/, where"),
+        ("{root}/elsewhere", "nor a folder in corpora/, where DVC notices a change: copy your tables to"),
         ("~nobody/corpora/x", "fetch.corpus: ~nobody/corpora/x is neither"),
         ("corpora/../corpora2", "fetch.corpus: corpora/../corpora2 is neither"),
         ("corpora/nowhere", "fetch.corpus: corpora/nowhere is no folder in this project: put train.csv and test.csv"),
@@ -116,8 +110,3 @@ def test_an_experiment_in_a_copy_of_the_project_sees_each_change_in_a_corpus(tmp
     with (project / "corpora/my é/train.csv").open("a") as file:
         file.write("Sing louder!,request\n")
     assert "training: 67 sentences" in run(project, *experiment)
-
-
-def test_an_encoder_that_is_nowhere_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"^fetch.encoder: ./nowhere is neither known nor a folder"):
-        download.fetch_encoder("./nowhere", None, tmp_path)

@@ -68,8 +68,7 @@ def save(mine, kind, *, lowercase=True):
 
 
 def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(mine):
-    for name in ("README.md", "pytorch_model.bin", "own.py"):
-        (mine / name).touch()
+    (mine / "README.md").touch()
     (mine / "old.model").mkdir()
     folder, names = fetch(mine)
     assert names == {"config.json", "model.safetensors", "vocab.txt"}
@@ -190,3 +189,8 @@ def test_a_file_of_sentencepiece_needs_its_package(mine):
     change(mine / "spm.model", "\n\x05")
     with pytest.raises(UserError, match="needs `pip install sentencepiece`"):
         fetch(mine)
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^fetch.encoder: ./nowhere is neither known nor a folder"):
+        download.fetch_encoder("./nowhere", None, tmp_path)
