@@ -1,7 +1,7 @@
 """Logs a stage to MLflow from a process beside it, which imports MLflow while the stage imports PyTorch.
 
-A training never waits: what it logs goes through a queue. At its end a stage waits for its record, within limits: after
-the stage, DVC may remove the files that are recorded.
+A training never waits: its rows go through a queue. At its end a stage waits for its record, within limits: DVC may
+remove the recorded files after the stage.
 """
 
 import gc
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from cola.core import processes
 
 UPDATE_SECONDS = 1.0  # between two batches of points
-# A stage waits at its end until MLflow is imported, until it answers, and until all is recorded: at most so long.
+# At its end a stage waits until MLflow is imported, until MLflow answers, and until the record is complete.
 LIMITS = (60, 10, 60)  # seconds
 
 
@@ -30,8 +30,8 @@ class Logger(NamedTuple):
     """The process that logs this stage."""
 
     process: BaseProcess
-    messages: "Queue[Any]"  # to it: (kind, value)
-    reports: Connection  # from it: None in time for each of LIMITS, or an error
+    messages: "Queue[Any]"  # to the process: (kind, value)
+    reports: Connection  # from the process: None within each of LIMITS, or an error
 
 
 _logger: Logger | None = None  # this stage's
@@ -40,13 +40,13 @@ _logger: Logger | None = None  # this stage's
 def start() -> None:
     """Fork the process that logs this stage: before other imports, while this process is small and has no threads.
 
-    Of a training's processes, rank 0 alone has one.
+    In a training of several processes, only rank 0 does so.
     """
     global _logger
     if os.environ.get("RANK", "0") == "0":
         context = multiprocessing.get_context("fork")
         messages: Queue[Any] = context.Queue()
-        messages.cancel_join_thread()  # the stage ends, whether these are read or not
+        messages.cancel_join_thread()  # the stage can end with unread messages
         reports, sender = context.Pipe(duplex=False)
         process = context.Process(target=_follow, args=(os.getpid(), messages, sender), daemon=True)
         process.start()
@@ -76,24 +76,24 @@ def live_run(**training: Any) -> Iterator[Callable[[str, dict[str, float]], None
         raise
 
 
-def record(what: str, *arguments: Any) -> None:
-    """Call log_{what} of mlflow_runs.py: "training", "evaluation" or "samples", or "parent" with its arguments.
+def record(kind: str, *arguments: Any) -> None:
+    """Call mlflow_runs.log_{kind}: "training", "evaluation" or "samples", or "parent" with its arguments.
 
-    The process of `start` does it, or this one if there is none. A failure is a warning.
+    The process of `start` makes the call, or this process if `start` was not called. A failure is a warning.
     """
     if _logger:
-        error = _finish(_logger, what)
+        error = _finish(_logger, kind)
     else:
         from cola.report import mlflow_runs, mlflow_store  # take seconds to import
 
-        again = "the same command" if what == "parent" else "`make track`"
-        error = mlflow_store.try_log(lambda store: getattr(mlflow_runs, f"log_{what}")(store, *arguments), again)
+        again = "the same command" if kind == "parent" else "`make track`"
+        error = mlflow_store.try_log(lambda store: getattr(mlflow_runs, f"log_{kind}")(store, *arguments), again)
     if error:
         print(f"warning: not recorded in MLflow: {error}", file=sys.stderr)
 
 
 def _finish(logger: Logger, kind: str, **arguments: str) -> str | None:
-    """Have the process call log_{kind}, wait within LIMITS, and end it. Returns the error, or None."""
+    """Let the process call log_{kind}, wait within LIMITS, and kill it. Returns the error, or None."""
     global _logger
     _logger = None
     logger.messages.put((kind, arguments))
@@ -112,16 +112,16 @@ def _finish(logger: Logger, kind: str, **arguments: str) -> str | None:
 
 
 def _follow(stage: int, messages: "Queue[Any]", reports: Connection) -> None:
-    """Log the stage, a process id, until its last message; end with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage, which then sends how it ended
+    """Log the stage with this process id until its last message or its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the stage, which then sends KILLED
     if not processes.end_with_parent(stage):
         return
     from cola.report import mlflow_runs, mlflow_store  # take seconds to import
 
-    with suppress(Exception):  # it is raised again when something is logged
+    with suppress(Exception):  # the first record raises it again
         mlflow_store.connect()
-    gc.freeze()  # the imports' objects stay
-    gc.enable()  # the stage had it off as it forked
+    gc.freeze()  # the imported objects are never garbage
+    gc.enable()  # it was disabled in the stage
     reports.send(None)
     run, updated = None, 0.0
     while os.getppid() == stage:  # on macOS the kernel does not end this process

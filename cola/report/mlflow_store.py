@@ -1,7 +1,7 @@
-"""Where trainings are recorded: MLflow's server or database, its experiment, and what it says where it cannot record.
+"""The MLflow server or database that trainings are recorded in, its experiment, and its errors as one line.
 
-Without MLFLOW_TRACKING_URI that is mlflow.db and mlruns/. A relative path is in the main project, also for experiments
-that DVC runs in a copy of it.
+MLFLOW_TRACKING_URI names the server or database. The default is the project's mlflow.db, with files in mlruns/. A
+relative path starts in the main project, also for experiments that DVC runs in a copy of it.
 """
 
 import logging
@@ -17,15 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Set before mlflow is imported, which reads them once. By default a dead server holds each call for minutes.
+# MLflow reads these once, when it is imported. By default a dead server holds each call for minutes.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # which may hold a password
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")  # seconds
 
 from filelock import FileLock
-from mlflow.entities import Experiment
-from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
@@ -36,146 +34,134 @@ from sqlalchemy.exc import OperationalError
 from cola.core import files
 from cola.core.errors import UserError, one_line
 
-logging.getLogger("mlflow").setLevel(logging.WARNING)  # else it tells of every table of a new database
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # otherwise it prints a line for each table of a new database
 
-DATABASES = tuple(DATABASE_ENGINES)  # how a URI begins if this process opens MLflow's database itself
-EXPERIMENT = "bert-cola"  # unless MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID names another
+DATABASES = tuple(DATABASE_ENGINES)  # a URI that begins so is a database, which this process opens itself
+EXPERIMENT = "bert-cola"  # MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID overrides it
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where runs are recorded: a client of MLflow, and the id of the experiment there."""
+    """A client of MLflow, and the id of the experiment that runs are recorded in."""
 
     client: MlflowClient
     experiment_id: str
 
 
 def connect() -> MlflowClient:
-    """A client of MLflow; a local database is created if there is none, which takes seconds."""
-    uri = tracking_uri()
+    """Return a client of MLflow. A missing local database is created, which takes seconds."""
+    uri = read_tracking_uri()
     database = Path(uri.partition("///")[2].partition("?")[0])
-    # Two processes must not create the database at once; one that is killed meanwhile must not leave half of it.
-    with FileLock(root() / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
+    # Two processes must not create the database at once. A process that is killed must not leave half a database.
+    with FileLock(find_root() / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
         if uri.startswith("sqlite:////"):
             if not database.exists():
                 with files.atomic_file(database) as unfinished:
                     unfinished.unlink(missing_ok=True)
                     MlflowClient(f"sqlite:///{unfinished}")
-            if database.is_relative_to(root()):
+            if database.is_relative_to(find_root()):
                 _relocate(database)
         return MlflowClient(uri)
 
 
 def try_log(log: Callable[[Store], Any], again: str = "`make track`") -> str | None:
-    """Call `log` with the store. Returns None, or MLflow's error in one line, with what to do: `again` logs it anew."""
+    """Call `log` with the store. Return None, or the error and its remedy in one line: `again` repeats the record."""
     for _ in range(2):
         try:
             client = connect()
-            log(Store(client, experiment_id(client)))
+            log(Store(client, find_experiment(client)))
             return None
-        except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests'
-            fault = error
-        if not re.search("unique|duplicate|already exists", str(fault), re.IGNORECASE):
-            break  # otherwise another process has just created the same experiment or data set, which is there now
-    remedy = f"{again} records it later" if is_of_connection(fault) else f"fix that, and {again} records it"
-    return f"{describe(fault)}; {remedy}"
+        except Exception as error:  # MLflow raises SQLAlchemy's and requests' errors, too
+            failure = error
+        if not re.search("unique|duplicate|already exists", str(failure), re.IGNORECASE):
+            break  # otherwise another process has just created the same experiment or data set: the next try uses it
+    remedy = f"{again} records it later" if is_temporary(failure) else f"fix that, and {again} records it"
+    return f"{describe(failure)}; {remedy}"
 
 
 def show_runs(port: str) -> None:
     """Print the address of the runs, and become MLflow's server on that port. Raises UserError if it cannot start."""
     try:
-        with socket.create_server(("127.0.0.1", int(port))) as server:  # mlflow would end with status 0
-            port = str(server.getsockname()[1])  # 0 asks for any that is free
+        with socket.create_server(("127.0.0.1", int(port))) as server:  # on a taken port, mlflow ends with status 0
+            port = str(server.getsockname()[1])  # 0 means any free port
     except (OSError, OverflowError, ValueError) as error:
         raise UserError(f"port {port} cannot be used ({error}): choose another, as in `make ui PORT=5001`") from None
     try:
-        uri = tracking_uri()
+        uri = read_tracking_uri()
         if not is_local_uri(uri) and not uri.startswith(DATABASES):
-            os.environ.pop("MLFLOW_TRACKING_URI")  # the runs here, not those of another server
+            os.environ.pop("MLFLOW_TRACKING_URI")  # a server shows its runs itself: show the project's database
         client = connect()
     except Exception as error:
         raise UserError(f"MLflow cannot show the runs: {describe(error)}") from None
-    # MLflow's first page shows traces of language models, of which there are none.
-    runs = f"http://127.0.0.1:{port}/#/experiments"
-    try:
-        runs += f"/{experiment_id(client)}?workflowType=machine_learning"
-    except Exception as error:
+    address = f"http://127.0.0.1:{port}/#/experiments"
+    try:  # MLflow's first page is about language models: the address is the page of the experiment
+        address += f"/{find_experiment(client)}?workflowType=machine_learning"
+    except Exception as error:  # a deleted experiment can be restored in the server
         print(f"warning: {describe(error)}", file=sys.stderr)
-    print(f"the runs: {runs}", flush=True)
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = tracking_uri()  # which may hold a password
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # it starts in 5 seconds instead of 20
+    print(f"the runs: {address}", flush=True)
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = read_tracking_uri()  # not an argument: it may hold a password
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # the server starts in 5 seconds instead of 20
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
     os.execv(sys.executable, command)  # noqa: S606
 
 
-def root() -> Path:
-    """The main project, also in DVC's copy of it."""
+def find_root() -> Path:
+    """Return the main project's folder, also in DVC's copy of the project."""
     return Path(os.environ.get("DVC_ROOT", ".")).absolute()
 
 
-def tracking_uri() -> str:
-    """The URI of MLFLOW_TRACKING_URI, or of the project's own database, with an absolute path."""
+def read_tracking_uri() -> str:
+    """Return MLFLOW_TRACKING_URI, or the URI of the project's database, with an absolute path."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    uri = re.sub("^sqlite[^:]*:///(?=[^/:?])", lambda start: f"{start[0]}{root()}/", uri)
-    return (root() / local_file_uri_to_path(uri)).as_uri() if is_local_uri(uri) else uri
+    uri = re.sub("^sqlite[^:]*:///(?=[^/:?])", lambda start: f"{start[0]}{find_root()}/", uri)
+    return (find_root() / local_file_uri_to_path(uri)).as_uri() if is_local_uri(uri) else uri
 
 
 def _relocate(database: Path) -> None:
-    """Correct the paths of files in the database of a project that was moved or copied: MLflow stores absolute paths.
+    """Correct the paths of files in the database of a moved or copied project: MLflow stores absolute paths.
 
-    A path in another project's mlruns/ is replaced if this project has the same, or if it no longer exists.
+    A path in another project's mlruns/ is replaced if this project has the same folder, or if the path is gone.
     """
-    here = (root() / "mlruns").as_uri()
+    here = (find_root() / "mlruns").as_uri()
     with closing(sqlite3.connect(database)) as connection, connection:
         for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-            away = f"SELECT DISTINCT {column} FROM {table} WHERE substr({column}, 1, ?) != ?"  # noqa: S608
-            for (old,) in connection.execute(away, (len(here), here)).fetchall():
-                if match := re.search(r"/mlruns(/\d+)?(/\w{32}/artifacts)?$", old):
+            paths = f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE 'file:///%'"  # noqa: S608
+            for (old,) in connection.execute(paths).fetchall():
+                match = re.search(r"/mlruns(/\d+)?(/\w{32}/artifacts)?$", old)
+                if match and not old.startswith(here):
                     new = here + match[0].removeprefix("/mlruns")
-                    if _exists(new) or not _exists(old):
+                    if Path(local_file_uri_to_path(new)).exists() or not Path(local_file_uri_to_path(old)).exists():
                         connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (new, old))  # noqa: S608
 
 
-def _exists(uri: str) -> bool:
-    """Whether a folder exists; a URI of another machine counts as one that does."""
-    return not is_local_uri(uri) or Path(local_file_uri_to_path(uri)).exists()
-
-
-def experiment_id(client: MlflowClient) -> str:
-    """The id of the experiment, which is created if there is none. Raises UserError if MLflow cannot record to it."""
-    name, identifier = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
-    experiment: Experiment | None
-    try:
-        if identifier and not name:
-            experiment = client.get_experiment(identifier)
-        else:
-            experiment = client.get_experiment_by_name(name or EXPERIMENT)
-        if experiment is None:
-            artifact_location = (root() / "mlruns").as_uri() if tracking_uri().startswith(DATABASES) else None
-            return str(client.create_experiment(name or EXPERIMENT, artifact_location))
-    except MlflowException as error:
-        if is_of_connection(error) or "API request" in str(error):
-            raise
-        raise UserError(f"{error}; MLFLOW_EXPERIMENT_NAME names another experiment") from error
+def find_experiment(client: MlflowClient) -> str:
+    """Return the id of the experiment, which is created if it is missing. Raises UserError if it was deleted."""
+    name, identifier = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID", "")
+    by_id = identifier and not name
+    experiment = client.get_experiment(identifier) if by_id else client.get_experiment_by_name(name or EXPERIMENT)
+    if experiment is None:
+        folder = (find_root() / "mlruns").as_uri() if read_tracking_uri().startswith(DATABASES) else None
+        return str(client.create_experiment(name or EXPERIMENT, folder))
     if experiment.lifecycle_stage == "deleted":
-        uri = "" if os.environ.get("MLFLOW_TRACKING_URI") else f"MLFLOW_TRACKING_URI={shlex.quote(tracking_uri())} "
-        restore = f"`{uri}mlflow experiments restore --experiment-id {experiment.experiment_id}` restores it"
-        raise UserError(f"the experiment {experiment.name} was deleted: {restore}")
+        command = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        if not os.environ.get("MLFLOW_TRACKING_URI"):
+            command = f"MLFLOW_TRACKING_URI={shlex.quote(read_tracking_uri())} {command}"
+        raise UserError(f"the experiment {experiment.name} was deleted: `{command}` restores it")
     return str(experiment.experiment_id)
 
 
-def is_of_connection(error: BaseException) -> bool:
-    """Whether MLflow or its database did not answer, which may pass."""
+def is_temporary(error: BaseException) -> bool:
+    """Return whether MLflow or its database did not answer, which may pass."""
     text, cause = str(error), error.__cause__ or error.__context__
     if isinstance(error, OperationalError):
         return "(sqlite3." not in text or "locked" in text
     if isinstance(error, RequestException):
-        return not isinstance(error, ValueError)  # of an address that is none
-    return isinstance(error, ConnectionError | TimeoutError) or (cause is not None and is_of_connection(cause))
+        return not isinstance(error, ValueError)  # requests raises a ValueError for an invalid address
+    return isinstance(error, ConnectionError | TimeoutError) or (cause is not None and is_temporary(cause))
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line, without passwords. MLflow's own remedy stands whole at its end; a page of HTML is cut."""
-    text = re.sub("<database_uri>", lambda _: shlex.quote(tracking_uri()), one_line(error)) or repr(error)
+    """Return the error in one line, without passwords. The middle of a long text is cut: remedies stand at the end."""
+    text = re.sub("<database_uri>", lambda _: shlex.quote(read_tracking_uri()), one_line(error)) or repr(error)
     text = text if len(text) <= 1000 else f"{text[:600]} ... {text[-400:]}"
     return re.sub("//[^/@ ]*@", "//", text).rstrip(".")

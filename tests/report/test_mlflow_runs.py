@@ -1,10 +1,9 @@
-"""Records in a real MLflow on SQLite, and what happens where there is none."""
+"""Records of trainings in a real MLflow on SQLite."""
 
 import multiprocessing
 import os
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -18,7 +17,7 @@ def artifact_names(client, run):
     return {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
 
 
-def test_a_training_is_one_run_at_the_main_projects_root(root, runs, monkeypatch):
+def test_a_training_is_one_run_in_the_main_project(root, runs, monkeypatch):
     monkeypatch.setenv("DVC_EXP_NAME", "demo")
     write_results(b"abc")
     mlflow_logger.record("training")
@@ -49,7 +48,7 @@ def test_a_training_is_one_run_at_the_main_projects_root(root, runs, monkeypatch
     assert sorted(datasets) == [("1" * 36, "train"), ("2" * 36, "validation"), ("3" * 36, "test")]
     assert {read.dataset.name for read in run.inputs.dataset_inputs} == {"cola"}
     assert (root / "mlruns").is_dir()
-    assert not Path("mlruns").exists(), "the copy has got files of MLflow's"
+    assert not Path("mlruns").exists(), "MLflow wrote into DVC's copy of the project"
 
 
 def train():
@@ -58,7 +57,7 @@ def train():
     assert mlflow_store.try_log(lambda store: mlflow_runs.log_training(store, run)) is None
 
 
-def test_each_training_makes_a_run_though_another_trained_the_same_model(root, runs, monkeypatch):
+def test_trainings_of_the_same_model_are_separate_runs(root, runs, monkeypatch):
     write_results()
     for name in ("copy1", "copy2"):
         monkeypatch.setenv("DVC_EXP_NAME", name)
@@ -66,7 +65,7 @@ def test_each_training_makes_a_run_though_another_trained_the_same_model(root, r
     assert sorted(run.info.run_name for run in runs(root)[1]) == ["copy1", "copy2"]
 
 
-def test_scores_and_samples_go_to_the_newest_run_of_their_model(root, runs):
+def test_scores_and_samples_go_to_the_newest_run_that_trained_the_model(root, runs):
     for weights in (b"one", b"one", b"two"):
         write_results(weights)
         train()
@@ -82,7 +81,7 @@ def test_scores_and_samples_go_to_the_newest_run_of_their_model(root, runs):
     assert pictures | tables <= artifact_names(client, by_start[1])
 
 
-def test_scores_of_a_model_without_a_run_come_with_its_training(root, runs):
+def test_scores_of_a_model_without_a_run_record_its_training_too(root, runs):
     for mcc in (0.25, 0.5):
         write_results(mcc=mcc)
         mlflow_logger.record("evaluation")
@@ -100,42 +99,31 @@ def test_scores_of_a_model_without_a_run_come_with_its_training(root, runs):
     assert {"learning_curve.png", "confusion_matrix.png"} <= artifact_names(client, run)
 
 
-def test_many_steps_are_all_recorded(root, runs):
-    count = 1_234
-    write_results(steps=pd.DataFrame({"step": range(1, count + 1), "loss": 0.5}))
-    mlflow_logger.record("training")
-    client, (run,) = runs(root)
-    assert len(client.get_metric_history(run.info.run_id, "loss")) == count
-
-
 def record_samples(folder, together):
-    """What another process does, at the same moment as the others that wait for `together`."""
+    """Record from a project's copy, in one process of several that wait for each other."""
     folder.mkdir()
     os.chdir(folder)
     write_results(folder.name.encode())
-    settings = paths.PARAMS.read_text()
-    paths.PARAMS.write_text(settings.replace("seed: 42", f"seed: {len(folder.name)}"))
+    paths.PARAMS.write_text(paths.PARAMS.read_text().replace("seed: 42", f"seed: {len(folder.name)}"))
     together.wait()
     mlflow_logger.record("samples")
 
 
 @pytest.mark.slow
-def test_two_first_uses_at_once_share_one_database(bare_root, runs):
-    processes = multiprocessing.get_context("fork")  # with MLflow imported, which takes seconds
-    together = processes.Barrier(2)
-    both = [
-        processes.Process(target=record_samples, args=(bare_root.parent / name, together)) for name in ("one", "three")
-    ]
-    for process in both:
+def test_two_first_records_at_once_share_one_database(bare_root, runs):
+    fork = multiprocessing.get_context("fork")  # MLflow is already imported there
+    together = fork.Barrier(2)
+    folders = [bare_root.parent / name for name in ("one", "three")]
+    processes = [fork.Process(target=record_samples, args=(folder, together)) for folder in folders]
+    for process in processes:
         process.start()
-    for process in both:
+    for process in processes:
         process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
-    _, recorded = runs(bare_root)
-    assert len({run.data.tags["model.sha256"] for run in recorded}) == 2
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len({run.data.tags["model.sha256"] for run in runs(bare_root)[1]}) == 2
 
 
-def test_a_database_that_a_killed_process_has_half_made_is_made_anew(bare_root, runs):
+def test_half_a_database_of_a_killed_process_is_replaced(bare_root, runs):
     (bare_root / ".mlflow.db.partial").write_bytes(b"half")
     write_results()
     mlflow_logger.record("samples")
@@ -143,7 +131,7 @@ def test_a_database_that_a_killed_process_has_half_made_is_made_anew(bare_root, 
     assert not (bare_root / ".mlflow.db.partial").exists()
 
 
-def test_several_runs_get_a_parent(root, runs):
+def test_a_parent_groups_the_runs_that_trained_its_models(root, runs):
     models = []
     for weights in (b"one", b"two"):
         write_results(weights)
@@ -151,7 +139,7 @@ def test_several_runs_get_a_parent(root, runs):
         models.append(files.sha256(paths.FINETUNED / "model.safetensors"))
     files.write_text(paths.SEEDS, "{}")
     metrics = {"test_mcc_mean": {0: 0.375}, "test_mcc_pretrained": {100: 0.125, 7695: 0.5}}
-    mlflow_logger.record("parent", "3 seeds", metrics, [paths.SEEDS], [*models, "c" * 64])  # the third is another's
+    mlflow_logger.record("parent", "3 seeds", metrics, [paths.SEEDS], [*models, "c" * 64])  # the third has no run here
     client, recorded = runs(root)
     (parent,) = [run for run in recorded if run.info.run_name == "3 seeds"]
     assert parent.data.metrics == {"test_mcc_mean": 0.375, "test_mcc_pretrained": 0.5}
@@ -163,59 +151,52 @@ def test_several_runs_get_a_parent(root, runs):
     assert sorted(run.data.tags["model.sha256"] for run in children) == sorted(models)
 
 
-def test_datasets_that_another_run_records_at_that_moment_are_taken(root, runs, monkeypatch, capfd):
-    write_results(b"another's")
-    mlflow_logger.record("training")
+def test_a_record_is_repeated_after_another_process_created_the_same_row(root):
+    calls = []
+
+    def log(store):
+        calls.append(store.experiment_id)
+        if len(calls) == 1:
+            raise MlflowException('duplicate key value violates unique constraint "dataset_pk"')  # PostgreSQL's words
+
+    assert mlflow_store.try_log(log) is None
+    assert calls == ["1", "1"]
+
+
+def test_a_refusal_of_files_costs_only_the_files(root, runs, capfd):
+    (root / "mlruns").write_text("a file, in which no folder can be created")
     write_results()
-    log_inputs, asked = MlflowClient.log_inputs, []
-
-    def recorded_at_the_second_time(client, run_id, datasets):
-        asked.append(run_id)
-        if len(asked) == 1:  # as PostgreSQL says it
-            raise MlflowException('duplicate key value violates unique constraint "dataset_pk"')
-        log_inputs(client, run_id, datasets)
-
-    monkeypatch.setattr(MlflowClient, "log_inputs", recorded_at_the_second_time)
     mlflow_logger.record("training")
-    assert capfd.readouterr().err == ""
-    assert len(asked) == 2
-    assert [(run.info.status, len(run.inputs.dataset_inputs)) for run in runs(root)[1]] == [("FINISHED", 3)] * 2
-
-
-@pytest.fixture
-def track(monkeypatch):
-    """`make track` where the results are those of params.yaml."""
-    monkeypatch.setattr(workspace, "check_one_run", lambda with_code: None)
-    return mlflow_runs.track
-
-
-def test_a_result_is_recorded_later_and_once_more_it_changes_nothing(root, runs, track, capfd):
-    write_results()
-    track()
-    assert capfd.readouterr().out == "recorded in MLflow: training, evaluation and samples\n"
-    client, (first,) = runs(root)
-    track()
-    _, (run,) = runs(root)
+    mlflow_logger.record("evaluation")
+    warnings = capfd.readouterr().err.splitlines()
+    assert len(warnings) == 2
+    for warning in warnings:
+        assert warning.startswith("warning: not recorded in MLflow: ")
+        assert warning.endswith("; fix that, and `make track` records it")
+    (run,) = runs(root)[1]
     assert (run.info.status, run.data.metrics["loss"], run.data.metrics["test_mcc"]) == ("FINISHED", 0.6, 0.5)
-    assert run.info.end_time == first.info.end_time
-    assert len(client.get_metric_history(run.info.run_id, "loss")) == 2
-    assert {"learning_curve.png", "confusion_matrix.png", "samples.json"} <= artifact_names(client, run)
+    assert (run.data.params["seed"], len(run.inputs.dataset_inputs)) == ("42", 3)
 
 
-@pytest.mark.parametrize("call", ["log_batch", "set_terminated", "log_artifact", "log_artifacts"])
-def test_a_record_that_was_cut_is_made_whole_later(root, runs, monkeypatch, track, capfd, call):
-    write_results()
-
-    def gone(*_, **__):
+@pytest.mark.parametrize("call", ["create_run", "log_batch", "set_terminated", "log_artifact"])
+def test_make_track_completes_a_record_and_repeated_it_changes_nothing(root, runs, monkeypatch, capfd, call):
+    def fail(*_, **__):
         raise ConnectionError("the server is gone")
 
+    write_results()
     with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, call, gone)
+        patch.setattr(MlflowClient, call, fail)
         mlflow_logger.record("training")
-    assert "the server is gone" in capfd.readouterr().err
-    track()
-    client, (run,) = runs(root)
-    assert run.info.status == "FINISHED"
-    assert run.data.params["train.epochs"] == "4"
+    assert capfd.readouterr().err == (
+        "warning: not recorded in MLflow: the server is gone; `make track` records it later\n"
+    )
+    monkeypatch.setattr(workspace, "check_one_run", lambda with_code: None)
+    mlflow_runs.track()
+    assert capfd.readouterr().out == "recorded in MLflow: training, evaluation and samples\n"
+    client, (first,) = runs(root)
+    mlflow_runs.track()
+    (run,) = runs(root)[1]
+    assert (run.info.status, run.info.end_time) == ("FINISHED", first.info.end_time)
+    assert (run.data.metrics["test_mcc"], run.data.params["train.epochs"]) == (0.5, "4")
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 2
     assert {"learning_curve.png", "confusion_matrix.png", "samples.json"} <= artifact_names(client, run)
