@@ -2,7 +2,7 @@
 
 Such a part stands between two comments. The first one names a function of OUTPUTS or TABLES and its arguments:
 
-    <!-- output: result all-mpnet-base-v2 -->
+    <!-- output: result demo -->
     <!-- end of output -->
 
 An output is what a command prints, a table is Markdown. People write the rest of each document.
