@@ -14,8 +14,6 @@ SWEEP ?= train.batch_size=16,32 train.learning_rate=5.0e-5,3.0e-5,2.0e-5 train.e
 TYPED := PYTHON PORT N SHAPE ENCODERS ENCODER SETTINGS SWEEP TEXT SCHEDULER
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export $(TYPED)
-# The words of such a variable, as `$$words`. Quotes keep a space; nothing is expanded.
-split = set -f; IFS=$$'\n'; words=$$(xargs printf '%s\n' <<< "$$$(1)");
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # dvc runs the stages in $$SHELL, and a user's may refuse to run anything.
 export SHELL
@@ -72,16 +70,16 @@ seeds: repository .venv ## train with N seeds (make seeds N=10), and say what th
 	python -m cola.experiments.seeds "$$N"
 
 data-curve: repository .venv ## what pretraining is worth with 100 to all training sentences (make data-curve SETTINGS="seed...")
-	@$(call split,SETTINGS) python -m cola.experiments.data_curve $$words
+	python -m cola.experiments.data_curve "$$SETTINGS"
 
 reference: repository .venv ## measure metrics/reference/ anew: five seeds of each encoder (make reference ENCODERS=...)
-	@$(call split,ENCODERS) python -m cola.experiments.reference $$words
+	python -m cola.experiments.reference "$$ENCODERS"
 
 worker: .venv ## train seeds for a cluster, one at a time: make worker SCHEDULER=tcp://first.example:8786
 	PYTHONPATH=. dask worker "$${SCHEDULER:?which one? make worker SCHEDULER=tcp://first.example:8786}" --nthreads 1 --no-dashboard --local-directory .dvc/tmp
 
 sweep: repository .venv ## try the settings that BERT's paper recommends: 18 trainings; make table shows them
-	@$(call split,SWEEP) python -m cola.experiments.dvc_queue sweep $$words
+	python -m cola.experiments.dvc_queue sweep "$$SWEEP"
 
 table: repository .venv ## the experiments so far, the best first: their MCC, and the settings that they change
 	@python -m cola.experiments.dvc_queue table

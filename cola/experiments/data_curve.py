@@ -137,13 +137,14 @@ def average_by_epoch(histories: Sequence[pd.DataFrame], seconds: Sequence[float]
 
 
 def main() -> None:
-    settings = parse_settings(sys.argv[1:])
+    typed = " ".join(sys.argv[1:])
+    settings = parse_settings(typed)
     recipe = apply_settings(settings)
     changes = plan_experiments(_count_sentences(settings), recipe.train)
     commit = revision.describe_commit()  # now: the commit may change during the hours of training
     names = {run: name_experiment(settings, f"data-curve-{'-'.join(map(str, run))}") for run in changes}
     commits = dvc_queue.train({names[run]: {**settings, **changes[run]} for run in changes}, ["evaluate"])
-    about = [f"command: make data-curve SETTINGS={' '.join(sys.argv[1:])!r}", f"commit: {commit}"]
+    about = [f"command: make data-curve SETTINGS={typed!r}", f"commit: {commit}"]
     source = revision.read_source(commits)
     summary = _summarize({run: commits[name] for run, name in names.items()}, source, recipe, about)
     files.write_json(paths.DATA_CURVE, summary)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from cola.experiments.overrides import Settings, apply_settings, combine_setting
 from cola.report import console, revision
 
 MEMORY = 4 * 2**30  # bytes for each training at once: bert-base takes 2.6 GiB
-SECONDS_TO_END = 10  # for an experiment that was killed; a training takes less than one, on a busy machine a few
+SECONDS_TO_END = 10  # for an experiment that was killed: DVC notices that within a second, on a busy machine later
 TEST_MCC = f"{paths.TEST_METRICS}:mcc"  # DVC puts the file before a name that several files have
 
 
@@ -31,7 +31,7 @@ def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) 
     """Run experiments, settings by name: on the cluster if there is one, else here. Returns their commits. DVC prints.
 
     Stages that `last_stages` do not need are left out. Earlier experiments of these names are replaced. Raises
-    UserError, before any work, where a setting is wrong or DVC could not keep a result, and where an experiment fails.
+    UserError, before any work, where a setting is wrong or DVC would lose a result, and where an experiment fails.
     """
     recipes = {name: apply_settings(settings) for name, settings in experiments.items()}
     baseline = _require_repository()
@@ -42,16 +42,14 @@ def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) 
     else:
         waiting = _list_waiting(baseline, experiments)
         replaced = remove(experiments)
-        from dvc.repo import Repo  # takes a second: only here
-
-        with _one_line_errors(), Repo() as repo:  # a `dvc exp run --queue` for each would take a second each
+        with _open_repository() as repo:  # a `dvc exp run --queue` for each would take a second each
             for name, settings in experiments.items():
                 options = {"params": quote_settings(settings), "targets": list(last_stages)}
                 repo.experiments.run(queue=True, name=name, **options)
         if replaced:
             print(f"earlier experiments of these names are replaced: {', '.join(replaced)}")
         if waiting:
-            print(f"what DVC's queue had before runs, too: {', '.join(waiting)}")
+            print(f"experiments that DVC's queue had before run, too: {', '.join(waiting)}")
         _run_queue(len(experiments), next(iter(recipes.values())))
     return _find_results(recipes, baseline)
 
@@ -65,8 +63,7 @@ def run_now(name: str, settings: Settings, last_stages: Sequence[str] = ()) -> s
 
     recipe, baseline = apply_settings(settings), _require_repository()
     remove([name])
-    # Before an experiment, DVC restores the outputs that dvc.lock names. This logger warns of each one that is missing:
-    # in a fresh clone, of all. It warns of nothing else.
+    # This logger warns only of outputs in dvc.lock that are missing: in a fresh clone, of all.
     logging.getLogger("dvc_data.index.checkout").setLevel(logging.ERROR)
     os.environ.update(revision.make_environment())
     options = [option for setting in quote_settings(settings) for option in ("--set-param", setting)]
@@ -77,12 +74,24 @@ def run_now(name: str, settings: Settings, last_stages: Sequence[str] = ()) -> s
 
 def remove(names: Collection[str]) -> list[str]:
     """Remove those of these experiments that were run at the workspace's commit. Returns their names."""
-    from dvc.repo import Repo  # takes a second: only here
-
     present = sorted(revision.list_experiments(revision.read_commit()).keys() & names)
-    with _one_line_errors(), Repo() as repo:
+    with _open_repository() as repo:
         repo.experiments.remove(present)
     return present
+
+
+@contextmanager
+def _open_repository() -> Iterator[Any]:
+    """DVC's repository. Its errors, and those of git's libraries in it, become UserError."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo  # takes a second: only here
+    from scmrepo.exceptions import SCMError
+
+    try:
+        with Repo() as repo:
+            yield repo
+    except (DvcException, SCMError) as error:
+        raise UserError(f"DVC refuses this: {one_line(error)}") from None
 
 
 def _require_repository() -> str:
@@ -96,38 +105,37 @@ def _require_repository() -> str:
 
 
 def _find_results(recipes: Mapping[str, params.Params], baseline: str) -> dict[str, str]:
-    """The commits of the experiments that were run at the commit `baseline`, by name, with params.yaml as in `recipes`.
+    """The commits, by name, of the experiments of the commit `baseline` whose params.yaml is as in `recipes`.
 
-    Raises UserError where there is none: DVC drops an experiment without a word, if another took its name meanwhile.
+    Raises UserError where one is missing. DVC silently drops an experiment if another one took its name meanwhile.
     """
     commits = revision.list_experiments(baseline)
     if failed := [name for name in recipes if name not in commits]:
         raise UserError(f"no result of {', '.join(failed)}: `dvc queue logs {failed[0]}` says why")
     for name, recipe in recipes.items():
-        settings = params.flatten(params.parse(revision.read_bytes(paths.PARAMS, commits[name]), paths.PARAMS))
-        if differing := [key for key, value in params.flatten(recipe).items() if settings.get(key) != value]:
+        if params.parse(revision.read_bytes(paths.PARAMS, commits[name]), paths.PARAMS) != recipe:
             raise UserError(
-                f"another experiment took the name {name}, with {differing[0]}={settings.get(differing[0])}: remove it "
-                f"(dvc exp remove {name}, on a cluster also with --git-remote origin), and run this again"
+                f"another experiment, with other settings, took the name {name}: remove it (dvc exp remove {name}, on "
+                "a cluster also with --git-remote origin), and run this again"
             )
     return {name: commits[name] for name in recipes}
 
 
 def _list_waiting(baseline: str, names: Collection[str]) -> list[str]:
-    """The names of the experiments that DVC's queue has. Raises UserError where it has one of these `names`."""
-    from dvc.repo import Repo  # takes a second: only here
+    """The names of the experiments in DVC's queue. Raises UserError where it has one of these `names`."""
 
     def select_taken(entries: Iterable[Any]) -> list[str]:
         return [entry.name for entry in entries if entry.name in names and entry.baseline_rev == baseline]
 
     deadline = time.monotonic() + SECONDS_TO_END
-    with _one_line_errors(), Repo() as repo:
+    with _open_repository() as repo:
         queue = repo.experiments.celery_queue
         while select_taken(queue.iter_active()) and time.monotonic() < deadline:
-            time.sleep(0.2)  # `dvc queue kill` interrupts an experiment and returns before it has ended
+            time.sleep(0.2)  # `dvc queue kill` returns before DVC has noticed the end
         running, queued = list(queue.iter_active()), list(queue.iter_queued())
     remedies = []
-    for command, entries in (("dvc queue remove", queued), ("dvc queue kill", running)):
+    # Without --force, DVC interrupts its worker, too, which may then take another experiment and never run it.
+    for command, entries in (("dvc queue remove", queued), ("dvc queue kill --force", running)):
         if taken := select_taken(entries):
             remedies.append(f"{command} {' '.join(taken)}")
     if remedies:
@@ -138,8 +146,8 @@ def _list_waiting(baseline: str, names: Collection[str]) -> list[str]:
 def _run_queue(trainings: int, settings: params.Params) -> None:
     """Have DVC run its queue, to which this command has added so many trainings. Raises UserError where DVC fails.
 
-    How many run at once follows from the machine and from `trainings`, not from what is idle or in DVC's cache: the
-    number of threads decides a training's bytes, and the same command has to give the same.
+    The number of jobs depends on the machine and on `trainings`, not on what is idle or cached: the number of threads
+    decides a training's bytes, and the same command must give the same bytes.
     """
     import torch  # takes two seconds: only here
 
@@ -148,7 +156,7 @@ def _run_queue(trainings: int, settings: params.Params) -> None:
     device, environment = choose_device(settings.device), revision.make_environment()
     if device.type == "cpu":
         chosen = torch.get_num_threads() if "OMP_NUM_THREADS" in environment else None
-        jobs, threads = plan(trainings, cpu_count(), memory_limit(), settings.train.processes, chosen)
+        jobs, threads = plan_jobs(trainings, cpu_count(), read_memory_limit(), settings.train.processes, chosen)
         environment["OMP_NUM_THREADS"] = str(threads)
         share = f"with OMP_NUM_THREADS={threads}"
     else:
@@ -161,46 +169,45 @@ def _run_queue(trainings: int, settings: params.Params) -> None:
         raise UserError("dvc exp run failed: see above")
 
 
-def plan(trainings: int, cores: int, memory: int, processes: int, threads: int | None) -> tuple[int, int]:
+def plan_jobs(trainings: int, cores: int, memory: int, processes: int, threads: int | None) -> tuple[int, int]:
     """How many of the trainings to run at once on a CPU, and the threads of each process.
 
-    On a CPU, trainings side by side with a thread each do more than one after the other with all threads. `cores` and
-    `memory`, in bytes, are the machine's, `processes` are those of each training; `threads` is None unless the user
-    has chosen it.
+    Trainings side by side with a thread each do more than trainings in sequence with all threads. `cores` and `memory`,
+    in bytes, are the machine's, and `processes` is a training's number. `threads` is the user's choice, or None.
     """
     jobs = max(1, min(trainings, cores // (processes * (threads or 1)), memory // MEMORY))
     return jobs, threads or max(1, cores // (jobs * processes))
 
 
-def memory_limit(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+def read_memory_limit(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
     """The memory, in bytes, that this process may use: the machine's, or a container's limit where that is lower."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of cgroups version 2 and 1
-        text = path.read_text().strip() if (path := cgroups / name).exists() else "max"
-        limits += [int(text)] if text != "max" else []
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroups, version 2 and 1
+        with suppress(OSError, ValueError):  # the file is missing, or says "max"
+            limits.append(int((cgroups / name).read_text()))
     return min(limits)
 
 
 def tabulate(shown: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> list[tuple[str, str, str]]:
     """A row for each experiment of dvc.api.exp_show, the best test MCC first: test MCC, validation MCC, and a text.
 
-    The text is the experiment's name, and those of its settings (named in `settings`) that are not the commit's. An
-    experiment that has not ended, or has failed, has no MCC and comes last.
+    The text is the experiment's name and those of its `settings` that differ from the commit's. Experiments without an
+    MCC, which run, wait or have failed, come last.
     """
     commit = next(row for row in shown if row["typ"] == "baseline" and row["rev"] != "workspace")
     experiments = [row for row in shown if row["Experiment"]]
     experiments.sort(key=lambda row: mcc if isinstance(mcc := row.get(TEST_MCC), float) else -2.0, reverse=True)
     rows = []
     for row in experiments:
-        changed = [f"{name}={_show(row[name])}" for name in settings if row[name] != commit[name]]
         test, validation = (
             f"{mcc:.3f}" if isinstance(mcc := row.get(name), float) else "-" for name in (TEST_MCC, "validation_mcc")
         )
-        rows.append((test, validation, " ".join([f"{row['Experiment']}:", *changed]).removesuffix(":")))
+        changed = [f" {name}={_format(row[name])}" for name in settings if row[name] != commit[name]]
+        rows.append((test, validation, f"{row['Experiment']}:{''.join(changed)}".removesuffix(":")))
     return rows
 
 
-def _show(value: object) -> str:
+def _format(value: object) -> str:
     """DVC gives all numbers as floats: 42.0 -> '42', 5e-05 -> '5e-05'."""
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
@@ -208,8 +215,8 @@ def _show(value: object) -> str:
 def _print_table() -> None:
     from dvc.api import exp_show  # takes a second: only here
 
-    revision.read_commit()  # a refusal of git in its words
-    with _one_line_errors():
+    revision.read_commit()  # for git's own reason, where it refuses
+    with _open_repository():
         rows = tabulate(exp_show(), list(params.flatten(params.load(paths.PARAMS))))
     if not rows:
         raise UserError("no experiment has run at this commit: `make demo` runs one")
@@ -220,24 +227,12 @@ def _print_table() -> None:
     console.PlainConsole().print(table)
 
 
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Raise DVC's errors, and those of git's libraries in it, as UserError."""
-    from dvc.exceptions import DvcException
-    from scmrepo.exceptions import SCMError
-
-    try:
-        yield
-    except (DvcException, SCMError) as error:
-        raise UserError(f"DVC refuses this: {one_line(error)}") from None
-
-
 def main() -> None:
     match sys.argv[1:]:
         case ["demo", *arguments]:
-            run_now("demo", parse_settings(arguments))
+            run_now("demo", parse_settings(" ".join(arguments)))
         case ["sweep", *arguments] if arguments:
-            train(combine_settings(arguments))
+            train(combine_settings(" ".join(arguments)))
         case ["table"]:
             _print_table()
         case _:

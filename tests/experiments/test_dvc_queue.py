@@ -26,7 +26,7 @@ def names():
 
 @pytest.mark.slow
 def test_experiments_run_side_by_side_with_their_share_of_the_threads(project, capfd):
-    jobs, threads = dvc_queue.plan(2, cpu_count(), dvc_queue.memory_limit(), 1, None)
+    jobs, threads = dvc_queue.plan_jobs(2, cpu_count(), dvc_queue.read_memory_limit(), 1, None)
     for again in (False, True):  # the second time from DVC's cache
         commits = dvc_queue.train({"seed-1": {"seed": 1}, "seed-2": {"seed": 2}})
         printed = capfd.readouterr().out
@@ -73,7 +73,7 @@ def test_an_experiment_of_other_settings_is_no_result(project, git):
     commit = dvc_queue.run_now("other", {"seed": 5})
     baseline, recipe = revision.read_commit(), apply_settings({"seed": 1})
     git("update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/seed-1", commit)
-    with pytest.raises(UserError, match=r"^another experiment took the name seed-1, with seed=5: remove it \("):
+    with pytest.raises(UserError, match=r"^another experiment, with other settings, took the name seed-1: remove it"):
         dvc_queue._find_results({"seed-1": recipe}, baseline)
     revision.run_program("dvc", "exp", "remove", "seed-1")
     assert dvc_queue.run_now("seed-1", {"seed": 1}) == dvc_queue._find_results({"seed-1": recipe}, baseline)["seed-1"]
@@ -94,12 +94,12 @@ def test_names_that_are_in_dvcs_queue_are_refused_and_what_else_is_there_is_name
         dvc_queue.train(experiments)
     refusal, remedies = str(error.value).split(": wait, or ")
     assert refusal == "an earlier command still runs experiments of these names"
-    assert remedies == "dvc queue remove seed-2 && dvc queue kill seed-1"
+    assert remedies == "dvc queue remove seed-2 && dvc queue kill --force seed-1"
     for remedy in remedies.split(" && "):
         revision.run_program(*remedy.split())
     commits = dvc_queue.train(experiments)
     assert [revision.read(Path("trained"), commits[name]) for name in experiments] == ["seed: 1\n", "seed: 2\n"]
-    assert "what DVC's queue had before runs, too: mine\n" in capfd.readouterr().out
+    assert "experiments that DVC's queue had before run, too: mine\n" in capfd.readouterr().out
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_where_dvc_would_lose_a_result_nothing_is_trained(project, git, tmp_path
     ],
 )
 def test_as_many_at_once_as_cores_and_memory_allow(trainings, cores, memory, processes, chosen, expected):
-    assert dvc_queue.plan(trainings, cores, memory * GIB, processes, chosen) == expected
+    assert dvc_queue.plan_jobs(trainings, cores, memory * GIB, processes, chosen) == expected
 
 
 @pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
@@ -143,10 +143,10 @@ def test_as_many_at_once_as_cores_and_memory_allow(trainings, cores, memory, pro
 def test_a_containers_limit_of_memory_counts(tmp_path, file, text, limit):
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert machine > GIB
-    assert dvc_queue.memory_limit(tmp_path) == machine
+    assert dvc_queue.read_memory_limit(tmp_path) == machine
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(text)
-    assert dvc_queue.memory_limit(tmp_path) == (limit or machine)
+    assert dvc_queue.read_memory_limit(tmp_path) == (limit or machine)
 
 
 def test_the_best_experiment_is_first_and_what_has_no_result_comes_last():
