@@ -1,14 +1,10 @@
-"""Experiments on a cluster: what workers need, what one of them does, and (slowly) a real Dask cluster of two workers.
-
-One of the two is killed in the middle.
-"""
+"""Experiments on a cluster: refusals, a worker's steps, and a real Dask cluster that loses one of its two workers."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +24,7 @@ from cola.report import mlflow_store
 
 @pytest.fixture
 def project_for_a_cluster(tmp_path, run):
-    """A project whose commit is in a git remote, with a folder as the DVC remote; and the address of its MLflow."""
+    """A project whose commit is in a git remote, with a folder as DVC's remote; and the address of its MLflow."""
     project, stores = tmp_path / "project", tmp_path / "stores"
     stores.mkdir()
     recipe = {"train__learning_rate": 1e-4, "train__max_steps": 4}
@@ -45,7 +41,7 @@ def project_for_a_cluster(tmp_path, run):
 
 @pytest.fixture
 def dask_cluster(environment, tmp_path):
-    """The address of a scheduler, and two workers by the folder that each works in."""
+    """A scheduler's address, and its two workers' processes, by the folders that they work in."""
     folder = tmp_path / "cluster"
     folder.mkdir()
     settings = {"cwd": ROOT, "env": environment | {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1"}}
@@ -65,21 +61,9 @@ def dask_cluster(environment, tmp_path):
         yield address, workers
 
 
-def processes_in(folder):
-    """The ids of the processes that work in a folder."""
-    ids = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if folder in (process / "cwd").readlink().parents:
-                ids.append(int(process.name))
-        except OSError:  # it has ended, or is another's
-            continue
-    return ids
-
-
 @pytest.fixture
 def small(project, git, tmp_path, monkeypatch):
-    """That project, pushed, with a folder as DVC's remote. Returns the git remote."""
+    """The small project, pushed, with a folder as DVC's remote. Returns the git remote."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///nowhere.db")
     with Repo().config.edit("repo") as config:
         config["core"]["remote"] = "store"
@@ -98,7 +82,7 @@ def refusal():
     return str(error.value)
 
 
-def test_what_workers_could_not_have_is_refused_before_they_begin(small, project, git, monkeypatch):
+def test_files_that_workers_cannot_clone_are_refused(small, project, git, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert refusal() == "a cluster's runs need one MLflow server: set MLFLOW_TRACKING_URI to one that its workers reach"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///nowhere.db")
@@ -128,9 +112,9 @@ def test_an_experiment_that_fails_three_times_is_named_with_its_fault(small, tmp
             raise UserError("dvc exp run: it is broken")
 
     monkeypatch.setattr(cluster, "train_one", train_one)
-    alone = {"dashboard_address": None, "worker_dashboard_address": "127.0.0.1:0"}
+    addresses = {"dashboard_address": None, "worker_dashboard_address": "127.0.0.1:0"}
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, **alone) as dask_cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, **addresses) as dask_cluster,
         dask.config.set({"scheduler-address": dask_cluster.scheduler_address}),
         pytest.raises(UserError, match=r"^seed-2 failed: dvc exp run: it is broken$"),
     ):
@@ -139,10 +123,10 @@ def test_an_experiment_that_fails_three_times_is_named_with_its_fault(small, tmp
 
 
 @pytest.mark.slow
-def test_a_worker_pushes_an_experiment_that_no_other_runs_again(small, project, git, tmp_path, monkeypatch):
+def test_a_worker_pushes_an_experiment_which_no_worker_runs_again(small, project, git, tmp_path, monkeypatch):
     folder = f"{project.name}/"
     pushed = cluster.Project(str(small), git("rev-parse", "HEAD"), folder, "sqlite:///nowhere.db")
-    for worker in ("one", "other"):
+    for worker in ("first", "second"):
         local = tmp_path / worker
         local.mkdir()
         monkeypatch.setattr(cluster, "get_worker", lambda local=local: SimpleNamespace(local_directory=local))
@@ -150,7 +134,7 @@ def test_a_worker_pushes_an_experiment_that_no_other_runs_again(small, project, 
         assert git("ls-remote", str(small), "refs/exps/*").endswith("/seed-1")
     (trained,) = tmp_path.glob(f"*/*/{folder}trained")
     assert trained.read_text() == "seed: 1\n"
-    assert trained.is_relative_to(tmp_path / "one")
+    assert trained.is_relative_to(tmp_path / "first")
     assert not (trained.parent / "metrics/test.json").exists(), "a stage that the last one does not need has run"
 
 
@@ -167,13 +151,11 @@ def test_a_worker_is_killed_and_no_seed_is_lost(project_for_a_cluster, dask_clus
         stderr=subprocess.STDOUT,
         text=True,
     )
-    victim, other = workers
+    victim = next(iter(workers))
     trains = "*/*/*/data/tokenized/train.parquet"
     wait_for(lambda: list(victim.glob(trains)) or seeds.poll() is not None, 200)
     assert seeds.poll() is None, seeds.communicate()[0]
     os.killpg(workers[victim].pid, signal.SIGKILL)
-    time.sleep(2)
-    wait_for(lambda: not processes_in(victim), 10)
     printed, _ = seeds.communicate(timeout=300)
     assert seeds.returncode == 0, printed
     assert "not comparable with" in printed
@@ -185,15 +167,6 @@ def test_a_worker_is_killed_and_no_seed_is_lost(project_for_a_cluster, dask_clus
     assert sorted(run.info.run_name for run in runs) == ["2 seeds", "seed-1", "seed-2"]
     mccs = {run.info.run_name: run.data.metrics["test_mcc"] for run in runs if run.info.run_name != "2 seeds"}
     assert mccs == {f"seed-{seed}": mcc for seed, mcc in summary["mcc"].items()}
-    commit = run(project, "git", "rev-parse", "HEAD").strip()
-    (clone,) = other.glob(f"*/*/{commit}/stages")
-    assert run(clone, "git", "rev-parse", "HEAD").strip() == commit
-
-    # What was pushed is not trained again.
-    run(project, "make", "seeds", "N=2", **settings)
-    assert json.loads((project / "metrics/seeds.json").read_text()) == summary
-    assert len(client.search_runs([runs[0].info.experiment_id])) == len(runs) + 1  # the sum
-
     run(project, "dvc", "exp", "pull", "--quiet", "origin", "seed-2")
     run(project, "dvc", "exp", "apply", "seed-2")
     assert (project / "models/finetuned/model.safetensors").exists()
