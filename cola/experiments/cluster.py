@@ -1,8 +1,7 @@
 """Experiments on many machines, through a Dask cluster that runs already: its address is in DASK_SCHEDULER_ADDRESS.
 
 A worker (`make worker`) clones the workspace's commit, runs one experiment at a time in the clone, and pushes it: its
-commit to the git remote, its files to DVC's. Where a worker dies, another one takes its experiment; an experiment that
-was pushed is not run again.
+commit to the git remote, its files to DVC's. After a worker's death, another worker runs its experiment.
 """
 
 import os
@@ -21,15 +20,12 @@ try:
 except ModuleNotFoundError:
     raise UserError("a cluster needs Dask: pip install distributed") from None
 
-RETRIES = 2  # of an experiment that failed; Dask has a limit of its own for workers that die
+RETRIES = 2  # after an experiment's failure; Dask limits by itself how often a worker may die
 PATIENCE = 30  # seconds, for the scheduler and for its first worker
 
 
 class Project(NamedTuple):
-    """What workers clone and train: the git remote's address, a commit, and the project's folder in it.
-
-    `server` is MLflow's, for their records.
-    """
+    """What workers need: the git remote's address, a commit, the project's folder in it, and MLflow's address."""
 
     origin: str
     commit: str
@@ -40,14 +36,14 @@ class Project(NamedTuple):
 def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) -> None:
     """Have the cluster run experiments, settings by name, and pull their results into this repository.
 
-    An experiment of this name that was pushed is not run again: the caller compares settings. Raises UserError where
-    workers cannot clone this commit, or where an experiment fails at every try.
+    An experiment whose name was pushed is not run again: the caller compares settings. Raises UserError where workers
+    cannot clone this commit, or where an experiment fails at every try.
     """
     project = _find_project()
     try:
         client = Client(timeout=PATIENCE)  # type: ignore[no-untyped-call]
         client.wait_for_workers(1, timeout=PATIENCE)
-    except (OSError, ValueError) as error:  # also of a time that ran out
+    except (OSError, ValueError) as error:  # timeouts are such errors, too
         raise UserError(f"no cluster, or one without workers (make worker): {error}") from None
     faults = {}
     with client, progress.bar(len(experiments), "experiments", "cluster") as bar:
@@ -65,10 +61,7 @@ def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) 
 
 
 def train_one(project: Project, name: str, settings: Settings, last_stages: Sequence[str]) -> None:
-    """Run an experiment of a project, on a worker, and push it to the project's git remote.
-
-    Raises UserError with the error of the command that failed.
-    """
+    """Run an experiment on a worker, and push it to the project's git remote. Raises a failed command's UserError."""
     local = Path(get_worker().local_directory)
     if not (local / project.commit).exists():
         partial_clone = Path(tempfile.mkdtemp(dir=local))
@@ -77,9 +70,9 @@ def train_one(project: Project, name: str, settings: Settings, last_stages: Sequ
         partial_clone.rename(local / project.commit)
     clone = local / project.commit / project.folder
     if name in run_program("dvc", "exp", "list", "--name-only", "--rev", project.commit, "origin", cwd=clone).split():
-        return  # an earlier try has pushed it
+        return  # an earlier try pushed it
     if name not in run_program("dvc", "exp", "list", "--name-only", cwd=clone).split():
-        run_program("git", "reset", "--quiet", "--hard", cwd=clone)  # removes what the last experiment left
+        run_program("git", "reset", "--quiet", "--hard", cwd=clone)  # undoes the last experiment's changes
         run_program("git", "clean", "--quiet", "--force", "-d", cwd=clone)
         options = [option for setting in quote_settings(settings) for option in ("--set-param", setting)]
         command = ("dvc", "exp", "run", "--pull", "--name", name, *options, *last_stages)
@@ -88,13 +81,13 @@ def train_one(project: Project, name: str, settings: Settings, last_stages: Sequ
 
 
 def _find_project() -> Project:
-    """The project as workers clone it. Raises UserError where they cannot."""
+    """The project that workers clone. Raises UserError where they cannot."""
     if "MLFLOW_TRACKING_URI" not in os.environ:
         raise UserError(
             "a cluster's runs need one MLflow server: set MLFLOW_TRACKING_URI to one that its workers reach"
         )
     if changed := list_changes():
-        raise UserError(f"a cluster trains what is committed, and these have changed: {' '.join(changed)}")
+        raise UserError(f"a cluster trains the commit: commit first what has changed ({' '.join(changed)})")
     if "core.remote" not in run_program("dvc", "config", "--project", "--list"):
         raise UserError("a cluster's results need a DVC remote: `dvc remote add --default`, then commit .dvc/config")
     commit = read_commit()

@@ -26,9 +26,9 @@ from cola.model import metrics
 from cola.report import console, figures, mlflow_logger, revision
 from cola.report.references import describe_recipe
 
-SIZES = (100, 300, 1000, 3000)  # sentences; and all of them
+SIZES = (100, 300, 1000, 3000)  # training sentences; all of them are another size
 SEEDS = (42, 43, 44)
-# Minimum steps of a training; with fewer, scores show undertraining, not the value of the data (Mosbach et al. 2021,
+# Minimum steps per run; with fewer, scores show undertraining, not the value of the data (Mosbach et al. 2021,
 # arXiv:2006.04884; Zhang et al. 2021, arXiv:2006.05987).
 STEPS = 250
 ENCODERS = ("pretrained", "random_weights")

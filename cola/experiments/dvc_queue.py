@@ -1,4 +1,4 @@
-"""Experiments that DVC runs, one at a time or many at once. Whatever relies on DVC's inside is in this module.
+"""Experiments that DVC runs, one at a time or many at once. Only this module relies on DVC's inside.
 
 python -m cola.experiments.dvc_queue demo SETTINGS     runs the experiment `demo` in a copy of the project
 python -m cola.experiments.dvc_queue sweep SETTINGS    runs every combination of settings: train.epochs=2,3 seed=1,2
@@ -22,9 +22,9 @@ from cola.core.errors import UserError, one_line, run
 from cola.experiments.overrides import Settings, apply_settings, combine_settings, parse_settings, quote_settings
 from cola.report import console, revision
 
-MEMORY = 4 * 2**30  # bytes for each training at once: bert-base takes 2.6 GiB
+MEMORY = 4 * 2**30  # bytes for a training: bert-base takes 2.6 GiB
 SECONDS_TO_END = 10  # for an experiment that was killed: DVC notices that within a second, on a busy machine later
-TEST_MCC = f"{paths.TEST_METRICS}:mcc"  # DVC puts the file before a name that several files have
+TEST_MCC = f"{paths.TEST_METRICS}:mcc"  # DVC names the file, too, because several files have an mcc
 
 
 def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) -> dict[str, str]:
@@ -42,7 +42,7 @@ def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) 
     else:
         waiting = _list_waiting(baseline, experiments)
         replaced = remove(experiments)
-        with _open_repository() as repo:  # a `dvc exp run --queue` for each would take a second each
+        with _open_repository() as repo:  # `dvc exp run --queue` would take a second for each experiment
             for name, settings in experiments.items():
                 options = {"params": quote_settings(settings), "targets": list(last_stages)}
                 repo.experiments.run(queue=True, name=name, **options)
@@ -63,7 +63,7 @@ def run_now(name: str, settings: Settings, last_stages: Sequence[str] = ()) -> s
 
     recipe, baseline = apply_settings(settings), _require_repository()
     remove([name])
-    # This logger warns only of outputs in dvc.lock that are missing: in a fresh clone, of all.
+    # This logger warns only of missing outputs. In a fresh clone, all outputs in dvc.lock are missing.
     logging.getLogger("dvc_data.index.checkout").setLevel(logging.ERROR)
     os.environ.update(revision.make_environment())
     options = [option for setting in quote_settings(settings) for option in ("--set-param", setting)]
@@ -95,7 +95,7 @@ def _open_repository() -> Iterator[Any]:
 
 
 def _require_repository() -> str:
-    """The commit that experiments begin with. Raises UserError where DVC would lose their results, or refuse."""
+    """The workspace's commit. Raises UserError where DVC would refuse experiments or lose their results."""
     commit = revision.read_commit()
     if revision.run_program("git", "rev-parse", "--is-shallow-repository").strip() == "true":
         raise UserError("this is a shallow clone, in which DVC loses experiments: git fetch --unshallow")
@@ -144,7 +144,7 @@ def _list_waiting(baseline: str, names: Collection[str]) -> list[str]:
 
 
 def _run_queue(trainings: int, settings: params.Params) -> None:
-    """Have DVC run its queue, to which this command has added so many trainings. Raises UserError where DVC fails.
+    """Have DVC run its queue, which has `trainings` experiments of this command. Raises UserError where DVC fails.
 
     The number of jobs depends on the machine and on `trainings`, not on what is idle or cached: the number of threads
     decides a training's bytes, and the same command must give the same bytes.
@@ -189,10 +189,10 @@ def read_memory_limit(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def tabulate(shown: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> list[tuple[str, str, str]]:
-    """A row for each experiment of dvc.api.exp_show, the best test MCC first: test MCC, validation MCC, and a text.
+    """A row for each experiment of dvc.api.exp_show: test MCC, validation MCC, and the name with changed settings.
 
-    The text is the experiment's name and those of its `settings` that differ from the commit's. Experiments without an
-    MCC, which run, wait or have failed, come last.
+    `settings` are the keys to compare with the commit's. The best test MCC comes first; experiments without one, which
+    run, wait or have failed, come last.
     """
     commit = next(row for row in shown if row["typ"] == "baseline" and row["rev"] != "workspace")
     experiments = [row for row in shown if row["Experiment"]]

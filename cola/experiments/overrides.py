@@ -1,4 +1,4 @@
-"""The settings of an experiment that override those of params.yaml, by key: {"train.epochs": 3}."""
+"""An experiment's settings, which override those of params.yaml, by key: {"train.epochs": 3}."""
 
 import csv
 import hashlib
@@ -79,7 +79,7 @@ def _quote(value: Any) -> str:
 def name_experiment(settings: Settings, prefix: str = "") -> str:
     """A name that git and DVC accept and that no other settings have: {"seed": 7} -> "seed-7-3a1de7ff".
 
-    It shows the settings as far as a name can. The digest at its end tells settings apart that look the same so.
+    It shows the settings as far as a name can. Its digest differs where the rest of two names is the same.
     """
     texts = [f"{key}-{value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
     words = "-".join([prefix, *texts] if prefix else texts).replace("train.", "")

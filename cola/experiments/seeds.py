@@ -1,7 +1,7 @@
 """Many seeds of one recipe: `python -m cola.experiments.seeds 10` trains with seeds 1 to 10 and sums them up.
 
-Every seed is a DVC experiment, seed-1 and so on, of params.yaml as it stands; what ran before comes from DVC's cache.
-Writes metrics/seeds.json and seeds.png, and gathers the runs under one parent in MLflow.
+Each seed is a DVC experiment of params.yaml, seed-1 for example. DVC's cache has the results of earlier ones. Writes
+metrics/seeds.json and seeds.png, and one parent run in MLflow.
 """
 
 import json
@@ -23,10 +23,10 @@ from cola.report.references import read as read_references
 def summarize(
     mccs: Mapping[int, float], source: Mapping[str, Any], settings: params.Params, references: Sequence[Reference]
 ) -> dict[str, Any]:
-    """The statistics of the test MCCs of at least two seeds, by seed, of one recipe: plain data, for seeds.json.
+    """Contents of seeds.json: the statistics of at least two test MCCs, by seed, of one recipe.
 
-    `source` is the models' source.json. confidence_interval: where the mean of many seeds lies, with 95% confidence.
-    prediction_interval: where one more seed would lie, in 95 of 100 cases. Both take the MCCs as normally distributed.
+    `source` is the models' source.json. The mean of many seeds lies in confidence_interval with 95% confidence, and one
+    more seed in prediction_interval in 95 of 100 cases. Both take the MCCs as normally distributed.
     """
     values = list(mccs.values())
     count, mean, deviation = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
@@ -47,7 +47,7 @@ def main() -> None:
     if len(sys.argv) != 2 or not sys.argv[1].isdecimal() or int(sys.argv[1]) < 2:
         raise UserError("how many seeds? at least 2: make seeds N=10")
     names = {seed: f"seed-{seed}" for seed in range(1, int(sys.argv[1]) + 1)}
-    settings = params.load(paths.PARAMS)  # now: the trainings take hours, in which it may be edited
+    settings = params.load(paths.PARAMS)  # now: params.yaml may change during the hours of training
     commits = dvc_queue.train({name: {"seed": seed} for seed, name in names.items()})
     source = revision.read_source(commits)
     mccs = {seed: json.loads(revision.read(paths.TEST_METRICS, commits[name]))["mcc"] for seed, name in names.items()}

@@ -87,7 +87,7 @@ def test_files_that_workers_cannot_clone_are_refused(small, project, git, monkey
     assert refusal() == "a cluster's runs need one MLflow server: set MLFLOW_TRACKING_URI to one that its workers reach"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///nowhere.db")
     (project / "params.yaml").write_text("seed: 43\n")
-    assert refusal() == "a cluster trains what is committed, and these have changed: params.yaml"
+    assert refusal() == "a cluster trains the commit: commit first what has changed (params.yaml)"
     git("commit", "--quiet", "--all", "--message", "mine")
     assert refusal() == "a cluster's workers clone `origin`, which lacks this commit: git push"
     with Repo().config.edit("repo") as config:
@@ -156,7 +156,7 @@ def test_a_worker_is_killed_and_no_seed_is_lost(project_for_a_cluster, dask_clus
     wait_for(lambda: list(victim.glob(trains)) or seeds.poll() is not None, 200)
     assert seeds.poll() is None, seeds.communicate()[0]
     os.killpg(workers[victim].pid, signal.SIGKILL)
-    printed, _ = seeds.communicate(timeout=300)
+    printed, _ = seeds.communicate(timeout=600)
     assert seeds.returncode == 0, printed
     assert "not comparable with" in printed
 
