@@ -1,4 +1,4 @@
-"""What the project never does, read off its source: load a pickle, run a model's code, evaluate text as code."""
+"""No pickle is loaded and no model's code is run. Here: the libraries' options. ruff (S) refuses pickle, eval, exec."""
 
 import ast
 
@@ -6,53 +6,40 @@ import pytest
 from project import ROOT
 
 FILES = sorted(path for folder in ("cola", "stages", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
-MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-HARMLESS = {"from joblib import cpu_count"}
-CALLS = {"eval", "exec", "compile", "torch.load", "pd.read_pickle", "yaml.unsafe_load", "yaml.full_load"}
+CALLS = {"torch.load", "joblib.load"}
 OPTIONS = {"trust_remote_code": False, "use_safetensors": True, "allow_pickle": False, "weights_only": True}
 
 
 def list_faults(source):
-    """What a module does that it must not."""
+    """Return the calls of a module that could run code: by their function, or by an option that is not a literal."""
     faults = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import | ast.ImportFrom) and ast.unparse(node) not in HARMLESS:
-            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            faults += [name for name in names if name.partition(".")[0] in MODULES]
-        elif isinstance(node, ast.Call):
+        if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
             faults += [name] * (name in CALLS)
-            # Spelled out: a default may change.
+            # The option must be there: a default may change.
             faults += [name] * (name.endswith("from_pretrained") and "trust_remote_code" not in options)
-            faults += [name] * (name == "yaml.load" and "SafeLoader" not in source)
             faults += [name for option in options.keys() & OPTIONS if options[option] != str(OPTIONS[option])]
     return faults
 
 
-def test_every_module_is_guarded():
-    assert {
-        path.relative_to(ROOT).as_posix(): faults for path in FILES if (faults := list_faults(path.read_text()))
-    } == {}
+def test_no_module_can_run_the_code_of_a_file():
+    faults = {path.relative_to(ROOT).as_posix(): list_faults(path.read_text(encoding="utf-8")) for path in FILES}
+    assert {file: calls for file, calls in faults.items() if calls} == {}
     assert len(FILES) > 50
-    assert ROOT / "cola/train/loop.py" in FILES
+    assert "cola/train/loop.py" in faults
 
 
 @pytest.mark.parametrize(
-    "source",
+    "call",
     [
-        "import pickle",
-        "from joblib import load",
-        "import torch\ntorch.load(path)",
-        "pd.read_pickle(path)",
+        "torch.load(path)",
         "np.load(path, allow_pickle=True)",
         "AutoModel.from_pretrained(name)",
-        "AutoModel.from_pretrained(name, trust_remote_code=True)",
         "AutoModel.from_pretrained(name, trust_remote_code=choice)",
         "AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=False)",
-        "import yaml\nyaml.load(text, yaml.Loader)",
-        "eval(text)",
     ],
 )
-def test_the_guard_sees(source):
-    assert list_faults(source) != []
+def test_the_guard_notices(call):
+    assert list_faults(call) != []

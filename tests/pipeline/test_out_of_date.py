@@ -1,71 +1,139 @@
-"""What an edit makes out of date, as a real DVC sees it: what it touches, and nothing else."""
+"""What DVC runs again after an edit of code, a setting or a user's folder; and what it keeps."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
 
 import pytest
+from processes import running, wait_for
+from project import change_settings, copy_of_the_project, outputs
 
-from cola.core import files
-from cola.train import checkpoint
-
-
-def edit(project, name, old, new):
-    text = (project / name).read_text()
-    assert text.count(old) == 1
-    (project / name).write_text(text.replace(old, new))
-
-
-def append(project, name, line="# A comment."):
-    with (project / name).open("a") as file:
-        file.write(line + "\n")
+HALVES = ["fetch@corpus", "fetch@encoder"]
+AFTER_FETCH = ["tokenize", "train", "evaluate", "sample_predict"]
+RUN = "Running stage '{}'"
+SKIPPED = "Stage '{}' didn't change, skipping"
+RESTORED = "Stage '{}' is cached - skipping run, checking out outputs"
 
 
-def out_of_date(project, run):
-    """The stages that would run, and what has changed for them: the room of cola/, or the file."""
-    status = json.loads(run(project, "dvc", "status", "--json"))
-    return {
-        stage: {path for change in changes for path in change.get("changed deps", {})}
-        for stage, changes in status.items()
-    }
+def stages_with(line, printed):
+    """Return the stages of which `dvc repro` printed a line, in the order in which they run."""
+    return [stage for stage in HALVES + AFTER_FETCH if line.format(stage) in printed]
 
 
-def test_an_edit_of_what_only_shows_reruns_nothing_and_loses_no_checkpoint(applied, run, monkeypatch):
-    monkeypatch.setattr(files, "__file__", str(applied / "cola/core/files.py"))  # whose library a digest is of
-    before = checkpoint.path_for({}, [])
-    append(applied, "cola/report/figures.py", 'COLOUR = "red"')
-    shown = [path for room in ("report", "experiments") for path in (applied / "cola" / room).glob("*.py")]
-    assert len(shown) > 8
-    for path in shown:
-        append(applied, path)
-    append(applied, "cola/predict.py")
-    assert out_of_date(applied, run) == {}
-    assert "up to date" in run(applied, "dvc", "repro")
-    assert checkpoint.path_for({}, []) == before
-    append(applied, "cola/train/loop.py")
-    assert checkpoint.path_for({}, []) != before
+def append_comment(path):
+    with path.open("a", encoding="utf-8") as file:
+        file.write("# A comment.\n")
 
 
-def test_an_edit_of_the_maths_of_training_trains_and_does_not_tokenize(applied, run):
-    edit(applied, "cola/train/loop.py", "return 1 - step / total_steps", "return 1.0")
-    assert out_of_date(applied, run) == {"train": {"cola/train"}}
+def correct_a_label(project):
+    table = project / "corpora/mine/train.csv"
+    text = table.read_text()
+    assert text.count("We had dinner in the garden.,statement") == 1
+    table.write_text(text.replace("We had dinner in the garden.,statement", "Had we dinner there?,question"))
 
 
-def test_an_edit_of_the_evaluation_does_not_train(applied, run):
-    append(applied, "cola/evaluate/analysis.py")
-    assert out_of_date(applied, run) == {"evaluate": {"cola/evaluate"}}
-    printed = run(applied, "dvc", "repro", "--dry")
-    assert "Running stage 'evaluate'" in printed
-    for stage in ("fetch@corpus", "fetch@encoder", "tokenize", "train", "sample_predict"):
-        assert f"Stage '{stage}' didn't change, skipping" in printed
+@pytest.fixture
+def project(tmp_path, tiny_encoder):
+    """A project in which nothing has run, with a corpus in corpora/mine and an encoder in a folder outside."""
+    shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    (tmp_path / "project").mkdir()
+    encoder = str(tmp_path / "encoder")
+    settings = {"fetch__corpus": "corpora/mine", "fetch__encoder": encoder, "train__epochs": 1, "train__max_steps": 2}
+    project = copy_of_the_project(tmp_path / "project", **settings)
+    shutil.copytree(project / "corpora/example", project / "corpora/mine")
+    for command in (["add", "corpora"], ["commit", "-q", "-m", "a corpus"]):
+        subprocess.run(["git", *command], cwd=project, check=True)
+    return project
 
 
-def test_an_edit_of_what_all_stand_on_reruns_all(applied, run):
-    append(applied, "cola/core/files.py")
-    stages = {"fetch@corpus", "fetch@encoder", "tokenize", "train", "evaluate", "sample_predict"}
-    assert out_of_date(applied, run).keys() == stages
+@pytest.mark.parametrize(
+    ("edited", "changes"),
+    [
+        (["cola/report", "cola/experiments", "cola/predict.py"], {}),
+        (["cola/fetch/download.py"], dict.fromkeys(HALVES, "cola/fetch")),
+        (["cola/train/loop.py"], {"train": "cola/train"}),
+        (["cola/evaluate/analysis.py"], {"evaluate": "cola/evaluate"}),
+        (["cola/core/files.py"], dict.fromkeys(HALVES + AFTER_FETCH, "cola/core")),
+        (["cola/train/__pycache__/loop.cpython-311.pyc", "stages/__pycache__/train.pyc"], {}),
+    ],
+    ids=["report", "fetch", "train", "evaluate", "core", "bytecode"],
+)
+def test_an_edit_reruns_the_stages_that_it_can_change_only(applied, run, edited, changes):
+    files = [
+        file for path in edited for file in ((applied / path).glob("*.py") if "." not in path else [applied / path])
+    ]
+    assert len(files) >= len(edited)
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        append_comment(file)
+    status = json.loads(run(applied, "dvc", "status", "--json"))
+    changed = {stage: [dep for change in of for dep in change.get("changed deps", {})] for stage, of in status.items()}
+    assert changed == {stage: [room] for stage, room in changes.items()}
 
 
-@pytest.mark.parametrize("name", ["cola/train/__pycache__/loop.cpython-311.pyc", "stages/__pycache__/train.pyc"])
-def test_what_python_writes_beside_the_code_reruns_nothing(applied, run, name):
-    (applied / name).parent.mkdir(exist_ok=True)
-    (applied / name).write_bytes(b"compiled")
-    assert out_of_date(applied, run) == {}
+@pytest.mark.slow
+def test_an_edit_of_fetch_keeps_the_checkpoint_of_a_killed_training(tmp_path, tiny_encoder, environment, run):
+    project = copy_of_the_project(
+        tmp_path, fetch__corpus="minimal_pairs", fetch__encoder=str(tiny_encoder), train__epochs=8
+    )
+    checkpoints, log = project / ".dvc/tmp/checkpoints", project / ".git/log"
+    with running(["dvc", "repro", "train"], log, cwd=project, env=environment) as pipeline:
+        wait_for(lambda: list(checkpoints.glob("*.safetensors")), 300, log.read_text)
+        os.killpg(pipeline.pid, signal.SIGKILL)
+    append_comment(project / "cola/fetch/download.py")
+    printed = run(project, "dvc", "repro", "train")
+    assert stages_with(RUN, printed) == [*HALVES, "train"]
+    # A training deletes its checkpoint at its end. If it had not resumed from this checkpoint, the file would be there.
+    assert list(checkpoints.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_label_is_corrected_while_the_encoder_is_not_available(project, run):
+    """The second time in a copy of the project, as `--temp` and the queue make it: untracked files are absent there."""
+    run(project, "dvc", "repro", "fetch")
+    before = outputs(project)
+    (project.parent / "encoder").rename(project.parent / "away")
+    correct_a_label(project)
+    printed = run(project, "dvc", "repro", "fetch")
+    assert stages_with(RUN, printed) == ["fetch@corpus"]
+    assert stages_with(SKIPPED, printed) == ["fetch@encoder"]
+    after = outputs(project)
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {"data/raw/train.csv", "data/raw/source.json", "data/raw/SHA256SUMS"}
+
+    run(project, "git", "checkout", "corpora")
+    printed = run(project, "dvc", "repro", "fetch")
+    assert stages_with(RUN, printed) == []
+    assert stages_with(RESTORED, printed) == ["fetch@corpus"]
+    assert outputs(project) == before
+
+    correct_a_label(project)
+    printed = run(project, "dvc", "exp", "run", "--temp", "--name", "corrected")
+    assert stages_with(RESTORED, printed) == HALVES
+    assert stages_with(RUN, printed) == AFTER_FETCH
+    run(project, "dvc", "exp", "apply", "corrected")
+    assert "Data and pipelines are up to date." in run(project, "dvc", "repro")
+    assert "all,question,Had we dinner there?" in (project / "data/raw/train.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_failed_fetch_loses_nothing(project, run):
+    run(project, "dvc", "repro", "fetch")
+    before = outputs(project)
+    (project.parent / "encoder").rename(project.parent / "away")
+
+    change_settings(project, fetch__encoder="google-bert/bert-base-uncased")
+    printed = run(project, "dvc", "repro", "fetch", fails=True, HF_ENDPOINT="http://127.0.0.1:9")
+    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: cannot fetch google-bert/bert-base-uncased: COLA_MIRROR is not set; 127.0.0.1")
+    assert "make demo" in line
+    assert "Traceback" not in printed
+    assert outputs(project) == {name: content for name, content in before.items() if "pretrained" not in name}
+
+    change_settings(project, fetch__encoder=str(project.parent / "encoder"))
+    printed = run(project, "dvc", "repro", "fetch")
+    assert stages_with(RUN, printed) == []
+    assert stages_with(RESTORED, printed) == ["fetch@encoder"]
+    assert outputs(project) == before
