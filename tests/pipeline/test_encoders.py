@@ -1,4 +1,4 @@
-"""Encoders of other kinds, each a tiny random one: fetched from a folder, tokenized, trained, saved, used again."""
+"""Encoders of several kinds, tiny and random: fetched from a folder, tokenized, trained, saved, loaded again."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ NAMES = ["high", "low", "middle"]
 
 @pytest.fixture(params=KINDS)
 def fetched(request, tmp_path):
-    """An encoder with its tokenizer, as fetch leaves it."""
+    """A kind of encoder, and the folder that fetch writes for it."""
     for name in ("mine", "pretrained"):
         (tmp_path / name).mkdir()
     torch.manual_seed(1)
@@ -48,7 +48,7 @@ def fetched(request, tmp_path):
     return request.param, tmp_path / "pretrained"
 
 
-def test_an_encoder_of_any_kind_is_trained_saved_and_used(fetched, tmp_path, capsys):
+def test_an_encoder_of_any_kind_is_trained_saved_and_loaded(fetched, tmp_path, capsys):
     kind, folder = fetched
     tokenizer = encoding.load_tokenizer(folder)
     table = tiny.sentences(96).assign(label=lambda frame: [ids[1] % 3 for ids in frame["input_ids"]])
@@ -66,15 +66,15 @@ def test_an_encoder_of_any_kind_is_trained_saved_and_used(fetched, tmp_path, cap
     assert ("padded sentences" in capsys.readouterr().out) == (kind == "deberta-v2")
     assert len(epochs) == 2
     assert epochs[1].training_loss < epochs[0].training_loss
-    moved = [name for name, weights in model.named_parameters() if not torch.equal(weights, before[name])]
-    assert len(moved) >= 0.9 * len(before)
+    changed = [name for name, weights in model.named_parameters() if not torch.equal(weights, before[name])]
+    assert len(changed) >= 0.9 * len(before)
 
     (tmp_path / "finetuned").mkdir()
     classifier.save(model, tmp_path / "finetuned")
-    again = classifier.load(tmp_path / "finetuned", CPU)
-    assert classifier.label_names(again) == NAMES
-    logits = prediction.predict_logits(model, table["input_ids"].to_list(), torch.float32)
+    loaded = classifier.load(tmp_path / "finetuned", CPU)
+    assert classifier.label_names(loaded) == NAMES
+    logits = prediction.predict_logits(model, input_ids, torch.float32)
     assert logits.shape == (96, 3)
-    np.testing.assert_array_equal(logits, prediction.predict_logits(again, table["input_ids"].to_list(), torch.float32))
-    by_sentence = [prediction.predict_logits(again, [ids], torch.float32)[0] for ids in table["input_ids"][:5]]
+    np.testing.assert_array_equal(logits, prediction.predict_logits(loaded, input_ids, torch.float32))
+    by_sentence = [prediction.predict_logits(loaded, [ids], torch.float32)[0] for ids in input_ids[:5]]
     np.testing.assert_allclose(logits[:5], by_sentence, rtol=1e-3, atol=1e-5)  # padding changes nothing

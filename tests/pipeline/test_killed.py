@@ -1,6 +1,6 @@
-"""Ctrl-C, and kill -9 at random moments, in a real `dvc repro`: the next ends well, with an undisturbed run's bytes.
+"""After Ctrl-C or kill -9 at random moments, `dvc repro` ends with the bytes of an undisturbed run.
 
-`make torture` runs it: it takes minutes. KILLS=100 kills more often, SEED=1 at other moments.
+`make torture` runs this for minutes. KILLS=100 kills more often, SEED=1 at different moments.
 """
 
 import os
@@ -27,7 +27,7 @@ SETTINGS = {
 
 
 def list_processes(project):
-    """{process id: the stage (also for its logger) or "dvc"} of the processes that work in the project's folder."""
+    """Return {process id: stage or "dvc"} of the processes in the project's folder; a logger counts as its stage."""
     processes = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -41,7 +41,7 @@ def list_processes(project):
 
 
 def kill(project, how):
-    """Kill the stage's process, or dvc's, or all; returns what was killed."""
+    """Kill the stage's process, dvc's, or all; return the name of the killed stage, or "dvc"."""
     processes = list_processes(project)
     stages = {pid for pid, stage in processes.items() if stage in STAGES}
     for pid in {"stage": stages or processes, "dvc": processes.keys() - stages}.get(how, processes):
@@ -51,7 +51,7 @@ def kill(project, how):
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory, run):
-    """What an undisturbed run writes."""
+    """The outputs of an undisturbed run."""
     undisturbed = copy_of_the_project(tmp_path_factory.mktemp("undisturbed"), **SETTINGS)
     run(undisturbed, "dvc", "repro")
     assert len(outputs(undisturbed)) > 15
@@ -64,7 +64,7 @@ def project(tmp_path):
     return copy_of_the_project(tmp_path / "project", **SETTINGS)
 
 
-def test_control_c_ends_at_once_and_says_where_training_goes_on(project, environment, run, expected):
+def test_control_c_ends_at_once_and_names_the_step_to_resume_after(project, environment, run, expected):
     log = project.parent / "log"
     with running(["dvc", "repro"], log, cwd=project, env=environment) as pipeline:
         wait_for(lambda: list((project / ".dvc/tmp/checkpoints").glob("*.safetensors")), 600)
@@ -79,14 +79,14 @@ def test_control_c_ends_at_once_and_says_where_training_goes_on(project, environ
 
 
 def start_afresh(project):
-    """Remove what has run, and the cache that would restore it."""
+    """Remove all outputs, and the cache that would restore them."""
     for folder in (".dvc/cache", ".dvc/tmp"):
         shutil.rmtree(project / folder)
     for name in ["dvc.lock", *outputs(project)]:
         (project / name).unlink()
 
 
-def test_whatever_is_killed_the_end_is_the_same(project, environment, expected):
+def test_kills_do_not_change_the_outputs(project, environment, expected):
     chance, log = random.Random(int(os.environ.get("SEED", "0"))), project.parent / "log"
     killed, ended = Counter(), 0
     while killed.total() < KILLS or not ended:

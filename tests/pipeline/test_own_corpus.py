@@ -1,4 +1,4 @@
-"""A user's own sentences through the whole pipeline; a result that is shared; seeds and sweeps."""
+"""A user's corpus through the whole pipeline, a shared result, seeds and sweeps."""
 
 import json
 import re
@@ -20,7 +20,7 @@ def project(tmp_path, tiny_encoder):
     return copy_of_the_project(tmp_path, fetch__encoder=str(tiny_encoder), **SETTINGS)
 
 
-def test_a_users_own_sentences_are_trained_on_like_any(project, monkeypatch, capsys):
+def test_a_users_corpus_runs_through_all_stages(project, monkeypatch, capsys):
     monkeypatch.chdir(project)
     for stage in STAGES:
         run_stage(stage)
@@ -42,7 +42,7 @@ def test_a_users_own_sentences_are_trained_on_like_any(project, monkeypatch, cap
 
 
 @pytest.mark.slow
-def test_a_result_that_was_pushed_is_pulled_without_training(applied, run, tmp_path):
+def test_a_pushed_result_is_pulled_without_training(applied, run, tmp_path):
     identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     run(applied, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
     run(applied, "git", "add", "--all")
@@ -58,7 +58,7 @@ def test_a_result_that_was_pushed_is_pulled_without_training(applied, run, tmp_p
 
 
 @pytest.mark.slow
-def test_seeds_are_trained_through_the_queue_and_summed_up(project, run):
+def test_seeds_are_trained_through_the_queue_and_summarized(project, run):
     printed = run(project, "make", "seeds", "N=2")
     assert "not comparable" in printed.lower()
     seeds = json.loads((project / "metrics/seeds.json").read_text())
