@@ -27,9 +27,15 @@ TOKENIZER_REMEDY = (
 def copy(name: str, folder: Path) -> Source:
     """Copy config.json, model.safetensors and the tokenizer's files of a user's folder. Returns their source.
 
-    Raises UserError, in one line, where one is missing or cannot be used, and as check_config.
+    A relative folder is relative to the project's root, DVC_ROOT, also where DVC runs an experiment in a copy of the
+    project. Prints how a later change gets into the project, for DVC does not watch the folder.
+    Raises UserError, in one line, where a file is missing or cannot be used.
     """
-    origin = _find_folder(name)
+    origin = Path(os.environ.get("DVC_ROOT", "."), Path(name).expanduser())
+    if not origin.is_dir():
+        raise UserError(f"fetch.encoder: {name} is neither known nor a folder (params.yaml says what can stand there)")
+    command = "dvc repro --force --downstream fetch@encoder"
+    print(f"{name} is copied as it is now: after a change in it, run `{command}`")
     paths = [path for path in sorted(origin.iterdir()) if path.is_file() and checked.is_encoder_file(path.name)]
     for file in ("config.json", "model.safetensors"):
         if origin / file not in paths:
@@ -42,22 +48,6 @@ def copy(name: str, folder: Path) -> Source:
         shutil.copyfile(path, folder / path.name)
     rights = "not stated: the encoder is the user's own"
     return Source(origin.resolve().name, None, {}, license=rights, citation=rights)
-
-
-def _find_folder(name: str) -> Path:
-    """The user's folder that fetch.encoder names: absolute, in the home folder, or relative to the project's root.
-
-    Prints how a later change in it gets into the project, for DVC does not watch the folder. Raises UserError where
-    there is no such folder.
-    """
-    folder = Path(name).expanduser()
-    # DVC runs an experiment in a copy of the project (DVC_ROOT), which lacks what git does not track.
-    for path in (folder, Path(os.environ.get("DVC_ROOT", "."), folder)):
-        if path.is_dir():
-            command = "dvc repro --force --downstream fetch@encoder"
-            print(f"{name} is copied as it is now: after a change in it, run `{command}`")
-            return path
-    raise UserError(f"fetch.encoder: {name} is neither known nor a folder (params.yaml says what can stand there)")
 
 
 def check_config(name: str, config: Path) -> None:

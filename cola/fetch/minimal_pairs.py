@@ -1,13 +1,13 @@
-"""A stand-in for CoLA that needs no network: minimal pairs from a small grammar, in CoLA's own file layout.
+"""A stand-in for CoLA that needs no network: minimal pairs from a small grammar, in CoLA's file layout.
 
-Every phenomenon writes pairs of an acceptable and an unacceptable sentence that differ as little as the contrast
-allows, and mostly in both directions ("is" is right as often as "are"), so that counting words says little about the
-label. What is right depends on what kinds of words stand together, which a pretrained encoder brings along.
+Every phenomenon writes pairs of an acceptable and an unacceptable sentence. They differ as little as the contrast
+allows, and mostly in both directions ("is" is right as often as "are"), so that counts of words say little about the
+label. The label depends on the kinds of words that are combined, which a pretrained encoder knows.
 
 The out-of-domain file shares no noun, verb, name or adjective with the training file and none of its constructions:
-the codes in OUT_OF_DOMAIN occur in that file only. Of "passive", "adverb_order" and "preposition" training shows
-nothing; the others carry one over to a construction that training never shows (agreement across a relative
-clause instead of a prepositional phrase).
+the codes in OUT_OF_DOMAIN occur in that file only. Three phenomena ("passive", "adverb_order" and "preposition") are
+unseen in training. Training has the other six in another construction (agreement across a prepositional phrase instead
+of a relative clause).
 """
 
 import random
@@ -17,7 +17,7 @@ from typing import NamedTuple
 SEED = 20190319
 Pair = tuple[str, str]  # acceptable, unacceptable
 Lexicon = dict[str, list[str]]
-Pick = Callable[[str], str]  # a word of the given kind, never one that the pair already holds
+Pick = Callable[[str], str]  # returns a word of the given kind that the pair does not have yet
 Phenomenon = Callable[[random.Random, Pick], Pair]
 
 
@@ -29,7 +29,7 @@ class Sentence(NamedTuple):
     sentence: str
 
 
-# Nouns and verbs are regular, as _noun, _ed and _ing spell them; a word on a vowel letter takes "an".
+# Nouns and verbs are regular, as _noun, _ed and _ing spell them; a word that begins with a vowel letter takes "an".
 # "intransitive" verbs allow no object; "transitive" (things) and "social" (people) verbs cannot do without one.
 TRAIN_WORDS: Lexicon = {
     "context": ["_", "_", "_", "I think that _", "we know that _", "it is true that _"],
@@ -50,7 +50,7 @@ TRAIN_WORDS: Lexicon = {
     "sizes": "big small large tiny lovely nice".split(),
     "kinds": "wooden French plastic German metal Chinese".split(),
 }
-OTHER_WORDS: Lexicon = {
+TEST_WORDS: Lexicon = {
     "context": ["_", "_", "_", "everyone heard that _", "it is obvious that _", "you believe that _"],
     "names": "Susan David Alice Robert Helen Frank Carol Martin Julia Edward".split(),
     "he": "prince nephew father brother duke wizard".split(),
@@ -90,7 +90,7 @@ def _coin(rng: random.Random) -> bool:
 
 
 def _number(plural: bool, singular_form: str, plural_form: str) -> Pair:
-    """Both forms, the one that agrees with the number first."""
+    """Both forms, first the form that agrees with the number."""
     return (plural_form, singular_form) if plural else (singular_form, plural_form)
 
 
@@ -104,7 +104,7 @@ def _person(rng: random.Random, pick: Pick) -> str:
 
 
 def _pair(frame: str, good: str, bad: str) -> Pair:
-    """The frame with each of the fillers in the place of its "_"."""
+    """The frame with its "_" replaced, by the good filler and by the bad filler."""
     return frame.replace("_", good), frame.replace("_", bad)
 
 
@@ -126,8 +126,8 @@ def agreement(rng: random.Random, pick: Pick) -> Pair:
 def attraction(rng: random.Random, pick: Pick) -> Pair:
     """The key near the boxes is old. / *The key near the boxes are old."""
     kind, plural = rng.choice(("people", "things")), _coin(rng)
-    head, other = _noun(pick(kind), plural), _noun(pick(rng.choice(("people", "things"))), not plural)
-    return _predicate(rng, pick, f"the {head} {rng.choice(('near', 'behind', 'beside'))} the {other}", kind, plural)
+    head, attractor = _noun(pick(kind), plural), _noun(pick(rng.choice(("people", "things"))), not plural)
+    return _predicate(rng, pick, f"the {head} {rng.choice(('near', 'behind', 'beside'))} the {attractor}", kind, plural)
 
 
 def determiner(rng: random.Random, pick: Pick) -> Pair:
@@ -146,12 +146,12 @@ def determiner(rng: random.Random, pick: Pick) -> Pair:
 def existential(rng: random.Random, pick: Pick) -> Pair:
     """There is a lamp in the garden. / *There is every lamp in the garden."""
     plural = _coin(rng)
-    noun, place = _noun(pick(rng.choice(("things", "people"))), plural), f"in the {pick('places')}"
+    noun, location = _noun(pick(rng.choice(("things", "people"))), plural), f"in the {pick('places')}"
     good, bad = _be(rng, plural)
     weak, strong = ("some", "most") if plural else (_a(noun).split()[0], "every")
     if rng.random() < 0.3:
-        return _pair(f"there {good} _ {noun} {place}", weak, strong)
-    return _pair(rng.choice((f"there _ {weak} {noun} {place}", f"{strong} {noun} _ {place}")), good, bad)
+        return _pair(f"there {good} _ {noun} {location}", weak, strong)
+    return _pair(rng.choice((f"there _ {weak} {noun} {location}", f"{strong} {noun} _ {location}")), good, bad)
 
 
 def verb_form(rng: random.Random, pick: Pick) -> Pair:
@@ -175,9 +175,9 @@ def verb_form(rng: random.Random, pick: Pick) -> Pair:
 
 def reflexive(rng: random.Random, pick: Pick) -> Pair:
     """The aunt near the king blamed herself. / *The aunt near the king blamed himself."""
-    gender, other = rng.sample(("he", "she"), 2)
-    verb, head, neighbor = pick("social"), pick(gender), pick(other)
-    good, bad = REFLEXIVES[gender], REFLEXIVES[other]
+    gender, opposite = rng.sample(("he", "she"), 2)
+    verb, head, neighbor = pick("social"), pick(gender), pick(opposite)
+    good, bad = REFLEXIVES[gender], REFLEXIVES[opposite]
     if rng.random() < 0.2:
         plural = _coin(rng)
         return _pair(f"the {_noun(head, plural)} {_ed(verb)} _", *_number(plural, good, "themselves"))
@@ -201,7 +201,7 @@ def arguments(rng: random.Random, pick: Pick) -> Pair:
 def polarity(rng: random.Random, pick: Pick) -> Pair:
     """No student has ever yawned. / *Every student has ever yawned."""
     verb, person, frame = _ed(pick("intransitive")), pick("people"), rng.randrange(4)
-    if frame == 0:  # the same words in both: only in the first does the negation reach "ever"
+    if frame == 0:  # both have the same words; only in the first the negation reaches "ever"
         clause = f"{_noun(pick('people'), True)} {pick('social')}"
         return _pair(f"_ has ever {verb}", f"no {person} who the {clause}", f"the {person} who no {clause}")
     if frame == 1:
@@ -255,8 +255,8 @@ def word_order(rng: random.Random, pick: Pick) -> Pair:
 def agreement_clause(rng: random.Random, pick: Pick) -> Pair:
     """The pilot who the dukes trusted is brave. / *The pilot who the dukes trusted are brave."""
     plural = _coin(rng)
-    head, other, verb = _noun(pick("people"), plural), f"the {_noun(pick('he'), not plural)}", _ed(pick("social"))
-    clause = rng.choice((f"{verb} {other}", f"{other} {verb}"))
+    head, neighbor, verb = _noun(pick("people"), plural), f"the {_noun(pick('he'), not plural)}", _ed(pick("social"))
+    clause = rng.choice((f"{verb} {neighbor}", f"{neighbor} {verb}"))
     return _pair(f"the {head} who {clause} _ {pick('moods')}", *_be(rng, plural))
 
 
@@ -279,10 +279,10 @@ def verb_form_modal(rng: random.Random, pick: Pick) -> Pair:
 
 def reflexive_embedded(rng: random.Random, pick: Pick) -> Pair:
     """The duke claimed that the witch hated herself. / *The duke claimed that the witch hated himself."""
-    gender, other = rng.sample(("he", "she"), 2)
-    verb, matrix, head = pick("social"), f"the {pick(other)}", f"the {pick(gender)}"
+    gender, opposite = rng.sample(("he", "she"), 2)
+    verb, matrix, head = pick("social"), f"the {pick(opposite)}", f"the {pick(gender)}"
     frame = rng.choice((f"{matrix} claimed that {head} {_ed(verb)} _", f"{matrix} expected {head} to {verb} _"))
-    return _pair(frame, REFLEXIVES[gender], REFLEXIVES[other])
+    return _pair(frame, REFLEXIVES[gender], REFLEXIVES[opposite])
 
 
 def arguments_infinitive(rng: random.Random, pick: Pick) -> Pair:
@@ -354,7 +354,7 @@ OUT_OF_DOMAIN: dict[str, Phenomenon] = {
 }
 
 
-def _draw(rng: random.Random, phenomenon: Phenomenon, words: Lexicon) -> Pair:
+def _make_pair(rng: random.Random, phenomenon: Phenomenon, words: Lexicon) -> Pair:
     """A pair of whole sentences, with capital and full stop; some declaratives become a clause of a longer sentence."""
     used: list[str] = []
 
@@ -374,26 +374,26 @@ def generate() -> dict[str, list[Sentence]]:
     seen: set[str] = set()
 
     def rows(size: int, phenomena: dict[str, Phenomenon], words: Lexicon) -> list[Sentence]:
-        """70% acceptable: both sentences of some pairs, and of the others the acceptable one alone."""
+        """70% are acceptable: some pairs give both sentences, and the others only the acceptable sentence."""
         acceptable = size * 7 // 10
         codes = list(phenomena)
-        drawn: list[Sentence] = []
+        sentences: list[Sentence] = []
         for number in range(acceptable):
             code = codes[number % len(codes)]
-            pair = _draw(rng, phenomena[code], words)
+            pair = _make_pair(rng, phenomena[code], words)
             while not seen.isdisjoint(pair):
-                pair = _draw(rng, phenomena[code], words)
+                pair = _make_pair(rng, phenomena[code], words)
             seen.update(pair)
-            drawn.append(Sentence(code, 1, pair[0]))
+            sentences.append(Sentence(code, 1, pair[0]))
             if number < size - acceptable:
-                drawn.append(Sentence(code, 0, pair[1]))
-        rng.shuffle(drawn)
-        return drawn
+                sentences.append(Sentence(code, 0, pair[1]))
+        rng.shuffle(sentences)
+        return sentences
 
     return {
         "in_domain_train.tsv": rows(6000, IN_DOMAIN, TRAIN_WORDS),
         "in_domain_dev.tsv": rows(500, IN_DOMAIN, TRAIN_WORDS),
-        "out_of_domain_dev.tsv": rows(500, OUT_OF_DOMAIN, OTHER_WORDS),
+        "out_of_domain_dev.tsv": rows(500, OUT_OF_DOMAIN, TEST_WORDS),
     }
 
 

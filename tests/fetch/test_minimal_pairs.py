@@ -3,7 +3,7 @@
 import pytest
 
 from cola.fetch import minimal_pairs, tables
-from cola.fetch.minimal_pairs import IN_DOMAIN, OTHER_WORDS, OUT_OF_DOMAIN, TRAIN_WORDS
+from cola.fetch.minimal_pairs import IN_DOMAIN, OUT_OF_DOMAIN, TEST_WORDS, TRAIN_WORDS
 
 TRAIN, DEV, TEST = "in_domain_train.tsv", "in_domain_dev.tsv", "out_of_domain_dev.tsv"
 
@@ -29,8 +29,8 @@ def test_the_test_file_has_constructions_and_words_that_training_never_shows(fil
     trained, tested = (
         {word for row in files[name] for word in row.sentence.lower().strip(".?").split()} for name in (TRAIN, TEST)
     )
-    kinds = [kind for kind in OTHER_WORDS if kind not in ("context", "prepositional")]
-    swept = [word.lower() for kind in kinds for word in OTHER_WORDS[kind]]
+    kinds = [kind for kind in TEST_WORDS if kind not in ("context", "prepositional")]
+    swept = [word.lower() for kind in kinds for word in TEST_WORDS[kind]]
     assert len(swept) >= 100
     assert [word for word in swept if word in trained or word + "s" in trained] == []
     assert not tested & {word.lower() for kind in kinds for word in TRAIN_WORDS[kind]}
