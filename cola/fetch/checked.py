@@ -9,22 +9,22 @@ from cola.core import files
 from cola.fetch.sources import File
 from cola.fetch.transfers import WrongFileError
 
-GIT_DIGITS = 40  # of a hash: git's
+GIT_DIGITS = 40  # of a hash by git
 # Weights in another form than safetensors, pickles, code, data and documents.
 _OTHER_SUFFIXES = frozenset(
     ".bin .ckpt .csv .gguf .gz .h5 .index .ipynb .joblib .jpg .log .md .meta .mlmodel .msgpack .npy .npz .onnx "
     ".onnx_data .ot .parquet .pb .pdf .pickle .pkl .png .pt .pth .py .safetensors .sh .so .tar .tflite .tsv "
     ".zip".split()
 )
-# This project writes the first two beside an encoder; the last lists weights that are in several files.
+# This project writes the first two beside an encoder. The last lists weights in several files.
 _OTHER_ENDINGS = (files.CHECKSUMS, "source.json", ".index.json")
 
 
 def is_encoder_file(name: str) -> bool:
     """Whether a file of an encoder's repository or folder is fetched: model.safetensors, a config, a tokenizer's file.
 
-    `name` is its path in there. A file that is not weights, code, data or a document may be a tokenizer's: each kind
-    of tokenizer has its names.
+    `name` is the file's path in the repository. Tokenizers use many names: a file may be a tokenizer's unless it has
+    weights, code, data or a document.
     """
     if name == "model.safetensors":
         return True
@@ -33,7 +33,7 @@ def is_encoder_file(name: str) -> bool:
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is the pointer that git leaves in place of a large file where git-lfs is not installed."""
+    """Whether a file is the pointer that git writes instead of a large file where git-lfs is not installed."""
     with path.open("rb") as file:
         return file.read(40).startswith(b"version https://git-lfs")
 
@@ -49,10 +49,7 @@ def is_expected(path: Path, expected: File) -> bool:
 
 
 def extract(path: Path, prefix: str, expected: dict[str, File], folder: Path) -> None:
-    """Write the members `prefix` + file of a zip to `folder`: no name in the zip decides where anything is written.
-
-    Raises WrongFileError as read_member.
-    """
+    """Write the members `prefix` + file of a zip to `folder`/file. Raises WrongFileError as read_member."""
     for file, content in expected.items():
         (folder / file).write_bytes(read_member(path, prefix + file, content))
 
@@ -71,7 +68,7 @@ def read_member(path: Path, name: str, expected: File) -> bytes:
 
 
 def copy(path: Path, expected: File, folder: Path, shown: str) -> None:
-    """Copy a file into `folder` if it is the expected one. Raises WrongFileError, which calls it `shown`, if not."""
+    """Copy a file into `folder`. Raises WrongFileError, which calls it `shown`, unless it is as expected."""
     if is_lfs_pointer(path):
         raise WrongFileError(f"{shown} is refused: it is a pointer of git-lfs, and `git lfs pull` gets the file")
     if not is_expected(path, expected):

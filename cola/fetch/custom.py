@@ -1,4 +1,4 @@
-"""A corpus from a user's folder: DVC must see its changes; its tables are written in the plain form."""
+"""A corpus from a user's folder: DVC must notice its changes, and its tables are written in the plain form."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ from cola.fetch.sources import CORPORA, Source
 def find_corpus(name: str) -> Path:
     """The folder in corpora/ that fetch.corpus names.
 
-    DVC compares the files in corpora/, and follows no link. Raises UserError where it would not see a later change.
+    Raises UserError where DVC would not notice a later change: it compares the files in corpora/ and follows no link.
     """
     folder = Path(os.path.relpath(name))
     if paths.CORPORA not in (folder, *folder.parents):
@@ -24,11 +24,11 @@ def find_corpus(name: str) -> Path:
     for part in folder.parts:
         if files.NO_CONTENT.fullmatch(part):
             raise UserError(f"fetch.corpus: {name} is hidden, and DVC passes {part} over: give it another name")
-    original = Path(os.environ.get("DVC_ROOT", "."), folder)  # an experiment runs in a copy of what git tracks
+    original = Path(os.environ.get("DVC_ROOT", "."), folder)  # an experiment runs in a copy of the tracked files
     needed = [folder / path.name for path in original.glob("t*") if path.stem in ("train", "test")]
     for path in (folder, *folder.parents, *needed):
         if path.is_symlink() and not path.is_file():
-            raise UserError(f"fetch.corpus: {path} is a link, which DVC does not follow: put a copy in its place")
+            raise UserError(f"fetch.corpus: {path} is a link, which DVC does not follow: copy the folder instead")
         if not path.exists() and needed:
             typed = shlex.quote(str(folder))
             raise UserError(
@@ -36,7 +36,7 @@ def find_corpus(name: str) -> Path:
                 f"run `git add {typed}` (for large tables: `dvc add {typed} && git add corpora`)"
             )
     if not folder.is_dir():
-        raise UserError(f"fetch.corpus: {name} is no folder in this project: put train.csv and test.csv there")
+        raise UserError(f"fetch.corpus: {name} is no folder in this project: make it, with train.csv and test.csv")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The files that are taken from a user's encoder, and one trial of the encoder that was fetched."""
+"""A user's encoder is copied; any encoder that was fetched is tried once."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def copy(name: str, folder: Path) -> Source:
     """
     origin = Path(os.environ.get("DVC_ROOT", "."), Path(name).expanduser())
     if not origin.is_dir():
-        raise UserError(f"fetch.encoder: {name} is neither known nor a folder (params.yaml says what can stand there)")
+        raise UserError(f"fetch.encoder: {name} is no folder (params.yaml lists the values that it can have)")
     command = "dvc repro --force --downstream fetch@encoder"
     print(f"{name} is copied as it is now: after a change in it, run `{command}`")
     paths = [path for path in sorted(origin.iterdir()) if path.is_file() and checked.is_encoder_file(path.name)]
@@ -63,16 +63,17 @@ def check_config(name: str, config: Path) -> None:
 
 
 def try_out(name: str, folder: Path) -> None:
-    """Load the encoder in `folder` and tokenize sentences, so that an unusable one ends here; `name` is the user's.
+    """Load the encoder in `folder` and tokenize sentences, so that an unusable encoder ends here.
 
-    Prints what a tokenizer loses. Raises UserError, in one line, where the library cannot load the model or the
-    tokenizer, where the tokenizer is not that of its files, and where a token has no embedding or padding no token.
+    `name` is the user's name for it. Prints the losses of a tokenizer. Raises UserError, in one line, where
+    transformers cannot load the model or the tokenizer, where the tokenizer differs from its files, and where a token
+    has no embedding or padding no token.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer  # takes seconds: only here
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # its warnings are errors here, in one line
+    logging.set_verbosity_error()  # the checks below say it in one line
     remedy = "save it anew, or take another encoder"
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -80,7 +81,7 @@ def try_out(name: str, folder: Path) -> None:
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # of a head for other labels
+            ignore_mismatched_sizes=True,  # its head may have another number of labels
         )
         remedy = TOKENIZER_REMEDY
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -97,18 +98,18 @@ def try_out(name: str, folder: Path) -> None:
 
 
 def _check_files(name: str, folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Raise UserError where a tokenizer is not what its files say: transformers invents what it lacks."""
+    """Raise UserError where a tokenizer differs from its files: transformers invents a tokenizer without files."""
     encoded = [tokenizer(sentence)["input_ids"] for sentence in SENTENCES]  # some fail only now
     if not (folder / "tokenizer.json").exists():
         names = [file for key, file in tokenizer.vocab_files_names.items() if key != "tokenizer_file"]
         if tokenizer.is_fast and not (names and all((folder / file).exists() for file in names)):
-            raise UserError(f"{name} has no tokenizer: put {' and '.join(names)} there, or tokenizer.json")
+            raise UserError(f"{name} has no tokenizer: add {' and '.join(names)}, or tokenizer.json")
         return
     whole = Tokenizer.from_file(str(folder / "tokenizer.json"))
     whole.no_truncation()
     whole.no_padding()
     for sentence, ids in zip(SENTENCES, encoded, strict=True):
-        # A file may leave it to transformers to add the special tokens.
+        # Some files leave the special tokens to transformers.
         if whole.encode(sentence).ids not in (ids, tokenizer(sentence, add_special_tokens=False)["input_ids"]):
             special = {key: token for key, token in tokenizer.special_tokens_map.items() if token in whole.get_vocab()}
             settings = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"} | special)
@@ -119,7 +120,7 @@ def _check_files(name: str, folder: Path, tokenizer: "PreTrainedTokenizerBase") 
 
 
 def _check_ids(name: str, tokenizer: "PreTrainedTokenizerBase", config: Any) -> None:
-    """Raise UserError where a token has no embedding, where most embeddings have no token, or padding has no id."""
+    """Raise UserError where a token has no embedding, most embeddings have no token, or padding has no id."""
     tokens, embeddings = max(tokenizer.get_vocab().values()) + 1, getattr(config, "vocab_size", None)
     if embeddings is not None and not embeddings / 2 <= tokens <= embeddings:
         raise UserError(
@@ -131,21 +132,21 @@ def _check_ids(name: str, tokenizer: "PreTrainedTokenizerBase", config: Any) -> 
         likely = next((token for token in sorted(tokenizer.get_vocab()) if "pad" in token.lower()), tokenizer.unk_token)
         padding = tokenizer.pad_token or tokenizer.eos_token or likely
         raise UserError(
-            f"{name}: {config.model_type} has no padding token in which tokenizer and config.json agree: write "
+            f"{name}: {config.model_type} needs the same padding token in its tokenizer and in config.json: write "
             f"{json.dumps({'pad_token': padding})} to tokenizer_config.json, and "
             f"{json.dumps({'pad_token_id': tokenizer.convert_tokens_to_ids(padding or '')})} to config.json"
         )
 
 
 def _print_losses(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Print where a tokenizer does not reach its vocabulary's capitals, or leaves out the token that heads read."""
+    """Print a note where a tokenizer loses its vocabulary's capitals, or leaves out the token that heads read."""
     words = sorted(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens))
     capitals = [word for word in words if word != word.lower() and not word.startswith(("[", "<"))]
     text = " ".join(capitals[:100])
     if len(capitals) > len(words) / 100 and tokenizer.tokenize(text) == tokenizer.tokenize(text.lower()):
         print(
             f"{name}: {len(capitals):,} words of its vocabulary have capitals, and its tokenizer makes all letters "
-            'small: put {"do_lower_case": false} in tokenizer_config.json'
+            'small: write {"do_lower_case": false} to tokenizer_config.json'
         )
     if tokenizer.cls_token and tokenizer.cls_token_id not in tokenizer(SENTENCES[0])["input_ids"]:
         print(f"{name}: its tokenizer puts no {tokenizer.cls_token} before a text, where heads read it")

@@ -39,16 +39,16 @@ def _raise_provider_errors() -> Iterator[None]:
 
 @_raise_provider_errors()
 def download(name: str, revision: str, file: str, expected: File) -> Path:
-    """The path of a file in the Hub's cache. The Hub is asked for a file that the cache lacks or has with other bytes.
+    """The path of a file in the Hub's cache, after a download where the cache has not the expected file.
 
-    Another file than the expected one is returned where the Hub sends it. Raises ProviderError.
+    The caller checks the file: the Hub may send another. Raises ProviderError.
     """
     cached = huggingface_hub.try_to_load_from_cache(name, file, revision=revision)
     if isinstance(cached, str):
         if checked.is_expected(Path(cached), expected):
             return Path(cached)
         print(f"{Path(cached).resolve()} is not the expected file: it is downloaded again")
-    try:  # the library's download would try for 23 seconds to reach a Hub that does not answer
+    try:  # hf_hub_download retries for 23 s where the Hub does not answer; this request fails at once
         huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(name, file, revision=revision))
     except errors.HfHubHTTPError as error:
         if error.response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -62,7 +62,7 @@ def download(name: str, revision: str, file: str, expected: File) -> Path:
 def list_files(name: str, revision: str) -> dict[str, File]:
     """An encoder's files, the weights last, with the sizes and hashes that the Hub states.
 
-    Where the Hub does not answer, its cache does: it names each file by the hash that the Hub stated.
+    If the Hub does not answer, they come from its cache, which names a file by the hash that the Hub stated.
     Raises UserError where the repository lacks the config or safetensors, ProviderError where the cache lacks them.
     """
     try:
@@ -99,7 +99,7 @@ def _list_cached_files(name: str, revision: str) -> dict[str, File]:
 
 
 def _describe(error: Exception) -> str:
-    """What an error of the Hub means, and what to do."""
+    """An error of the Hub in a few words, with a remedy."""
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set"
     if isinstance(error, errors.GatedRepoError):

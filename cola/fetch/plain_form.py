@@ -1,4 +1,4 @@
-"""A corpus -> data/raw: train.csv and test.csv in one plain form. Their contents are printed, for people to check."""
+"""Writes a corpus to data/raw in one form, train.csv and test.csv, and prints its contents for people to check."""
 
 import csv
 import re
@@ -15,11 +15,11 @@ from cola.fetch.tables import Row, Rows, normalize
 
 MOST_SHOWN = 10  # labels
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?")
-Looks = dict[str | Decimal, str]  # a label, by its look to people: 1, 1.0 and 01 look the same, as do True and TRUE
+Looks = dict[str | Decimal, str]  # a label by its look to people: 1, 1.0 and 01 look the same, as do True and TRUE
 
 
 class Contents:
-    """What a table holds. Texts are kept as hashes, 8 bytes a row, so that a large corpus fits in memory."""
+    """Counts of a table. Texts are hashes, 8 bytes a row, so that a large corpus fits in memory."""
 
     def __init__(self) -> None:
         self.labels: Counter[str] = Counter()  # sentences of each label
@@ -36,10 +36,10 @@ class Contents:
 
 
 def write_corpus(folder: Path, training: Rows, test: Rows) -> list[str]:
-    """Write train.csv and test.csv to `folder`, and print what they hold. Returns the labels' names by number.
+    """Write train.csv and test.csv to `folder`, and print their contents. Returns the labels' names by number.
 
-    Raises UserError, with file and line, for labels that people would take for the same, and for a label of the test
-    that training lacks; also for a single label.
+    Raises UserError, with file and line, for labels that look the same and for a test label that training lacks; also
+    for a single label.
     """
     looks: Looks = {}
     in_training = _write(folder / "train.csv", training, looks, is_test=False)
@@ -77,10 +77,7 @@ def _write(path: Path, rows: Rows, looks: Looks, is_test: bool) -> Contents:
 
 
 def _check_label(where: str, label: str, looks: Looks, is_test: bool) -> None:
-    """Add a label of training to `looks`. Raises UserError where another looks the same, or where a test adds a label.
-
-    `where` names the file and the line.
-    """
+    """Add a training label to `looks`. Raises UserError if it looks like another, and for a test label that is new."""
     normal = normalize(label)
     look = Decimal(normal) if NUMBER.fullmatch(normal) else normal
     if is_test and look not in looks:
@@ -101,7 +98,7 @@ def _describe(contents: Contents) -> str:
 
 
 def _compare(training: Contents, test: Contents) -> dict[str, int]:
-    """How many sentences the tables have of each kind that may be a mistake."""
+    """Numbers of sentences that may be mistakes, by kind."""
     in_training, in_test = np.unique(training.texts), np.unique(test.texts)
     texts = np.union1d(in_training, in_test)
     labelled = np.union1d(training.labelled_texts, test.labelled_texts)
@@ -116,5 +113,5 @@ def _compare(training: Contents, test: Contents) -> dict[str, int]:
 
 
 def _show(label: str) -> str:
-    """A label as it is printed: in one line, and not longer than 40 characters."""
+    """A label for a message: in one line, at most 40 characters."""
     return escape(label[:40])

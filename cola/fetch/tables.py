@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 from cola.core.errors import UserError, one_line
 
 COLA_LABELS = ["unacceptable", "acceptable"]  # the names of CoLA's labels 0 and 1
-COLA_HEADER = ["source", "label", "label_notes", "text"]  # CoLA's own files have none
+COLA_HEADER = ["source", "label", "label_notes", "text"]  # CoLA's files have no header
 COLUMNS = ("text", "label", "source")  # the others are not read
 LONGEST_FIELD = 2**22  # characters; cola/data/corpus.py reads rows of such fields
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 QUOTING = (
     "a field with a comma (in a .tsv: a tab), a quotation mark or a line break needs quotation marks around it, "
-    "and its own quotation marks twice"
+    "and a quotation mark inside it is written twice"
 )
 HEADER_REMEDIES = {  # the first pattern that occurs in the first field of a header without the columns
     r"[\udc80-\udcff]": "save the table as UTF-8",
@@ -33,7 +33,7 @@ HEADER_REMEDIES = {  # the first pattern that occurs in the first field of a hea
     r"": "name the columns text and label in the first line",
 }
 NOT_UTF8 = re.compile("[\0\ud800-\udfff]")  # NUL, and the surrogates that Python reads for wrong bytes
-# Letters, signs and accents to Unicode that show nothing.
+# Invisible characters that Unicode counts among letters, signs and accents.
 BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0").union(map(chr, range(0xFE00, 0xFE10)))
 
 
@@ -50,13 +50,13 @@ Records = Iterator[tuple[str, list[str]]]  # with the position, a row's fields i
 
 
 def find_table(folder: Path, name: str) -> Path:
-    """The path of the table `name` in a user's folder. Raises UserError unless the folder has just one of that name."""
+    """The path of the table `name` in a user's folder. Raises UserError unless exactly one file has that name."""
     names = [f"{name}{suffix}" for suffix in READERS]
     present = sorted(path.name for path in folder.iterdir())
     tables = [file for file in present if file in names]
     if len(tables) != 1:
         raise UserError(
-            f"{folder} must have {', '.join(names[:-1])} or {names[-1]}, one of them, but has "
+            f"{folder} must have exactly one of {', '.join(names)}, but has "
             f"{', '.join(present)[:200] or 'nothing'}: rename, unpack, remove, or export as {names[0]} in UTF-8"
         )
     return folder / tables[0]
@@ -82,7 +82,7 @@ def read_table(path: Path) -> Rows:
     header = [normalize(name) for name in names]
     for column in COLUMNS:
         if header.count(column) > 1:
-            raise UserError(f"{where}: the column {column} is there twice: remove or rename one")
+            raise UserError(f"{where}: two columns are called {column}: remove or rename one")
         if column not in header and column != "source":
             remedy = next(remedy for pattern, remedy in HEADER_REMEDIES.items() if re.search(pattern, names[0]))
             raise UserError(f"{where}: no column {column!r} in the header ({', '.join(names)[:200]}): {remedy}")
@@ -96,7 +96,7 @@ def normalize(text: str) -> str:
 
 
 def is_visible(text: str) -> bool:
-    """Whether a text has more than white space, control characters and letters that show nothing."""
+    """Whether a text has more than white space, control characters and invisible letters."""
     return any(
         not letter.isspace() and letter not in BLANKS and unicodedata.category(letter) not in ("Cc", "Cf")
         for letter in text
@@ -112,7 +112,7 @@ def _read_rows(path: Path, records: Records, header: Sequence[str]) -> Rows:
             raise UserError(f"{where}: {fault}")
         text, label = fields[columns["text"]], fields[columns["label"]]
         if label not in labels and (normalize(text), normalize(label)) == ("text", "label"):
-            raise UserError(f"{where}: the header stands here again: remove this line")
+            raise UserError(f"{where}: the header occurs a second time: remove this line")
         if path.suffix == ".tsv" and any("\n" in field and "\t" in field for field in fields):
             raise UserError(f"{where}: a quotation mark begins a field that holds whole rows: {QUOTING}")
         labels.add(label)
@@ -122,12 +122,12 @@ def _read_rows(path: Path, records: Records, header: Sequence[str]) -> Rows:
 
 
 def _find_fault(fields: list[str], header: Sequence[str], columns: Mapping[str, int]) -> str | None:
-    """The fault of a record, and what to do; None if it has none. Empty fields beyond the header are removed."""
+    """The fault of a record, with a remedy, or None. Empty fields beyond the header are removed."""
     while len(fields) > len(header) and not fields[-1]:
         fields.pop()
     for field in fields:
         if match := NOT_UTF8.search(field):
-            return f"{match[0]!a} is no character of UTF-8: save the table as UTF-8"
+            return f"{match[0]!a} is not UTF-8: save the table as UTF-8"
         if len(field) > LONGEST_FIELD:
             return f"{len(field):,} characters, {LONGEST_FIELD:,} at most: shorten the text"
     if len(fields) != len(header):
@@ -177,7 +177,7 @@ def _read_json_lines(path: Path) -> Records:
                 record = json.loads(content, parse_float=str, parse_int=str, parse_constant=str)
                 texts = {normalize(key): _to_text(value) for key, value in record.items() if normalize(key) in COLUMNS}
             except (ValueError, TypeError, AttributeError, RecursionError):
-                fault = "no JSON object of texts and numbers: write one in each line"
+                fault = "not a JSON object of texts and numbers: write an object in every line"
                 raise UserError(f"{path}, line {number}: {fault}") from None
             if not header:
                 header = [normalize(key) for key in record]
@@ -203,7 +203,9 @@ def _read_parquet(path: Path) -> Records:
             for *fields, number in zip(*columns, numbers, strict=False):
                 yield f"row {number}", fields
     except Exception as error:  # the library has many, for a spoiled file and for columns that are no text
-        raise UserError(f"{path} cannot be read: {one_line(error)}; write it anew, text and label as texts") from None
+        raise UserError(
+            f"{path} cannot be read: {one_line(error)}; write it again, with text and label as texts"
+        ) from None
 
 
 READERS = {".csv": _read_separated, ".tsv": _read_separated, ".jsonl": _read_json_lines, ".parquet": _read_parquet}

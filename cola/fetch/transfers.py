@@ -20,7 +20,7 @@ class WrongFileError(UserError):
 
 
 def describe(error: Exception) -> str:
-    """What an error of requests, httpx or pip means, in a few words that hold no password."""
+    """An error of requests, httpx or pip in a few words, without a password."""
     text = one_line(error) or type(error).__name__
     proxies = [name for name in os.environ if name.lower() in PROXIES and os.environ[name]]
     proxy = "the proxy in " + " and ".join(f"{name} ({hide_password(os.environ[name])})" for name in proxies)
@@ -34,7 +34,7 @@ def describe(error: Exception) -> str:
         return "its certificate is not trusted"
     if isinstance(error, requests.ConnectionError | httpx2.TransportError) or "connection broken" in text.lower():
         return f"no connection through {proxy}" if proxies else "no connection"
-    # The libraries take a password with a slash apart, and show some of its words.
+    # Libraries split a password at a slash, and show some of its words.
     secrets = " ".join(re.findall("//(.*)@", "\n".join(os.environ.values())))
     if set(re.findall(r"\w+", secrets)) & set(re.findall(r"\w+", text)):
         return "no valid URL: in a password, write / as %2F and @ as %40"

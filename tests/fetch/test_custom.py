@@ -44,11 +44,14 @@ def test_a_corpus_is_written_in_one_form_and_its_source_names_the_users_files(fo
         ("{root}/elsewhere", "nor a folder in corpora/, where DVC notices a change: copy your tables to"),
         ("~nobody/corpora/x", "fetch.corpus: ~nobody/corpora/x is neither"),
         ("corpora/../corpora2", "fetch.corpus: corpora/../corpora2 is neither"),
-        ("corpora/nowhere", "fetch.corpus: corpora/nowhere is no folder in this project: put train.csv and test.csv"),
+        (
+            "corpora/nowhere",
+            "fetch.corpus: corpora/nowhere is no folder in this project: make it, with train.csv and test.csv",
+        ),
         ("corpora/mine/train.csv", "fetch.corpus: corpora/mine/train.csv is no folder"),
         ("corpora/.mine", "fetch.corpus: corpora/.mine is hidden"),
-        ("corpora/link", "fetch.corpus: corpora/link is a link, which DVC does not follow: put a copy in its place"),
-        ("corpora/mine/link", "fetch.corpus: corpora/mine/link is a link, which DVC does not follow: put a copy"),
+        ("corpora/link", "fetch.corpus: corpora/link is a link, which DVC does not follow: copy the folder instead"),
+        ("corpora/mine/link", "fetch.corpus: corpora/mine/link is a link, which DVC does not follow: copy"),
         ("corpora/" + "x" * 300, "x cannot be read: File name too long"),
     ],
 )

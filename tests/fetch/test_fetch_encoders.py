@@ -90,7 +90,7 @@ def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(mine):
         ("model.safetensors", None, "has no model.safetensors "),
         ("model.safetensors", POINTER, "/model.safetensors is a pointer of git-lfs"),
         ("model.safetensors", "cut", CANNOT_USE),
-        ("vocab.txt", None, " has no tokenizer: put vocab.txt there, or tokenizer.json"),
+        ("vocab.txt", None, " has no tokenizer: add vocab.txt, or tokenizer.json"),
         ("vocab.txt", POINTER, "/vocab.txt is a pointer of git-lfs"),
         ("vocab.txt", "", CANNOT_USE),
         ("vocab.txt", "<pad>\n<unk>\n<cls>\n", CANNOT_USE),
@@ -126,10 +126,10 @@ def test_an_encoder_that_cannot_be_used_is_refused_in_one_line(mine, file, conte
             f"{CANNOT_USE}TypeError: 'dict' object is not an instance of 'Sequence'; save its tokenizer anew; if ",
         ),
         ("bert", ": transformers' BertTokenizer does not tokenize as tokenizer.json does"),
-        ("esm", ": esm has no padding token in which tokenizer and config.json agree"),
-        ("gpt2", ": gpt2 has no padding token"),
-        ("llama", ": llama has no padding token"),
-        ("modernbert", ": modernbert has no padding token"),
+        ("esm", ": esm needs the same padding token in its tokenizer and in config.json"),
+        ("gpt2", ": gpt2 needs the same padding token"),
+        ("llama", ": llama needs the same padding token"),
+        ("modernbert", ": modernbert needs the same padding token"),
         ("roberta", ": transformers' RobertaTokenizer does not tokenize as tokenizer.json does"),
     ],
 )
@@ -192,5 +192,5 @@ def test_a_file_of_sentencepiece_needs_its_package(mine):
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"^fetch.encoder: ./nowhere is neither known nor a folder"):
+    with pytest.raises(UserError, match=r"^fetch.encoder: ./nowhere is no folder"):
         download.fetch_encoder("./nowhere", None, tmp_path)

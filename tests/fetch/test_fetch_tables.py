@@ -27,16 +27,16 @@ REFUSED = [  # a file, the fault that is told of it, and what the remedy makes o
     ("csv", b"text,label\n", "no sentences", TABLE),
     ("csv", b"sentence,label\nHello.,1\n", "line 1: no column 'text' in the header (sentence, label): name the", TABLE),
     ("csv", b"Hello.,1\nBye.,0\n", "line 1: no column 'text' in the header (Hello., 1): name the columns", TABLE),
-    ("csv", b"text,Label,label\nHello.,1,1\n", "line 1: the column label is there twice: remove or rename", TABLE),
+    ("csv", b"text,Label,label\nHello.,1,1\n", "line 1: two columns are called label: remove or rename", TABLE),
     ("csv", TABLE.replace(b",", b";"), "line 1: no column 'text' in the header (text;label): separate the", TABLE),
     ("csv", TSV, "line 1: no column 'text' in the header (text\tlabel): name the file .tsv", TSV, "tsv"),
     ("tsv", TABLE, "line 1: no column 'text' in the header (text,label): name the file .csv", TABLE, "csv"),
     ("csv", b"sep=,\r\n" + TABLE, "line 1: no column 'text' in the header (sep=, ): remove this line", TABLE),
     ("csv", b"version https://host/git-lfs/v1\noid 1\n", "line 1: no column 'text' in the header (version", TABLE),
     ("csv", TABLE.decode().encode("utf-16"), "line 1: no column 'text' in the header (\udcff", TABLE),
-    ("csv", TABLE.decode().encode("utf-16-le"), "line 2: '\\x00' is no character of UTF-8: save", TABLE),
-    ("csv", b"text,label\nHello.,1\nCaf\xe9.,0\n", "line 3: '\\udce9' is no character of UTF-8: save the", TABLE),
-    ("csv", b"text,label\nHe\0llo.,1\n", "line 2: '\\x00' is no character of UTF-8", TABLE),
+    ("csv", TABLE.decode().encode("utf-16-le"), "line 2: '\\x00' is not UTF-8: save", TABLE),
+    ("csv", b"text,label\nHello.,1\nCaf\xe9.,0\n", "line 3: '\\udce9' is not UTF-8: save the", TABLE),
+    ("csv", b"text,label\nHe\0llo.,1\n", "line 2: '\\x00' is not UTF-8", TABLE),
     ("csv", b"text,label\nHello, you,1\n", "line 2: 3 columns, 2 expected (text, label): a field with a comma", TABLE),
     ("csv", b"text,label\nHello.,1\nBye\n", "line 3: 1 columns, 2 expected", TABLE),
     ("csv", b'text,label\nHello.,1\n"Bye.,0\n', "line 3: unexpected end of data; a field with a comma", TABLE),
@@ -50,18 +50,18 @@ REFUSED = [  # a file, the fault that is told of it, and what the remedy makes o
     ("csv", b"text,label\n ,1\n", "line 2: empty text: fill it in, or remove the row", TABLE),
     ("csv", "text,label\n\u200b\u2060\u3164,1\n".encode(), "line 2: empty text", TABLE),
     ("csv", b'text,label\n"Hello\nyou.",1\n\nBye.,\n', "line 5: empty label", TABLE),
-    ("csv", TABLE + TABLE, "line 4: the header stands here again: remove this line", TABLE),
-    ("csv", b"label,text\n1,Hello.\n\xef\xbb\xbflabel,text\n", "line 3: the header stands here again", TABLE),
+    ("csv", TABLE + TABLE, "line 4: the header occurs a second time: remove this line", TABLE),
+    ("csv", b"label,text\n1,Hello.\n\xef\xbb\xbflabel,text\n", "line 3: the header occurs a second time", TABLE),
     ("csv", b"text,label\n%s,1\n" % (b"a" * (2**22 + 1)), "line 2: 4,194,305 characters, 4,194,304 at most", TABLE),
     ("jsonl", b"", "no sentences", LINES),
     ("jsonl", b'{"label": 1}\n', "line 1: no column 'text' in the header (label)", LINES),
-    ("jsonl", b'{"text": "Hello.", "label": 1\n', "line 1: no JSON object of texts and numbers: write one", LINES),
-    ("jsonl", b'[{"text": "Hello.", "label": 1}]\n', "line 1: no JSON object of texts and numbers: write one", LINES),
-    ("jsonl", b"3\n", "line 1: no JSON object of texts and numbers: write one", LINES),
-    ("jsonl", b'{"text": ["Hello."], "label": 1}\n', "line 1: no JSON object of texts and numbers: write one", LINES),
+    ("jsonl", b'{"text": "Hello.", "label": 1\n', "line 1: not a JSON object of texts and numbers", LINES),
+    ("jsonl", b'[{"text": "Hello.", "label": 1}]\n', "line 1: not a JSON object of texts and numbers", LINES),
+    ("jsonl", b"3\n", "line 1: not a JSON object of texts and numbers", LINES),
+    ("jsonl", b'{"text": ["Hello."], "label": 1}\n', "line 1: not a JSON object of texts and numbers", LINES),
     ("jsonl", LINES + b'{"text": "Hello."}\n', "line 3: empty label", LINES),
-    ("jsonl", LINES + b'{"text": "\\ud83d", "label": 1}\n', "line 3: '\\ud83d' is no character of UTF-8", LINES),
-    ("jsonl", LINES + b'{"text": "Caf\xe9", "label": 1}\n', "line 3: '\\udce9' is no character of UTF-8", LINES),
+    ("jsonl", LINES + b'{"text": "\\ud83d", "label": 1}\n', "line 3: '\\ud83d' is not UTF-8", LINES),
+    ("jsonl", LINES + b'{"text": "Caf\xe9", "label": 1}\n', "line 3: '\\udce9' is not UTF-8", LINES),
     ("parquet", b"PAR1", "cannot be read: Parquet file size is 4 bytes", LINES, "jsonl"),
 ]
 
@@ -169,7 +169,7 @@ def test_a_folder_has_one_table_of_each_name(tmp_path, present, told):
         (tmp_path / name).touch()
     with pytest.raises(UserError, match=told) as refused:
         tables.find_table(tmp_path, "train")
-    assert "must have train.csv, train.tsv, train.jsonl or train.parquet, one of them, but" in str(refused.value)
+    assert "must have exactly one of train.csv, train.tsv, train.jsonl, train.parquet, but" in str(refused.value)
     for name in present[1:]:
         (tmp_path / name).unlink()
     if present[:1] not in (["train.csv"], []):
