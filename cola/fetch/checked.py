@@ -32,12 +32,6 @@ def is_encoder_file(name: str) -> bool:
     return not (in_subfolder or PurePath(name).suffix.lower() in _OTHER_SUFFIXES or name.endswith(_OTHER_ENDINGS))
 
 
-def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is the pointer that git writes instead of a large file where git-lfs is not installed."""
-    with path.open("rb") as file:
-        return file.read(40).startswith(b"version https://git-lfs")
-
-
 def is_expected(path: Path, expected: File) -> bool:
     """Whether a file has the expected size and hash."""
     if path.stat().st_size != expected.bytes:
@@ -69,8 +63,6 @@ def read_member(path: Path, name: str, expected: File) -> bytes:
 
 def copy(path: Path, expected: File, folder: Path, shown: str) -> None:
     """Copy a file into `folder`. Raises WrongFileError, which calls it `shown`, unless it is as expected."""
-    if is_lfs_pointer(path):
-        raise WrongFileError(f"{shown} is refused: it is a pointer of git-lfs, and `git lfs pull` gets the file")
     if not is_expected(path, expected):
         raise make_refusal(shown, expected)
     shutil.copyfile(path, folder / path.name)

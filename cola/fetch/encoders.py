@@ -41,7 +41,9 @@ def copy(name: str, folder: Path) -> Source:
         if origin / file not in paths:
             raise UserError(f"{name} has no {file} (weights must be in one file; pickles are never loaded)")
     for path in paths:
-        if checked.is_lfs_pointer(path):
+        with path.open("rb") as file:
+            is_pointer = file.read(40).startswith(b"version https://git-lfs")
+        if is_pointer:
             raise UserError(f"{name}/{path.name} is a pointer of git-lfs, not the file: run `git lfs pull` in {name}")
         if path.name.endswith("config.json"):
             check_config(name, path)
@@ -65,7 +67,7 @@ def check_config(name: str, config: Path) -> None:
 def try_out(name: str, folder: Path) -> None:
     """Load the encoder in `folder` and tokenize sentences, so that an unusable encoder ends here.
 
-    `name` is the user's name for it. Prints the losses of a tokenizer. Raises UserError, in one line, where
+    `name` is the user's name for it. Prints a note about lost capitals. Raises UserError, in one line, where
     transformers cannot load the model or the tokenizer, where the tokenizer differs from its files, and where a token
     has no embedding or padding no token.
     """
@@ -89,7 +91,7 @@ def try_out(name: str, folder: Path) -> None:
         )
         _check_files(name, folder, tokenizer)
         _check_ids(name, tokenizer, model.config)
-        _print_losses(name, tokenizer)
+        _print_lost_capitals(name, tokenizer)
     except UserError:
         raise
     except Exception as error:  # the libraries raise any class over a spoiled file
@@ -138,8 +140,8 @@ def _check_ids(name: str, tokenizer: "PreTrainedTokenizerBase", config: Any) -> 
         )
 
 
-def _print_losses(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Print a note where a tokenizer loses its vocabulary's capitals, or leaves out the token that heads read."""
+def _print_lost_capitals(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Print a note where a tokenizer never uses the words with capitals in its vocabulary."""
     words = sorted(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens))
     capitals = [word for word in words if word != word.lower() and not word.startswith(("[", "<"))]
     text = " ".join(capitals[:100])
@@ -148,5 +150,3 @@ def _print_losses(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
             f"{name}: {len(capitals):,} words of its vocabulary have capitals, and its tokenizer makes all letters "
             'small: write {"do_lower_case": false} to tokenizer_config.json'
         )
-    if tokenizer.cls_token and tokenizer.cls_token_id not in tokenizer(SENTENCES[0])["input_ids"]:
-        print(f"{name}: its tokenizer puts no {tokenizer.cls_token} before a text, where heads read it")

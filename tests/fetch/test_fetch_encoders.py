@@ -1,4 +1,4 @@
-"""An encoder from a user's own folder: what is taken from it, and its one trial."""
+"""An encoder from a user's folder: the files that are copied, and its trial."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def fetch(mine):
     return folder, source["files"].keys()
 
 
-def ids(folder):
+def encode(folder):
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)(["Word1, word2.", "naïve $5"])["input_ids"]
 
 
@@ -53,12 +53,12 @@ def change(file, content):
         file.write_text(content)
 
 
-def vocabulary(*words):
+def join_vocabulary(*words):
     return "\n".join([*tiny.SPECIAL, *words])
 
 
 def save(mine, kind, *, lowercase=True):
-    """Make it an encoder of another kind, with a tokenizer.json and no settings that name its class."""
+    """Make it an encoder of this kind, with a tokenizer.json and no settings that name its class."""
     sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = AutoConfig.for_model(kind, **sizes | {"intermediate_size": 24} | KINDS.get(kind, {}))
     AutoModel.from_config(config).save_pretrained(mine)
@@ -82,7 +82,11 @@ def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(mine):
         ("config.json", "[1]", "config.json is not a JSON object"),
         ("config.json", "{", "config.json is not a JSON object"),
         ("config.json", POINTER, "/config.json is a pointer of git-lfs, not the file: run `git lfs pull` in "),
-        ("config.json", {"auto_map": {"AutoModel": "own.Model"}}, "config.json has auto_map, code that is never run"),
+        (
+            "config.json",
+            {"auto_map": {"AutoModel": "custom.Model"}},
+            "config.json has auto_map, code that is never run",
+        ),
         ("config.json", {"model_type": "vit"}, "Unrecognized configuration class <class "),
         ("config.json", {"hidden_size": "wide"}, CANNOT_USE),
         ("config.json", {"quantization_config": {"quant_method": "gptq"}}, "has quantized weights"),
@@ -94,12 +98,12 @@ def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(mine):
         ("vocab.txt", POINTER, "/vocab.txt is a pointer of git-lfs"),
         ("vocab.txt", "", CANNOT_USE),
         ("vocab.txt", "<pad>\n<unk>\n<cls>\n", CANNOT_USE),
-        ("vocab.txt", vocabulary(), "its tokenizer knows 5 tokens"),
-        ("vocab.txt", vocabulary(*tiny.WORDS, "new"), "its tokenizer knows 41 tokens, and config.json says 40"),
+        ("vocab.txt", join_vocabulary(), "its tokenizer knows 5 tokens"),
+        ("vocab.txt", join_vocabulary(*tiny.WORDS, "new"), "its tokenizer knows 41 tokens, and config.json says 40"),
         ("tokenizer.json", "[]", CANNOT_USE),
         ("tokenizer.json", '{"model": {', CANNOT_USE),
         ("tokenizer.json", '{"model": {"type": "Future"}}', CANNOT_USE),
-        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": "own.T"}}, "tokenizer_config.json has auto_map"),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": "custom.T"}}, "tokenizer_config.json has auto_map"),
         (
             "tokenizer_config.json",
             {"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab"},
@@ -133,8 +137,8 @@ def test_an_encoder_that_cannot_be_used_is_refused_in_one_line(mine, file, conte
         ("roberta", ": transformers' RobertaTokenizer does not tokenize as tokenizer.json does"),
     ],
 )
-def test_what_messages_name_makes_an_encoder_usable(mine, kind, fault):
-    """One message, or two: of the tokenizer's class, then of the padding token."""
+def test_the_settings_in_a_message_make_an_encoder_usable(mine, kind, fault):
+    """The first message may be about the tokenizer's class, and the second about the padding token."""
     save(mine, kind, lowercase=False)
     messages = []
     while len(messages) < 3:
@@ -146,33 +150,23 @@ def test_what_messages_name_makes_an_encoder_usable(mine, kind, fault):
         for settings, file in re.findall(r"(\{.*?\}) to (\w+\.json)", messages[-1]):
             change(mine / file, json.loads(settings))
     assert any(fault in message for message in messages)
-    assert ids(folder) == ids(mine)
+    assert encode(folder) == encode(mine)
 
 
 @pytest.mark.parametrize("word", ["Word", "Слово"])
-def test_lost_capitals_are_told_and_what_is_told_keeps_them(mine, capsys, word):
-    change(mine / "vocab.txt", vocabulary(*(f"{word}{number}" for number in range(35))))
+def test_a_note_about_lost_capitals_names_a_setting_that_keeps_them(mine, capsys, word):
+    change(mine / "vocab.txt", join_vocabulary(*(f"{word}{number}" for number in range(35))))
     fetch(mine)
-    told = capsys.readouterr().out
-    assert "35 words of its vocabulary have capitals, and its tokenizer makes all letters small" in told
-    change(mine / "tokenizer_config.json", re.search(r"\{.*\}", told)[0])
+    note = capsys.readouterr().out
+    assert "35 words of its vocabulary have capitals, and its tokenizer makes all letters small" in note
+    change(mine / "tokenizer_config.json", re.search(r"\{.*\}", note)[0])
     folder, _ = fetch(mine)
     assert "have capitals" not in capsys.readouterr().out
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     assert tokenizer(f"{word}1")["input_ids"] == [2, 6, 3]
 
 
-def test_a_tokenizer_that_leaves_out_the_first_token_is_told(mine, capsys):
-    save(mine, "bert")
-    change(mine / "tokenizer.json", {"post_processor": None})
-    change(mine / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "cls_token": "[CLS]"})
-    change(mine / "tokenizer_config.json", {"pad_token": "[PAD]"})
-    fetch(mine)
-    assert ": its tokenizer puts no [CLS] before a text, where heads read it" in capsys.readouterr().out
-
-
-def test_a_tokenizer_in_files_of_other_names_comes_with_all_of_them(mine):
-    """BERTweet's reads vocab.txt and bpe.codes."""
+def test_bertweets_tokenizer_is_copied_with_both_of_its_files(mine):
     save(mine, "roberta")
     change(mine / "tokenizer.json", None)
     change(mine / "vocab.txt", "".join(f"{word} 1\n" for word in tiny.WORDS))
@@ -180,7 +174,7 @@ def test_a_tokenizer_in_files_of_other_names_comes_with_all_of_them(mine):
     change(mine / "tokenizer_config.json", {"tokenizer_class": "BertweetTokenizer"})
     folder, names = fetch(mine)
     assert {"bpe.codes", "vocab.txt"} <= names
-    assert ids(folder) == ids(mine)
+    assert encode(folder) == encode(mine)
 
 
 def test_a_file_of_sentencepiece_needs_its_package(mine):
