@@ -1,4 +1,4 @@
-"""Servers on 127.0.0.1 for tests: one whose every answer is scripted, and a look-alike of the Hugging Face Hub."""
+"""Servers on 127.0.0.1 for tests: a file server with scripted answers, and a look-alike of the Hugging Face Hub."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Answer(NamedTuple):
-    """How one request is answered; the default is the answer of a good server."""
+    """An answer to a request. The default is that of a good server."""
 
     status: int = 0  # 0: 200, or 404 for a file that does not exist
     body: bytes | None = None  # None: the file
@@ -54,7 +54,7 @@ class Server:
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)  # their paths
-    script: list[Answer] = field(default_factory=list)  # an answer for each request to come, then good ones
+    script: list[Answer] = field(default_factory=list)  # the next answers; after them, all are good
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def file_server(served: dict[str, bytes], script: list[Answer] | None = None) ->
             elif how.length:
                 headers["Content-Length"] = str(len(body))
             if self.path.endswith("/"):
-                headers["Content-Type"] = "text/html"  # pip reads no other page of an index
+                headers["Content-Type"] = "text/html"  # else pip does not read the page
             self.reply(200, headers, body[: how.cut_after])
 
     with _serve(Handler) as server:
@@ -223,7 +223,7 @@ def bert_base_checkpoint(folder: Path, seed: int, vocabulary: Path) -> None:
     tensors = {}
     for name, shape in bert_base_shapes().items():
         tensors[name] = random.standard_normal(shape, dtype=np.float32)
-        tensors[name] *= np.float32(0.02)  # in place: the file takes 440 MB of memory once
+        tensors[name] *= np.float32(0.02)  # no copy: the file takes 440 MB of memory
         if name.endswith("gamma"):
             tensors[name] += np.float32(1)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

@@ -81,7 +81,7 @@ def fetch(folder):
 
 
 def fail_to_fetch(folder):
-    """The one line with which fetching CoLA fails; it leaves nothing that could be taken for the corpus."""
+    """The line with which fetching CoLA fails. No file is left that could pass for the corpus."""
     folder.mkdir()
     with pytest.raises(UserError) as caught:
         download.fetch_corpus("cola", folder)
@@ -141,7 +141,7 @@ def test_a_host_that_fails_is_asked_again_and_named_at_last(tmp_path, monkeypatc
     ids=["other bytes", "longer", "a page", "cut, without a stated length"],
 )
 def test_wrong_bytes_are_refused_and_the_remedy_helps(tmp_path, monkeypatch, answer, provider):
-    """No other provider is asked instead."""
+    """The next provider is not asked instead."""
     with cola_host(monkeypatch, *[answer] * 3) as server:
         if "COLA_MIRROR" in provider:
             monkeypatch.setenv("COLA_MIRROR", server.url)

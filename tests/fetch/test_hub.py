@@ -35,7 +35,7 @@ UNPINNED = "someone/unpinned"
 
 @pytest.fixture
 def fetch_encoder(tmp_path, monkeypatch):
-    """Calls download.fetch_encoder, with TINY as the only pinned one. Returns source.json, or the line of a UserError.
+    """Calls download.fetch_encoder, where only TINY is pinned. Returns source.json, or the line of a UserError.
 
     The Hub's library has read its environment when it was imported, so its constants are changed instead.
     """

@@ -1,4 +1,4 @@
-"""What is written of a corpus, what is printed of it, and the labels that are refused."""
+"""The plain form of a corpus, the lines that are printed about it, and the labels that are refused."""
 
 import re
 
@@ -9,13 +9,13 @@ from cola.fetch import plain_form
 from cola.fetch.tables import Row
 
 
-def located(name, rows):
-    """Rows as tables.read_table yields them: with where they stand, from line 2 on."""
+def locate(name, rows):
+    """Rows as tables.read_table yields them: with their positions, from line 2 on."""
     return ((f"{name}.csv, line {line}", Row(*row)) for line, row in enumerate(rows, 2))
 
 
 def write(folder, training, test):
-    return plain_form.write_corpus(folder, located("train", training), located("test", test))
+    return plain_form.write_corpus(folder, locate("train", training), locate("test", test))
 
 
 def test_the_plain_form_has_a_header_and_quotes_what_needs_them(tmp_path):
@@ -27,15 +27,9 @@ def test_the_plain_form_has_a_header_and_quotes_what_needs_them(tmp_path):
     assert (tmp_path / "test.csv").read_bytes() == b"sentence_source,label,sentence\r\n,no,a\r\n"
 
 
-def test_what_is_in_a_corpus_is_printed(tmp_path, capsys):
-    training = [
-        ("all", "yes", "a"),
-        ("all", "no", "b\nc"),
-        ("all", "no", "a"),
-        ("all", "yes", "a"),
-        ("all", "\x1b[", "d"),
-    ]
-    write(tmp_path, training, [("x", "no", "a"), ("y", "no", "e"), ("y", "no", "e")])
+def test_the_contents_of_a_corpus_are_printed(tmp_path, capsys):
+    training = [("yes", "a"), ("no", "b\nc"), ("no", "a"), ("yes", "a"), ("\x1b[", "d")]
+    write(tmp_path, [("all", *row) for row in training], [("x", "no", "a"), ("y", "no", "e"), ("y", "no", "e")])
     assert capsys.readouterr().out.splitlines() == [
         "training: 5 sentences; labels: yes 2, no 2, \\x1b[ 1; no column source",
         "test: 3 sentences; labels: no 3; sources: 2",
@@ -48,7 +42,7 @@ def test_what_is_in_a_corpus_is_printed(tmp_path, capsys):
     ]
 
 
-def test_many_labels_are_summed_up(tmp_path, capsys):
+def test_many_labels_are_printed_in_a_short_line(tmp_path, capsys):
     rows = [("all", f"label {number}", f"sentence {number}") for number in range(1500)]
     assert len(write(tmp_path, rows, rows[:1])) == 1500
     lines = capsys.readouterr().out.splitlines()
@@ -70,10 +64,8 @@ def test_labels_are_in_the_order_of_numbers_or_of_the_alphabet():
         ("1", "1e0"),
         (".5", "0.50"),
         ("True", "TRUE"),
-        ("n\xe9gatif", "ne\u0301gatif"),
-        ("positive", "positive\u200b"),
+        ("n\xe9", "ne\u0301"),
         ("1", "\ufeff1"),
-        ("a b", "a\xa0b"),
     ],
 )
 def test_labels_that_look_alike_are_refused_until_they_are_the_same(tmp_path, label, alike):
