@@ -7,8 +7,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     processes.start_stage()
     mlflow_logger.start()
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,7 +20,6 @@ from cola.model import classifier, prediction
 from cola.model.device import choose_precision, describe_machine, peak_memory, prepare_device
 from cola.report import console
 from cola.train import checkpoint, distributed, history, loop, model_card
-from cola.train.checkpoint import Checkpointer
 
 SPLITS = {"train": paths.TOKENIZED / "train.parquet", "validation": paths.TOKENIZED / "validation.parquet"}
 
@@ -37,18 +35,23 @@ def main() -> None:
 
 
 def train(settings: params.Params, device: torch.device) -> None:
-    """Train, of several processes as one of them; rank 0 alone writes, records and prints."""
+    """Train. Every process does; only rank 0 writes, records and prints."""
+    recipe, source = settings.train, read_source(settings)
     precision = choose_precision(settings.precision, device)
     machine = {"device": describe_machine(device), "precision": str(precision).removeprefix("torch.")}
-    source = read_source(settings)
-    configuration = {"train": settings.train.model_dump(), "seed": settings.seed, "processes": distributed.world_size()}
+    contents = {  # each machine has its own copies
+        "seed or train of params.yaml": repr((settings.seed, recipe.model_dump(exclude={"processes"}))),
+        "precision (auto depends on the machine)": machine["precision"],
+        str(paths.TOKENIZED): (paths.TOKENIZED / files.CHECKSUMS).read_text(),
+        str(paths.PRETRAINED): (paths.PRETRAINED / files.CHECKSUMS).read_text(),
+    }
+    distributed.require_same(contents, device)
+    configuration = {"train": recipe.model_dump(), "seed": settings.seed, "processes": distributed.world_size()}
     path = checkpoint.path_for(configuration | machine, [*SPLITS.values(), *paths.PRETRAINED.iterdir()])
-    checkpointer = Checkpointer(path)
-    live_run: AbstractContextManager[Callable[..., None]] = nullcontext(lambda *_: None)
-    if distributed.rank() == 0:
-        live_run = mlflow_logger.live_run(
-            settings=params.flatten(settings), source=source, machine=machine, resumed=path.exists()
-        )
+    checkpointer = checkpoint.Checkpointer(path)
+    live_run = mlflow_logger.live_run(
+        settings=params.flatten(settings), source=source, machine=machine, resumed=path.exists()
+    )
 
     with checkpointer.name_interrupts(), live_run as send:
 
@@ -57,10 +60,10 @@ def train(settings: params.Params, device: torch.device) -> None:
             send("epoch", history.epoch_table([epoch]).to_dict("records")[0])
 
         torch.manual_seed(settings.seed)  # of the classifier's head, then of dropout
-        model = classifier.load(paths.PRETRAINED, device, source["corpus"]["labels"], settings.train.pretrained)
+        model = classifier.load(paths.PRETRAINED, device, source["corpus"]["labels"], recipe.pretrained)
         prediction.check_padding(model, paths.PRETRAINED)
         sentences = {split: ragged.read_sentences(path) for split, path in SPLITS.items()}
-        with loop.prepare(model, sentences, settings.train, precision, settings.seed) as training:
+        with loop.prepare(model, sentences, recipe, precision, settings.seed) as training:
             epochs = loop.fit(training, checkpointer, lambda step: send("step", step._asdict()), on_epoch)
         peak = distributed.all_reduce_max(peak_memory(device), device)
         if distributed.rank() == 0:
@@ -72,7 +75,7 @@ def train(settings: params.Params, device: torch.device) -> None:
 
 
 def read_source(settings: params.Params) -> dict[str, Any]:
-    """The model's source.json: where corpus and encoder are from."""
+    """The model's source.json: the corpus and the encoder that it is trained with."""
     encoder = files.read_json(files.verified(paths.PRETRAINED) / "source.json")
     if not settings.train.pretrained:
         encoder["name"] += " with random weights"
@@ -82,12 +85,8 @@ def read_source(settings: params.Params) -> dict[str, Any]:
 def write_model(
     model: Any, source: Mapping[str, Any], settings: params.Params, epochs: Sequence[history.Epoch]
 ) -> None:
-    card = model_card.text(
-        source,
-        settings.train,
-        history.epoch_table(epochs),
-        *(tables.count(path) for path in SPLITS.values()),
-    )
+    counts = [tables.count(path) for path in SPLITS.values()]
+    card = model_card.render(source, settings.train, history.epoch_table(epochs), *counts)
     with files.atomic_folder(paths.FINETUNED) as folder:
         classifier.save(model, folder)
         encoding.copy_tokenizer(paths.PRETRAINED, folder, settings.tokenize.max_length)
@@ -104,4 +103,4 @@ def write_metrics(settings: params.Params, epochs: Sequence[history.Epoch], mach
 
 
 if __name__ == "__main__":
-    run(distributed.errors_to_launcher(main))
+    run(distributed.leave_errors_to_launcher(main))

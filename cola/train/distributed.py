@@ -1,12 +1,11 @@
-"""One training on several processes, of one machine or more, each of which computes a share of every batch.
+"""One training on several processes, on one machine or more. Each process computes a share of every batch.
 
-torchrun starts them. Without other processes every function here does nothing, and reports rank 0 of a world of size 1.
+torchrun starts the processes. In a training of one process, the functions that communicate do nothing.
 """
 
 import hashlib
 import logging
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -27,59 +27,49 @@ MACHINES = ("PET_MASTER_ADDR", "PET_MASTER_PORT", "PET_NNODES", "PET_NODE_RANK")
 
 
 def needs_launch(processes: int) -> bool:
-    """Whether this process must start torchrun: several processes or machines are asked for, and it is none of them.
-
-    PET_NNODES, torchrun's own variable, asks for several machines.
-    """
+    """Whether this process must start torchrun: it must for several processes, or machines (PET_NNODES)."""
     return (processes > 1 or "PET_NNODES" in os.environ) and not dist.is_torchelastic_launched()
 
 
 def launch(module: str, processes: int) -> None:
-    """Run `python -m module` under torchrun in so many processes, and wait for them.
+    """Run `python -m module` under torchrun in `processes` processes, and wait for them.
 
-    PET_NNODES, PET_NODE_RANK, PET_MASTER_ADDR and PET_MASTER_PORT make them a part of what several machines run.
-    Raises UserError where a process fails, when torchrun ends the others, or where the machines do not meet.
+    With MACHINES set, torchrun connects them to the processes of other machines. Raises UserError if a process fails,
+    which ends the others, or if the machines do not connect.
     """
     from torch.distributed import run  # takes a second: only here
     from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.utils.distributed import get_free_port
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, choose_threads() // processes)))
     if "PET_NNODES" not in os.environ:
-        os.environ |= dict(zip(MACHINES, ("127.0.0.1", str(_free_port()), "1", "0"), strict=True))
+        os.environ |= dict(zip(MACHINES, ("127.0.0.1", str(get_free_port()), "1", "0"), strict=True))
     address, *numbers = values = [os.environ.get(name, "") for name in MACHINES]
     variables = " ".join(f"{name}={value}" for name, value in zip(MACHINES, values, strict=True))
     if not (address and all(map(str.isdecimal, numbers)) and int(numbers[2]) < int(numbers[1])):
-        raise UserError(
-            f"{variables}: set all four, numbers but for the address, the rank from 0 (docs/performance.md)"
-        )
-    # No restarts: a training that fails goes on from its checkpoint when the stage runs again. The static rendezvous
-    # gives the machine PET_NODE_RANK=0 the process of rank 0, and unpickles nothing.
+        raise UserError(f"{variables}: set all four to an address and three numbers, as in docs/performance.md")
+    # No restarts: a training that failed continues from its checkpoint when the stage runs again. The static rendezvous
+    # puts rank 0 on the machine with PET_NODE_RANK=0, and unpickles nothing.
     arguments = ["--rdzv-backend=static", f"--nproc-per-node={processes}", "--max-restarts=0", "--module", module]
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # `_reason` reports what matters of it
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # `_explain` reports its faults
     paths.SCRATCH.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=paths.SCRATCH) as logs:  # torchrun's own would stay behind
+    with tempfile.TemporaryDirectory(dir=paths.SCRATCH) as logs:  # torchrun would leave its default folder behind
         try:
             run.run(run.parse_args([f"--log-dir={logs}", *arguments]))
         except ChildFailedError as error:
-            raise _reason(error) from None
+            raise _explain(error) from None
         except SignalException as error:
             raise KeyboardInterrupt from error
-        except Exception as error:  # any of torchrun's own
+        except Exception as error:  # torchrun raises many kinds
             fault = one_line(error)
-            raise UserError(f"{variables}: the machines did not meet ({fault}); see docs/performance.md") from None
+            raise UserError(f"{variables}: the machines did not connect ({fault}); see docs/performance.md") from None
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+def _explain(error: ChildFailedError) -> Exception:
+    """The error to raise: the user's fault, else a fault outside a collective, else the signal that ended a process.
 
-
-def _reason(error: ChildFailedError) -> Exception:
-    """The cause: a fault of the user's, any fault outside a collective, or the signal that ended a process.
-
-    What fails in a collective, in torch's distributed_c10d.py, lost its peer. SIGTERM is torchrun's.
+    A fault in a collective, in torch's distributed_c10d.py, means only that another process ended. So does SIGTERM,
+    which torchrun sends.
     """
     messages: list[Any] = [failure.message for failure in error.failures.values()]
     faults = [message for message in messages if isinstance(message, dict)]  # as `record` writes them
@@ -93,18 +83,20 @@ def _reason(error: ChildFailedError) -> Exception:
     signals = {rank: failure.signal_name() for rank, failure in error.failures.items() if failure.exitcode < 0}
     for rank in sorted(signals, key=lambda rank: signals[rank] != "SIGKILL"):
         if signals[rank] != "SIGTERM":
-            reason = "killed, maybe for want of memory" if signals[rank] == "SIGKILL" else f"ended by {signals[rank]}"
+            reason = (
+                "killed, perhaps because memory ran out" if signals[rank] == "SIGKILL" else f"ended by {signals[rank]}"
+            )
             return UserError(f"process {rank} of the training was {reason}; {remedy}")
     if faults:
-        lost = " ".join(faults[0]["message"].split())
-        return UserError(f"the training lost a process, whose machine says why ({lost}); {remedy}")
+        message = " ".join(faults[0]["message"].split())
+        return UserError(f"the training lost a process; the error is on that process's machine ({message}); {remedy}")
     return RuntimeError(str(error))
 
 
-def errors_to_launcher(main: Callable[[], None]) -> Callable[[], None]:
-    """A `main` that, in a process of torchrun's, leaves its error to the process that called `launch`.
+def leave_errors_to_launcher(main: Callable[[], None]) -> Callable[[], None]:
+    """A `main` whose error, in torchrun's processes, is raised in the process that called `launch`.
 
-    So the error is printed once, however many processes there are.
+    So an error is printed once, however many processes there are.
     """
 
     def silent() -> None:
@@ -120,7 +112,7 @@ def errors_to_launcher(main: Callable[[], None]) -> Callable[[], None]:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that torchrun started, if it did. All but rank 0 print nothing.
+    """Connect the processes that torchrun started, if it did. Only rank 0 prints.
 
     Raises UserError on mps, whose tensors PyTorch cannot send between processes.
     """
@@ -136,21 +128,21 @@ def process_group(device: torch.device) -> Iterator[None]:
     if rank():
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
     yield
-    dist.destroy_process_group()  # not after a fault, when it could wait for peers that are gone
+    dist.destroy_process_group()  # not after an error: it could wait for processes that have ended
 
 
 def rank() -> int:
-    """Which of the processes this is, from 0. Rank 0 alone writes, records and prints."""
+    """This process's number, from 0. Only rank 0 writes, records and prints."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes there are, on all machines."""
+    """The number of processes, on all machines."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def all_reduce_sum(tensors: Iterable[Tensor]) -> None:
-    """Make each tensor the sum over all processes, in place: the same bytes in each process."""
+    """Sum each tensor over all processes, in place. All processes get the same bytes."""
     if dist.is_initialized():
         for tensor in tensors:
             dist.all_reduce(tensor)
@@ -166,7 +158,7 @@ def all_reduce_max(value: float, device: torch.device) -> float:
 
 
 def all_gather(tensor: Tensor, device: torch.device) -> list[Tensor]:
-    """The processes' tensors, all of one shape, by rank, on the CPU."""
+    """All processes' tensors, which have the same shape, by rank, on the CPU."""
     if not dist.is_initialized():
         return [tensor]
     local = tensor.to(device)
@@ -175,16 +167,9 @@ def all_gather(tensor: Tensor, device: torch.device) -> list[Tensor]:
     return [received.cpu() for received in gathered]
 
 
-def require_same(contents: Mapping[str, Iterable[bytes]], device: torch.device) -> None:
-    """Raise UserError, in all processes alike, where one of the contents, by its name, is not that of rank 0."""
-    if not dist.is_initialized():
-        return
-    digests = []
-    for parts in contents.values():
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        digests.append(list(digest.digest()))
+def require_same(contents: Mapping[str, str], device: torch.device) -> None:
+    """Raise UserError, in all processes alike, if one of the contents, by its name, differs from that of rank 0."""
+    digests = [list(hashlib.sha256(content.encode()).digest()) for content in contents.values()]
     gathered = all_gather(torch.tensor(digests, dtype=torch.uint8), device)
     for rank, received in enumerate(gathered):
         for name, digest, expected in zip(contents, received, gathered[0], strict=True):
@@ -193,20 +178,17 @@ def require_same(contents: Mapping[str, Iterable[bytes]], device: torch.device) 
 
 
 def broadcast_file(path: Path, device: torch.device) -> None:
-    """Give every machine the file of rank 0; remove `path` where rank 0 has none."""
+    """Copy rank 0's file to every other machine. Where rank 0 has none, remove theirs."""
     if not dist.is_initialized() or os.environ["GROUP_WORLD_SIZE"] == "1":
         return
-    sender = rank() == 0
-    size = int(all_reduce_max(path.stat().st_size if sender and path.exists() else 0, device))
-    if sender and size:
-        content = torch.from_file(str(path), size=size, dtype=torch.uint8)
-    else:
-        content = torch.zeros(size, dtype=torch.uint8)
-    content = content.to(device)
-    dist.broadcast(content, 0)
-    if not sender and os.environ["LOCAL_RANK"] == "0":
+    is_sender = rank() == 0
+    content = np.fromfile(path, np.uint8) if is_sender and path.exists() else np.empty(0, np.uint8)
+    size = int(all_reduce_max(len(content), device))
+    tensor = torch.from_numpy(content if is_sender else np.empty(size, np.uint8)).to(device)
+    dist.broadcast(tensor, 0)
+    if not is_sender and os.environ["LOCAL_RANK"] == "0":
         path.unlink(missing_ok=True)
         if size:
             with files.atomic_file(path) as partial:
-                content.cpu().numpy().tofile(partial)
+                tensor.cpu().numpy().tofile(partial)
     dist.barrier()

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from cola.core import paths
 from cola.core import progress as progress_bar
 from cola.core.errors import UserError
 from cola.core.params import Train
@@ -27,7 +26,7 @@ from cola.train.history import Epoch, Progress, Step, has_ended, select_best
 
 @dataclass(frozen=True)
 class Training:
-    """What one training works with. The model's weights and the optimizer's moments change in place."""
+    """What a training works with. The model's weights and the optimizer's moments change in place."""
 
     model: PreTrainedModel
     train: Sentences
@@ -35,22 +34,21 @@ class Training:
     recipe: Train
     precision: torch.dtype
     seed: int
-    packed: bool  # sentences are packed into rows, not padded
+    packed: bool  # whether sentences are packed into rows instead of padded
+    weights: list[nn.Parameter]  # all that the optimizer trains
     optimizer: torch.optim.AdamW
-
-    @property
-    def weights(self) -> list[nn.Parameter]:
-        """The parameters that the optimizer trains."""
-        weights: list[nn.Parameter] = self.optimizer.param_groups[0]["params"]
-        return weights
 
     @cached_property
     def class_weights(self) -> Tensor | None:
-        """(classes,), in the loss, on the model's device; None: each sentence weighs the same."""
+        """The classes' weights in the loss, (classes,), on the model's device; None if all sentences weigh the same.
+
+        "balanced" is scikit-learn's: all classes have the same total weight.
+        """
         if not self.recipe.class_weights:
             return None
-        labels = torch.from_numpy(self.train.labels)
-        return balance_classes(labels, len(classifier.label_names(self.model))).to(self.model.device)
+        labels, classes = torch.from_numpy(self.train.labels), len(classifier.label_names(self.model))
+        counts = torch.bincount(labels, minlength=classes).clamp(min=1)  # a class may have no training sentences
+        return (len(labels) / (classes * counts)).to(self.model.device)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -58,7 +56,7 @@ class Training:
 
     @property
     def total_steps(self) -> int:
-        """The steps of the whole training, over which the learning rate falls to zero."""
+        """The steps over which the learning rate falls to zero."""
         return self.recipe.epochs * self.steps_per_epoch
 
     @property
@@ -70,20 +68,12 @@ class Training:
 def prepare(
     model: PreTrainedModel, sentences: Mapping[str, Sentences], recipe: Train, precision: torch.dtype, seed: int
 ) -> Iterator[Training]:
-    """A training of `model`, in place, on its device; `sentences` are those of train and validation.
+    """Yield a training of `model`, in place, on its device. `sentences` has the splits train and validation.
 
-    The seed fixes the order of the sentences; dropout draws from PyTorch's random state. Do not use the model in
-    another way within the block: it may have other weights and token ids there (cola/train/speedups.py).
+    The seed determines the order of the sentences; dropout uses PyTorch's random state. Within the block, use the model
+    only through the training: its weights and token ids may be rearranged (cola/train/speedups.py).
     """
-    arrays = [array for split in sentences.values() for array in (*vars(split.input_ids).values(), split.labels)]
-    contents = {  # each machine reads its own files
-        "seed or train of params.yaml": [repr((seed, recipe.model_dump(exclude={"processes"}))).encode()],
-        "precision (auto depends on the machine)": [repr(precision).encode()],
-        str(paths.TOKENIZED): (array.tobytes() for array in arrays),
-        str(paths.PRETRAINED): (weights.detach().cpu().numpy().tobytes() for weights in model.parameters()),
-    }
-    distributed.require_same(contents, model.device)
-    if distributed.rank():  # give each rank its own dropout; rank 0 keeps the current random state
+    if distributed.rank():  # rank 0 keeps its random state; the other ranks need different dropout
         torch.manual_seed(int(np.random.SeedSequence([seed, distributed.rank()]).generate_state(1)[0]))
     families.freeze(model, recipe.frozen_layers)
     with speedups.prepare(model, sentences, recipe, precision) as prepared:
@@ -95,7 +85,8 @@ def prepare(
             fused=True,
         )
         train, validation = prepared.sentences["train"], prepared.sentences["validation"]
-        yield Training(model, train, validation, recipe, precision, seed, prepared.packed, optimizer)
+        packed, weights = prepared.packed, prepared.parameters
+        yield Training(model, train, validation, recipe, precision, seed, packed, weights, optimizer)
 
 
 def fit(
@@ -106,11 +97,11 @@ def fit(
 ) -> list[Epoch]:
     """Train, and return the record of every epoch.
 
-    on_epoch is called with each record as soon as there is one, those of a checkpoint at once; on_step with each step
-    that is taken. recipe.max_steps ends the training early, on the schedule of the whole one. So does
-    recipe.early_stopping, which leaves the best epoch's weights. From a checkpoint the training goes on as if it had
-    never stopped. Of several processes, all must call this: each computes its share of every batch and returns the
-    same. Raises UserError where a loss is not finite.
+    From a checkpoint the training continues as if it had never stopped. on_step is called with every step taken,
+    on_epoch with every epoch, including the checkpoint's. recipe.max_steps ends the training early, without a change of
+    the learning rate's schedule; so does recipe.early_stopping, which leaves the best epoch's weights. All processes
+    must call this; each computes a share of every batch and returns the same records. Raises UserError if a loss, a
+    gradient or a weight is not finite.
     """
     progress = checkpointer.load(training.optimizer)
     for epoch in progress.epochs:
@@ -137,12 +128,11 @@ def fit(
 
 
 def take_steps(training: Training, progress: Progress) -> Iterator[Step]:
-    """Take the steps of the current epoch that `progress` does not have yet, add each to it, and yield it."""
+    """Take the current epoch's steps that `progress` does not have yet; add each of them, and yield it."""
     epoch = len(progress.epochs) + 1
-    batches = epoch_batches(training, epoch)
+    batches = split_epoch(training, epoch)
     training.model.train()
-    description = f"epoch {epoch}/{training.recipe.epochs}"
-    with progress_bar.bar(len(training.train.labels), "sentences", description) as bar:
+    with progress_bar.bar(len(training.train.labels), "sentences", f"epoch {epoch}/{training.recipe.epochs}") as bar:
         bar.update(sum(map(len, batches[: len(progress.steps)])))
         started = time.perf_counter() - progress.seconds
         for rows in batches[len(progress.steps) :]:
@@ -154,7 +144,7 @@ def take_steps(training: Training, progress: Progress) -> Iterator[Step]:
             yield step
 
 
-def epoch_batches(training: Training, epoch: int) -> list[np.ndarray]:
+def split_epoch(training: Training, epoch: int) -> list[np.ndarray]:
     """The rows of each batch of an epoch (from 1), up to the training's last step."""
     order = batching.shuffled_order(len(training.train.labels), training.seed, epoch)
     batches = batching.split_into_batches(order, training.recipe.batch_size)
@@ -162,11 +152,10 @@ def epoch_batches(training: Training, epoch: int) -> list[np.ndarray]:
 
 
 def optimizer_step(training: Training, rows: np.ndarray, progress: Progress) -> Step:
-    """The tutorial's step, on the batch `rows`: forward, backward, clipping, AdamW with a learning rate that falls.
+    """Take the tutorial's step on the batch `rows`: forward, backward, clipping, AdamW.
 
-    The loss and the norm are those of the whole batch, of which each process computes a share. Where float16's
-    gradients overflow, no weight changes, and the batch is computed again with half the loss scale. Raises UserError
-    where loss or norm is not finite.
+    Returns the loss and the norm of the whole batch. If float16's gradients overflow, no weight changes, and the batch
+    is computed again with half the loss scale. Raises UserError if loss or norm is not finite.
     """
     number = progress.steps_done + 1
     learning_rate = training.recipe.learning_rate * linear_decay(number - 1, training.total_steps)
@@ -182,61 +171,50 @@ def optimizer_step(training: Training, rows: np.ndarray, progress: Progress) -> 
     return Step(number, loss, learning_rate, norm)
 
 
-def update_weights(training: Training, rows: np.ndarray, scale: float) -> tuple[float, float]:
-    """Update the weights by the gradients of `rows`, unless these are not finite. Returns loss and gradient's norm.
+def linear_decay(step: int, total_steps: int) -> float:
+    """The learning rate's factor at a step (from 0): 1 at the first, 1/total_steps at the last."""
+    return 1 - step / total_steps
 
-    The loss is multiplied by `scale` on its way back.
+
+def update_weights(training: Training, rows: np.ndarray, scale: float) -> tuple[float, float]:
+    """Update the weights, unless a gradient is not finite. Returns the batch's loss and its gradient's norm.
+
+    `scale` multiplies the loss in the backward pass only.
     """
     optimizer: Any = training.optimizer
     optimizer.zero_grad()
-    total_loss = backward(training, rows, scale)
+    loss = backward(training, rows, scale)
     gradients = [weight.grad for weight in training.weights if weight.grad is not None]
-    distributed.all_reduce_sum([total_loss, *gradients])
+    distributed.all_reduce_sum([loss, *gradients])
     norm = total_norm(gradients) / scale
-    # Clipping divides every gradient by the same number. The fused optimizer does that as it reads them, which spares a
-    # pass over the memory. The 1e-6 is that of torch's clip_grad_norm_.
+    # Clipping divides all gradients by the same number. The fused optimizer does this as it reads them, which saves a
+    # pass over the memory. The 1e-6 is from torch's clip_grad_norm_.
     optimizer.grad_scale = ((norm + 1e-6) / training.recipe.max_grad_norm).clamp(min=1.0) * scale
     optimizer.found_inf = (~norm.isfinite()).float()  # 1: the fused optimizer changes nothing
     optimizer.step()
-    return total_loss.item(), norm.item()
-
-
-def require_finite(training: Training, place: str, figures: Mapping[str, float]) -> None:
-    """Raise UserError, with the `place` in the training and all figures, where a figure is not finite."""
-    if not all(map(math.isfinite, figures.values())):
-        shown = ", ".join(f"{name} {figure}" for name, figure in figures.items())
-        remedy = ", or set precision to float32" if training.precision == torch.float16 else ""
-        raise UserError(f"{place} went wrong ({shown}): lower train.learning_rate{remedy}")
+    return loss.item(), norm.item()
 
 
 def backward(training: Training, rows: np.ndarray, scale: float) -> Tensor:
-    """Add up the gradients of this process's share of the batch `rows`, times `scale`.
+    """Compute the gradients, times `scale`, of this process's share of the batch `rows`.
 
-    Returns this process's part of the batch's mean loss, without the scale.
+    The share is cut into micro-batches of at most recipe.micro_batch_tokens tokens. Returns the share's part of the
+    batch's mean loss.
     """
-    model, sentences = training.model, training.train
+    model, sentences, tokens = training.model, training.train, training.recipe.micro_batch_tokens
+    share = rows[distributed.rank() :: distributed.world_size()]
+    # Every process must have gradients: with an empty share they are 0, from a sentence of weight 0.
+    parts = share if len(share) else rows[:1]
     total_loss = torch.zeros((), device=model.device)
-    for part, weight in micro_batches(training, rows):
+    for part in batching.split_into_micro_batches(parts, sentences.input_ids, tokens, padded=not training.packed):
         batch = classifier.collate(model, [sentences.input_ids[row] for row in part], training.packed)
         logits = classifier.logits(model, batch, training.precision)
         labels = torch.from_numpy(sentences.labels[part]).to(model.device)
+        weight = weigh(training, part) / weigh(training, rows) if len(share) else 0.0
         loss = cross_entropy(logits, labels, training.class_weights) * weight
         (loss * scale).backward()
         total_loss += loss.detach()
     return total_loss
-
-
-def micro_batches(training: Training, rows: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
-    """This process's share of the batch `rows`, in parts of at most recipe.micro_batch_tokens tokens.
-
-    Yields the rows of each part, and its weight: its part of the batch's sentences, or of their classes' weights. A
-    share without sentences is one sentence of weight 0: its gradients are 0, and every process has gradients.
-    """
-    share = rows[distributed.rank() :: distributed.world_size()]
-    tokens, input_ids = training.recipe.micro_batch_tokens, training.train.input_ids
-    parts = share if len(share) else rows[:1]
-    for part in batching.split_into_micro_batches(parts, input_ids, tokens, padded=not training.packed):
-        yield part, weigh(training, part) / weigh(training, rows) if len(share) else 0.0
 
 
 def weigh(training: Training, rows: np.ndarray) -> float:
@@ -246,47 +224,33 @@ def weigh(training: Training, rows: np.ndarray) -> float:
     return training.class_weights.cpu()[training.train.labels[rows]].sum().item()
 
 
-def balance_classes(labels: Tensor, classes: int) -> Tensor:
-    """Weights (classes,) with which every class weighs as much as another, as scikit-learn's "balanced".
-
-    `labels` are those of the training sentences, (sentences,) int64.
-    """
-    return len(labels) / (classes * torch.bincount(labels, minlength=classes).clamp(min=1))
-
-
-def linear_decay(step: int, total_steps: int) -> float:
-    """The factor of the learning rate at a step (from 0): 1 at the first, 1/total_steps at the last."""
-    return 1 - step / total_steps
-
-
 def total_norm(gradients: Iterable[Tensor]) -> Tensor:
-    """The Euclidean norm of all of them together.
+    """The Euclidean norm of all gradients together, computed as the norm of the norms of short rows.
 
-    It is the norm of the norms of rows. A processor sums in float32: over BERT's 110 million numbers in one row, the
-    norm comes out 1% too low.
+    A processor sums a row in float32: with BERT's 110 million numbers in one row, the norm would be 1% too low.
     """
     norms = []
     for gradient in gradients:
-        whole = gradient.numel() // 4096 * 4096
-        rows, rest = gradient.flatten().split([whole, gradient.numel() - whole])
-        norms += [torch.linalg.vector_norm(rows.view(-1, 4096), dim=1), torch.linalg.vector_norm(rest, keepdim=True)]
+        rest = gradient.numel() % 4096
+        rows, last = gradient.flatten().split([gradient.numel() - rest, rest])
+        norms += [torch.linalg.vector_norm(rows.view(-1, 4096), dim=1), torch.linalg.vector_norm(last, keepdim=True)]
     return torch.linalg.vector_norm(torch.cat(norms))
 
 
 def validate(training: Training, progress: Progress) -> Epoch:
-    """The record of the epoch whose steps `progress` has, with the figures of the validation sentences.
+    """The record of the epoch whose steps `progress` has, with the validation sentences' figures.
 
-    Raises UserError where their loss is not finite. Prints a line where it is far above that of guessing.
+    Raises UserError if the validation loss is not finite. Prints a line if it is far above the loss of guessing.
     """
     started, number = time.perf_counter(), len(progress.epochs) + 1
     logits, labels = predict_validation(training), torch.from_numpy(training.validation.labels)
     predicted = logits.argmax(dim=1)
-    rows = np.concatenate(epoch_batches(training, number))
     loss, guessing = cross_entropy(logits, labels).item(), math.log(logits.shape[1])
     require_finite(training, f"epoch {number}", {"validation loss": loss})
     if loss > 10 * guessing:
         figures = f"validation loss {loss:.3g}, of guessing {guessing:.3g}"
         print(f"epoch {number} diverged ({figures}): lower train.learning_rate")
+    rows = np.concatenate(split_epoch(training, number))
     return Epoch(
         epoch=number,
         training_loss=float(np.mean([step.loss for step in progress.steps])),
@@ -302,17 +266,22 @@ def validate(training: Training, progress: Progress) -> Epoch:
 
 
 def predict_validation(training: Training) -> Tensor:
-    """Logits (sentences, classes) of the validation sentences, of which each process computes its share; on the CPU."""
-    model, share = training.model, slice(distributed.rank(), None, distributed.world_size())
-    input_ids = training.validation.input_ids
+    """The validation sentences' logits, (sentences, classes), on the CPU. Each process computes a share of them."""
+    model, input_ids = training.model, training.validation.input_ids
+    share = slice(distributed.rank(), None, distributed.world_size())
+    tokens, padded = training.recipe.micro_batch_tokens, not training.packed
     logits = torch.zeros(len(input_ids), len(classifier.label_names(model)), device=model.device)
     predicted = prediction.predict_logits(
-        model,
-        input_ids[share],
-        training.precision,
-        padded=not training.packed,
-        batch_tokens=training.recipe.micro_batch_tokens,
+        model, input_ids[share], training.precision, padded=padded, batch_tokens=tokens
     )
     logits[share] = torch.from_numpy(predicted).to(logits)
     distributed.all_reduce_sum([logits])
     return logits.cpu()
+
+
+def require_finite(training: Training, place: str, figures: Mapping[str, float]) -> None:
+    """Raise UserError, with the `place` in the training and all figures, if a figure is not finite."""
+    if not all(map(math.isfinite, figures.values())):
+        shown = ", ".join(f"{name} {figure}" for name, figure in figures.items())
+        remedy = ", or set precision to float32" if training.precision == torch.float16 else ""
+        raise UserError(f"{place} went wrong ({shown}): lower train.learning_rate{remedy}")

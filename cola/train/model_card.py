@@ -1,4 +1,4 @@
-"""The model card: the README.md beside the weights, with the figures of the run that made them."""
+"""The model card: the README.md beside the weights, with the figures of their training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +14,11 @@ from cola.data import tutorial
 TEMPLATE = Path(__file__).with_suffix(".md")
 
 
-def text(source: Mapping[str, Any], recipe: Train, history: pd.DataFrame, training: int, validation: int) -> str:
-    """The card of a model, in Markdown.
+def render(source: Mapping[str, Any], recipe: Train, history: pd.DataFrame, training: int, validation: int) -> str:
+    """A model's card, in Markdown.
 
-    `source` is its source.json, `history` has a row for each epoch, `training` and `validation` are numbers of
-    sentences. No sentence of the corpus is in it, which may be private.
+    `source` is the model's source.json, `history` has a row per epoch, `training` and `validation` are numbers of
+    sentences. The card quotes no sentence of the corpus, which may be private.
     """
     template = jinja2.Template(
         TEMPLATE.read_text(encoding="utf-8"),

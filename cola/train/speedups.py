@@ -1,8 +1,8 @@
-"""What makes the same training faster, part by part. `train.fast: false` does without all of it.
+"""What makes the same training faster, part by part. `train.fast: false` does without it.
 
-Sentences are packed instead of padded, and the last layer computes what the head reads (model/families.py);
-matrices are multiplied in bfloat16 where the processor has units for it (device.choose_precision). Here is the rest:
-dropout that costs less, and weights laid out so that a step moves less memory. The loop stays the tutorial's.
+Three parts are elsewhere: sentences are packed instead of padded (model/batching.py), the last layer computes only what
+the head reads (model/families.py), and matrices are multiplied in bfloat16 where the processor has units for it
+(device.choose_precision). This module has cheaper dropout, and weights laid out so that a step moves less memory.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from cola.core.params import Train
@@ -23,21 +24,21 @@ from cola.model import attention, families
 class Prepared(NamedTuple):
     """What a training works with."""
 
-    sentences: Mapping[str, Sentences]  # by split, with the token ids that the model has
+    sentences: Mapping[str, Sentences]  # by split, with the model's token ids
     parameters: list[nn.Parameter]  # for the optimizer
-    packed: bool  # the model takes sentences packed into rows
+    packed: bool  # whether the model takes sentences packed into rows
 
 
 @contextmanager
 def prepare(
     model: PreTrainedModel, sentences: Mapping[str, Sentences], recipe: Train, precision: torch.dtype
 ) -> Iterator[Prepared]:
-    """Within the block the model trains fast, if the recipe asks for it and its family is known; else as it is.
+    """Make the model's training fast within the block, if the recipe asks for it and its family is supported.
 
-    Afterwards its weights have their names, shapes and type as before.
+    Afterwards the model has its modules, and its weights have their names, shapes and types, as before.
     """
     if recipe.fast and families.supports(model):
-        with _fast(model, sentences, precision, recipe.weight_decay) as prepared:
+        with _speed_up(model, sentences, precision, recipe.weight_decay) as prepared:
             yield prepared
         return
     if recipe.fast:
@@ -47,7 +48,7 @@ def prepare(
 
 
 @contextmanager
-def _fast(
+def _speed_up(
     model: PreTrainedModel, sentences: Mapping[str, Sentences], precision: torch.dtype, weight_decay: float
 ) -> Iterator[Prepared]:
     with ExitStack() as stack:
@@ -58,21 +59,22 @@ def _fast(
                     stack.callback(setattr, module, name, child)
         stack.callback(model.set_attn_implementation, model.config._attn_implementation)
         model.set_attn_implementation(attention.NAME)
-        if not weight_decay and model.get_input_embeddings().weight.requires_grad:  # a decay moves unused rows, too
-            sentences = stack.enter_context(used_rows(model, sentences))
-        yield Prepared(sentences, [stack.enter_context(flat_weights(model, precision))], packed=True)
+        if not weight_decay and model.get_input_embeddings().weight.requires_grad:  # decay changes unused rows, too
+            sentences = stack.enter_context(drop_unused_rows(model, sentences))
+        yield Prepared(sentences, [stack.enter_context(flatten_weights(model, precision))], packed=True)
 
 
 @contextmanager
-def used_rows(model: PreTrainedModel, sentences: Mapping[str, Sentences]) -> Iterator[dict[str, Sentences]]:
-    """Train only those rows of the word embeddings that the sentences use: a fifth of BERT's, on CoLA.
+def drop_unused_rows(model: PreTrainedModel, sentences: Mapping[str, Sentences]) -> Iterator[dict[str, Sentences]]:
+    """Train only the rows of the word embeddings that the sentences use: a fifth of BERT's rows, on CoLA.
 
-    The other rows' gradients and moments are always 0, so AdamW without weight decay leaves them as they are. The whole
-    table is back, with the trained rows in it, at the end.
+    Yields the sentences with the remaining rows' numbers. The full table, with the trained rows, is back after the
+    block. The result is the same: an unused row's gradient and moments are 0, so AdamW without weight decay does not
+    change it.
     """
     embedding: Any = model.get_input_embeddings()
     table, padding = embedding.weight, embedding.padding_idx
-    used = np.unique(np.concatenate([[padding], *(np.unique(split.input_ids.values) for split in sentences.values())]))
+    used = np.unique(np.concatenate([[padding], *(split.input_ids.values for split in sentences.values())]))
     embedding.weight = nn.Parameter(table.detach()[used])
     embedding.padding_idx = int(np.searchsorted(used, padding))
 
@@ -88,42 +90,35 @@ def used_rows(model: PreTrainedModel, sentences: Mapping[str, Sentences]) -> Ite
 
 
 @contextmanager
-def flat_weights(model: PreTrainedModel, precision: torch.dtype) -> Iterator[nn.Parameter]:
-    """Hold all trained weights in a float32 vector, their gradients in another: one pass each for norm and optimizer.
+def flatten_weights(model: PreTrainedModel, precision: torch.dtype) -> Iterator[nn.Parameter]:
+    """Hold all trained weights in one float32 vector: norm and optimizer then take one pass over the memory each.
 
-    Yields that vector, which the optimizer trains. Every weight that is not frozen must have a gradient in every step.
+    Yields that vector, for the optimizer. Every weight that is not frozen must have a gradient in every step.
     """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     vector = nn.Parameter(torch.cat([weight.detach().flatten() for weight in weights]))
-    with (
-        _weights_in(vector.detach(), weights),
-        _gradients_in(vector, weights),
-        _low_precision_linears(model, precision),
-    ):
-        yield vector
-
-
-@contextmanager
-def _weights_in(vector: Tensor, weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Within the block the weights are views of the vector; afterwards copies of them."""
-    views = _views(vector, weights)
-    for weight, view in zip(weights, views, strict=True):
+    for weight, view in zip(weights, _cut(vector.detach(), weights), strict=True):
         weight.data = view
+    originals: dict[Tensor, Tensor] = {weight: weight.data for weight in model.parameters()}  # float32
+    hooks = _collect_gradients(vector, weights)
+    if precision != torch.float32:
+        hooks += _lower_precision(families.encoder_linears(model), precision, originals)
     try:
-        yield
+        yield vector
     finally:
-        for weight, view in zip(weights, views, strict=True):
-            weight.data = view.clone()
+        for hook in hooks:
+            hook.remove()
+        for weight, original in originals.items():
+            weight.data = original.clone()
 
 
-@contextmanager
-def _gradients_in(vector: nn.Parameter, weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Within the block a gradient goes to its place in vector.grad as soon as it is computed, while it is in the cache.
+def _collect_gradients(vector: nn.Parameter, weights: Sequence[nn.Parameter]) -> list[RemovableHandle]:
+    """Move each gradient to its part of vector.grad as soon as it is computed, while it is in the processor's cache.
 
-    Gradients add up until vector.grad is None again.
+    Gradients add up until vector.grad is None again. Returns the hooks.
     """
     gradients = torch.empty_like(vector)
-    collected: set[Tensor] = set()  # weights whose gradient is in vector.grad: the first one is added to nothing
+    collected: set[Tensor] = set()  # weights with a gradient in vector.grad; elsewhere it has an earlier step's values
 
     def collect(view: Tensor, weight: Tensor) -> None:
         if vector.grad is None:
@@ -133,58 +128,31 @@ def _gradients_in(vector: nn.Parameter, weights: Sequence[nn.Parameter]) -> Iter
         collected.add(weight)
         weight.grad = None
 
-    hooks = [
+    views = _cut(gradients, weights)
+    return [
         weight.register_post_accumulate_grad_hook(partial(collect, view))
-        for weight, view in zip(weights, _views(gradients, weights), strict=True)
+        for weight, view in zip(weights, views, strict=True)
     ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
-@contextmanager
-def _low_precision_linears(model: PreTrainedModel, precision: torch.dtype) -> Iterator[None]:
-    """Within the block the Linears compute with copies of their weights in `precision`, as autocast has them do.
+def _lower_precision(
+    linears: Sequence[nn.Linear], precision: torch.dtype, originals: Mapping[Tensor, Tensor]
+) -> list[RemovableHandle]:
+    """Have the linears compute with copies of their weights in `precision`, as autocast does. Returns the hooks.
 
-    A copy is renewed as its Linear is about to compute: then it is in the processor's cache. Without gradients, as in
-    validation, only the first use renews it, for the weights change no more until there are some.
+    A linear's copies are renewed just before it computes: a multiplication is faster with weights in the cache.
     """
-    linears = families.encoder_linears(model)
-    originals: dict[nn.Module, list[Tensor]] = {  # float32
-        linear: [weight.data for weight in linear.parameters()] for linear in linears
-    }
-
-    renewed: set[nn.Module] = set()  # since the last use with gradients
 
     def renew(linear: nn.Module, _: Any) -> None:
-        if torch.is_grad_enabled():
-            renewed.discard(linear)
-        elif linear in renewed:
-            return
-        else:
-            renewed.add(linear)
-        for weight, original in zip(linear.parameters(), originals[linear], strict=True):
-            weight.data.copy_(original)
-
-    hooks: list[Any] = []
-    for linear in linears if precision != torch.float32 else []:
-        if linear.weight.requires_grad:
-            hooks.append(linear.register_forward_pre_hook(renew))
         for weight in linear.parameters():
-            weight.data = weight.data.to(precision)
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for linear in linears:
-            for weight, original in zip(linear.parameters(), originals[linear], strict=True):
-                weight.data = original
+            weight.data.copy_(originals[weight])
+
+    for linear in linears:
+        linear.to(precision)
+    return [linear.register_forward_pre_hook(renew) for linear in linears if linear.weight.requires_grad]
 
 
-def _views(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Cut a vector into views with these tensors' shapes."""
+def _cut(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Cut a vector into views with the shapes of `like`."""
     pieces = vector.split([tensor.numel() for tensor in like])
     return [piece.view(tensor.shape) for piece, tensor in zip(pieces, like, strict=True)]

@@ -147,7 +147,7 @@ def test_with_dropout_each_process_draws_its_own(tmp_path):
     assert time.monotonic() - died < 15
     assert stage.returncode == 1
     (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
-    assert line == f"error: process 1 of the training was killed, maybe for want of memory; {LAST}"
+    assert line == f"error: process 1 of the training was killed, perhaps because memory ran out; {LAST}"
     assert "Traceback" not in error
     assert ranks(killed) == {}
     (checkpoint,) = checkpoints.glob("*.safetensors")
@@ -269,7 +269,7 @@ def test_processes_on_mps_are_refused(monkeypatch):
 
 
 LOST, BUG = ("RuntimeError: closed by peer", "distributed_c10d.py"), ("KeyError: 'a'", "loop.py")
-KILLED = "process 2 of the training was killed, maybe for want of memory"
+KILLED = "process 2 of the training was killed, perhaps because memory ran out"
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ KILLED = "process 2 of the training was killed, maybe for want of memory"
         ([(-15, None), (-11, None)], UserError(f"process 1 of the training was ended by SIGSEGV; {LAST}")),
         (
             [(-15, None), (1, LOST)],
-            UserError(f"the training lost a process, whose machine says why ({LOST[0]}); {LAST}"),
+            UserError(f"the training lost a process; the error is on that process's machine ({LOST[0]}); {LAST}"),
         ),
     ],
 )
@@ -295,7 +295,7 @@ def test_the_launcher_reports_the_cause_and_not_who_lost_a_peer(tmp_path, failur
             report = {"message": fault[0], "extraInfo": {"py_callstack": fault[1], "timestamp": "0"}}
             file.write_text(json.dumps({"message": report}))
         by_rank[rank] = ProcessFailure(local_rank=rank, pid=100 + rank, exitcode=code, error_file=str(file))
-    reason = distributed._reason(ChildFailedError("train", by_rank))
+    reason = distributed._explain(ChildFailedError("train", by_rank))
     assert (type(reason), str(reason)) == (type(expected), str(expected))
 
 
@@ -308,7 +308,7 @@ def test_a_fault_is_reported_though_its_peer_ended_before_it(tmp_path):
         "        if distributed.rank():\n            torch.distributed.destroy_process_group()\n"
         "            atexit.register(time.sleep, 20)\n            raise KeyError('the cause')\n"
         "        distributed.all_reduce_sum([torch.zeros(1)])\n"
-        "distributed.errors_to_launcher(main)()\n"
+        "distributed.leave_errors_to_launcher(main)()\n"
     )
     launch = "from cola.train import distributed; distributed.launch('two', 2)"
     answer = finished([sys.executable, "-c", launch], PYTHONPATH=str(tmp_path), DVC_ROOT=str(tmp_path))

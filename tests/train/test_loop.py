@@ -267,8 +267,12 @@ def test_the_model_is_itself_again_after_a_fault(monkeypatch):
 
 
 def test_a_class_without_sentences_has_a_finite_weight():
-    weights = loop.balance_classes(torch.tensor([0, 0, 0, 1, 0, 0, 0, 1]), 3)
-    assert weights.tolist() == pytest.approx([8 / (3 * 6), 8 / (3 * 2), 8 / (3 * 1)])
+    three_classes = BertForSequenceClassification(tiny.config(num_labels=3))
+    recipe = RECIPE.model_copy(update={"class_weights": "balanced"})
+    sentences = tiny.to_train_on(tiny.sentences(8))._replace(labels=np.array([0, 0, 0, 1, 0, 0, 0, 1]))
+    splits = {"train": sentences, "validation": sentences}
+    with loop.prepare(three_classes, splits, recipe, torch.float32, seed=5) as training:
+        assert training.class_weights.tolist() == pytest.approx([8 / (3 * 6), 8 / (3 * 2), 8 / (3 * 1)])
 
 
 @pytest.mark.parametrize("changed", [{}, {"fast": False}, {"micro_batch_tokens": 12}], ids=str)

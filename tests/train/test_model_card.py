@@ -24,7 +24,7 @@ def source(corpus, encoder):
 
 
 def test_a_card_says_what_the_model_is_and_has_the_figures_of_its_run():
-    text = model_card.text(source("cola", "google-bert/bert-base-uncased"), tiny.RECIPE, HISTORY, 1200, 2)
+    text = model_card.render(source("cola", "google-bert/bert-base-uncased"), tiny.RECIPE, HISTORY, 1200, 2)
     _, front, body = text.split("---\n", 2)
     assert yaml.safe_load(front) == {
         "license": "apache-2.0",
@@ -54,7 +54,7 @@ def test_a_card_says_what_the_model_is_and_has_the_figures_of_its_run():
 
 
 def test_another_model_is_not_held_against_the_tutorials():
-    text = model_card.text(
+    text = model_card.render(
         source("minimal_pairs", "sentence-transformers/all-MiniLM-L6-v2"), tiny.RECIPE, HISTORY, 2, 2
     )
     assert text.endswith("\n- Its test MCC is not comparable with the tutorial's: corpus or encoder is another.\n")
@@ -65,7 +65,7 @@ def test_names_and_labels_stand_as_they_are(words):
     described = source("cola", "google-bert/bert-base-uncased")
     own = {"name": words, "revision": None, "license": words, "citation": words}
     described = {"corpus": described["corpus"] | own | {"labels": [words, "other"]}, "encoder": own}
-    text = model_card.text(described, tiny.RECIPE, HISTORY, 2, 2)
+    text = model_card.render(described, tiny.RECIPE, HISTORY, 2, 2)
     for line in (
         "license: other",
         f"# {words}, fine-tuned on {words}",

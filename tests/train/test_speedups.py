@@ -137,7 +137,7 @@ def test_copies_in_low_precision_are_what_autocast_would_make(precision, frozen,
     trained = [parameter for parameter in expected.parameters() if parameter.requires_grad]
     batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)
     labels = torch.tensor([0, 1, 1] * 3)
-    with speedups.flat_weights(model, precision) as weights:
+    with speedups.flatten_weights(model, precision) as weights:
         for changed in (0.0, 0.01):  # the second step has other weights: the copies follow
             with torch.no_grad():
                 weights += changed
@@ -160,7 +160,7 @@ def test_a_validation_is_of_the_weights_that_the_steps_before_have_left(device):
     reference = copy.deepcopy(model)
     batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)
     labels = torch.tensor([0, 1, 1] * 3)
-    with speedups.flat_weights(model, torch.bfloat16) as weights:
+    with speedups.flatten_weights(model, torch.bfloat16) as weights:
         optimizer = torch.optim.AdamW([weights], lr=0.1, fused=True)
         for _ in range(3):
             backward(model, batch, labels, torch.bfloat16)
