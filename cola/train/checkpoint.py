@@ -1,7 +1,7 @@
-"""The state of a training that has not ended, so that one that was killed goes on where it was.
+"""Checkpoints: the state of a training that has not ended, so that a killed training continues where it was.
 
-There is a file per configuration, in .dvc/tmp of the main project, where neither git nor a failed stage deletes it. Its
-name is a digest of everything that determines the result, so another configuration never takes it up.
+A configuration has one file, in .dvc/tmp of the main project, where neither git nor a failed stage deletes it. The name
+is a digest of everything that determines the result, so no other configuration loads it.
 """
 
 import time
@@ -25,13 +25,13 @@ from cola.train import distributed
 from cola.train.history import Epoch, LossScale, Progress, Step
 
 FOLDER = paths.SCRATCH / "checkpoints"
-ROOMS = ("core", "data", "model", "train")  # whose code determines what a training computes
-SECONDS = 300.0  # of training that are lost at most
-_RECORD = TypeAdapter(tuple[list[Epoch], list[Step], float, LossScale])  # what Progress has besides weights
+ROOMS = ("core", "data", "model", "train")  # their code determines what a training computes
+SECONDS = 300.0  # the most training time that a kill costs
+_RECORD = TypeAdapter(tuple[list[Epoch], list[Step], float, LossScale])  # Progress without its weights
 
 
 class Checkpointer:
-    """Saves a training now and then, and takes it up again. Without a path it does neither."""
+    """Saves a training from time to time, and loads it again. Without a path it does neither."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
@@ -39,32 +39,29 @@ class Checkpointer:
         self._cost = 0.0  # seconds that the last save took
 
     def load(self, optimizer: torch.optim.Optimizer) -> Progress:
-        """As the function `load`."""
+        """The progress at the checkpoint, as the function `load` returns it."""
         return load(self.path, optimizer) if self.path else Progress()
 
     def after_step(self, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-        """Save where SECONDS have passed. Several processes must agree, which takes time: they do at each 50th step."""
+        """Save if SECONDS have passed. Several processes ask this at every 50th step only: to agree takes time."""
         if distributed.world_size() == 1 or progress.steps_done % 50 == 0:
-            self._save_if(self._elapsed() > SECONDS, optimizer, progress)
+            self._save_after(SECONDS, optimizer, progress)
 
     def after_epoch(self, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-        """Save where that takes less than a twentieth of the time since the last save."""
-        self._save_if(self._elapsed() > 20 * self._cost, optimizer, progress)
+        """Save if that takes less than a twentieth of the time since the last save."""
+        self._save_after(20 * self._cost, optimizer, progress)
 
-    def _elapsed(self) -> float:
-        return time.perf_counter() - self._saved
-
-    def _save_if(self, due: bool, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-        device = optimizer.param_groups[0]["params"][0].device
-        if self.path and distributed.all_reduce_max(float(due), device) > 0:  # all processes or none
-            started = time.perf_counter()
+    def _save_after(self, seconds: float, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        started = time.perf_counter()
+        due, device = started - self._saved > seconds, optimizer.param_groups[0]["params"][0].device
+        if self.path and distributed.all_reduce_max(float(due), device) > 0:  # all processes save, or none
             save(self.path, optimizer, progress)
             self._saved = time.perf_counter()
             self._cost = self._saved - started
 
     @contextmanager
     def name_interrupts(self) -> Iterator[None]:
-        """Make Ctrl-C an error that says where the training goes on."""
+        """Turn Ctrl-C in the block into an error with the step after which the training will continue."""
         try:
             yield
         except KeyboardInterrupt:
@@ -73,7 +70,7 @@ class Checkpointer:
 
 
 def path_for(configuration: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
-    """Where the checkpoint of a training is, by what determines its result: settings, input files, code, libraries."""
+    """The path of a training's checkpoint. Settings, input files, code and libraries determine it."""
     libraries = [module.__version__ for module in (numpy, torch, transformers)]
     digest = files.digest({"configuration": configuration, "libraries": libraries}, inputs, ROOMS)
     return FOLDER / f"{digest}.safetensors"
@@ -82,7 +79,7 @@ def path_for(configuration: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
 def save(path: Path, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Replace the checkpoint at `path`: weights, the optimizer's moments, random states, progress.
 
-    Of several processes, all must call this; rank 0 writes. Raises UserError where the disk refuses.
+    All processes must call this; rank 0 writes. Raises UserError if the file cannot be written.
     """
     weights: list[torch.Tensor] = optimizer.param_groups[0]["params"]
     tensors = {
@@ -104,9 +101,9 @@ def save(path: Path, optimizer: torch.optim.Optimizer, progress: Progress) -> No
 
 
 def load(path: Path, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put what `save` wrote back into the optimizer and its weights; return the progress.
+    """Restore the optimizer, its weights and the random states from the checkpoint; return the progress.
 
-    Without a checkpoint nothing changes: the progress is that of a training that begins.
+    Without a checkpoint nothing changes, and the progress is a new training's. Raises as read_progress.
     """
     weights: list[torch.Tensor] = optimizer.param_groups[0]["params"]
     distributed.broadcast_file(path, weights[0].device)
@@ -116,16 +113,16 @@ def load(path: Path, optimizer: torch.optim.Optimizer) -> Progress:
             return progress
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - safe_open is no dict
-                owner, part, *rank = name.split(".")
-                if owner == "random":
+                number, part, *rank = name.split(".")
+                if number == "random":
                     if int(rank[0]) == distributed.rank():
                         set_random_state(part, file.get_tensor(name))
                     continue
-                weight, tensor = weights[int(owner)], file.get_tensor(name)
+                weight, tensor = weights[int(number)], file.get_tensor(name)
                 if part == "weights":
                     weight.detach().copy_(tensor)
                 elif part == "best":
-                    best[int(owner)] = tensor.to(weight.device)
+                    best[int(number)] = tensor.to(weight.device)
                 else:
                     optimizer.state[weight][part] = tensor.to(weight.device)
     progress.best_weights = [best[number] for number in sorted(best)]
@@ -133,9 +130,9 @@ def load(path: Path, optimizer: torch.optim.Optimizer) -> Progress:
 
 
 def read_progress(path: Path) -> Progress:
-    """How far the training had come, without its weights; of a training that begins where there is no checkpoint.
+    """The checkpoint's progress, without weights; a new training's if there is no checkpoint.
 
-    Raises UserError where the file is damaged.
+    Raises UserError if the file is damaged.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -143,8 +140,7 @@ def read_progress(path: Path) -> Progress:
     except FileNotFoundError:
         return Progress()
     except Exception as error:
-        fault = one_line(error)
-        raise UserError(f"{path} is damaged ({fault}): remove it, and the training begins anew") from None
+        raise UserError(f"{path} is damaged ({one_line(error)}): remove it, and the training starts again") from None
 
 
 def remove(path: Path) -> None:
@@ -155,7 +151,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Held while a checkpoint is read, written or deleted: two trainings of one configuration may run at once."""
+    """Hold the checkpoints' lock within the block: two trainings of the same configuration may run at once."""
     lock = FileLock(path.parent.with_name(f"{path.parent.name}.lock"))
     with files.name_write_errors(Path(lock.lock_file)):
         path.parent.mkdir(parents=True, exist_ok=True)

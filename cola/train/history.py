@@ -1,4 +1,4 @@
-"""The record of a training: its steps, its epochs, its progress, and the tables that are written."""
+"""A training's record: its steps, epochs and progress, and the tables written from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,14 +23,14 @@ class Epoch(NamedTuple):
     """One pass over the training sentences, and the validation after it."""
 
     epoch: int  # from 1
-    training_loss: float  # mean over the batches, with the weights of the moment
+    training_loss: float  # mean over the batches, each with the weights before its step
     validation_loss: float  # mean over the sentences
     validation_accuracy: float
     validation_mcc: float
     training_seconds: float
     validation_seconds: float
     sentences: int  # trained on
-    tokens: int  # in them, padding not counted
+    tokens: int  # of these sentences, without padding
     steps: list[Step]
 
     def __str__(self) -> str:
@@ -41,14 +41,14 @@ class Epoch(NamedTuple):
 
 
 class LossScale(NamedTuple):
-    """What the loss is multiplied by in float16, where small gradients vanish: by the rule of torch.amp.GradScaler."""
+    """The loss's factor in float16, where small gradients would vanish. torch.amp.GradScaler has the same rule."""
 
     factor: float = 65536.0
     good_steps: int = 0  # since the factor changed
-    overflows: int = 0  # of the whole training
+    overflows: int = 0  # in the whole training
 
     def after(self, overflow: bool) -> "LossScale":
-        """The scale after one more step: half after an overflow of the gradients, twice after 2,000 steps without."""
+        """The scale after another step: half after an overflow of the gradients, twice after 2,000 steps without."""
         if overflow:
             return LossScale(self.factor / 2, overflows=self.overflows + 1)
         if self.good_steps + 1 == 2000:
@@ -58,38 +58,38 @@ class LossScale(NamedTuple):
 
 @dataclass
 class Progress:
-    """How far a training is."""
+    """A training's state, without the model and the optimizer."""
 
-    epochs: list[Epoch] = field(default_factory=list)  # that have ended
-    steps: list[Step] = field(default_factory=list)  # of the epoch that has not
-    seconds: float = 0.0  # that these steps took
+    epochs: list[Epoch] = field(default_factory=list)  # complete
+    steps: list[Step] = field(default_factory=list)  # of the current epoch
+    seconds: float = 0.0  # of these steps
     loss_scale: LossScale = field(default_factory=LossScale)  # used in float16 only
-    best_weights: list[Tensor] = field(default_factory=list)  # of the best epoch, with early stopping; else empty
+    best_weights: list[Tensor] = field(default_factory=list)  # of the best epoch; empty without early stopping
 
     @property
     def steps_done(self) -> int:
         return sum(len(epoch.steps) for epoch in self.epochs) + len(self.steps)
 
     def end_epoch(self, epoch: Epoch) -> None:
-        """Add an epoch that has ended, and begin the next one."""
+        """Add the current epoch's record, and begin the next epoch."""
         self.epochs.append(epoch)
         self.steps, self.seconds = [], 0.0
 
 
 def has_ended(epochs: Sequence[Epoch], last_step: int, patience: int | None) -> bool:
-    """Whether the training ends after these epochs: at its last step, or `patience` epochs after the best one."""
+    """Whether the training ends after these epochs: at its last step, or `patience` epochs after the best epoch."""
     if epochs[-1].steps[-1].step == last_step:
         return True
     return patience is not None and epochs[-1].epoch - select_best(epochs).epoch >= patience
 
 
 def select_best(epochs: Sequence[Epoch]) -> Epoch:
-    """The epoch with the highest validation MCC; of several, the first."""
+    """The best epoch: the first with the highest validation MCC."""
     return max(epochs, key=lambda epoch: epoch.validation_mcc)
 
 
 def select_epoch(epochs: Sequence[Epoch], recipe: Train) -> Epoch:
-    """The epoch whose weights are published: the last; with early stopping, the best."""
+    """The epoch whose weights are published: the last epoch, or the best epoch with early stopping."""
     return select_best(epochs) if recipe.early_stopping else epochs[-1]
 
 
@@ -105,7 +105,7 @@ def step_table(epochs: Sequence[Epoch]) -> pd.DataFrame:
 
 
 def timings(epochs: Sequence[Epoch]) -> dict[str, float]:
-    """How long the training took, in seconds, and how fast it was; the rates are of training alone."""
+    """The seconds that training and validation took, and the rates of training, without validation."""
     seconds = sum(epoch.training_seconds for epoch in epochs)
     return {
         "training_seconds": seconds,

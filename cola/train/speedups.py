@@ -108,8 +108,8 @@ def flatten_weights(model: PreTrainedModel, precision: torch.dtype) -> Iterator[
     finally:
         for hook in hooks:
             hook.remove()
-        for weight, original in originals.items():
-            weight.data = original.clone()
+        for weight in model.parameters():
+            weight.data = originals[weight].clone()
 
 
 def _collect_gradients(vector: nn.Parameter, weights: Sequence[nn.Parameter]) -> list[RemovableHandle]:

@@ -1,5 +1,3 @@
-"""The loss scale of float16, and the tables of a training."""
-
 import pytest
 import torch
 
@@ -14,25 +12,20 @@ EPOCHS = [
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "expected"),  # of each step, whether its gradients overflowed
+    ("outcomes", "expected"),  # whether each step's gradients overflowed
     [
-        ([], LossScale(65536, 0, 0)),
-        ([False], LossScale(65536, 1, 0)),
-        ([True], LossScale(32768, 0, 1)),
         ([False, True, True, False], LossScale(16384, 1, 2)),
-        ([False] * 1999, LossScale(65536, 1999, 0)),
         ([False] * 2000, LossScale(131072, 0, 0)),
         ([False] * 1999 + [True] + [False] * 1999, LossScale(32768, 1999, 1)),
         ([False] * 1999 + [True] + [False] * 2000, LossScale(65536, 0, 1)),
     ],
     ids=lambda value: f"{len(value)} steps" if isinstance(value, list) else "",
 )
-def test_the_loss_scale_follows_gradscaler(outcomes, expected):
-    """By hand, and by torch.amp.GradScaler itself."""
+def test_the_loss_scale_is_gradscalers(outcomes, expected):
     scale, scaler = LossScale(), torch.amp.GradScaler("cpu", init_scale=65536.0)
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight])
-    scaler.scale(torch.ones(1))  # it makes its scale when it is first used
+    scaler.scale(torch.ones(1))  # creates the scale
     for overflow in outcomes:
         scale = scale.after(overflow)
         weight.grad = torch.full((1,), torch.inf if overflow else 1.0)
@@ -42,7 +35,7 @@ def test_the_loss_scale_follows_gradscaler(outcomes, expected):
     assert scaler.get_scale() == expected.factor
 
 
-def test_tables_of_a_training():
+def test_the_tables_have_a_trainings_record():
     assert history.epoch_table(EPOCHS).to_dict("list") == {
         "epoch": [1, 2],
         "training_loss": [0.65, 0.5],

@@ -17,21 +17,34 @@ from cola.train.checkpoint import Checkpointer
 from cola.train.history import LossScale
 
 
-def model(dropout=0.0, device="cpu"):
+def change(**settings):
+    return RECIPE.model_copy(update=settings)
+
+
+def build_model(dropout=0.0, device="cpu"):
     torch.manual_seed(3)
     config = tiny.config(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     return BertForSequenceClassification(config).to(device)
 
 
-def fitted(classifier_model, recipe=RECIPE, precision=torch.float32, checkpointer=None, on_epoch=print):
+def fit(model, recipe=RECIPE, precision=torch.float32, checkpointer=None, on_epoch=print):
     train, validation = (tiny.to_train_on(tiny.sentences(*sizes)) for sizes in ((20,), (9, 1)))
-    splits = {"train": train, "validation": validation}
-    with loop.prepare(classifier_model, splits, recipe, precision, seed=5) as training:
+    with loop.prepare(model, {"train": train, "validation": validation}, recipe, precision, seed=5) as training:
         return loop.fit(training, checkpointer or Checkpointer(), on_epoch=on_epoch)
 
 
+def pad(table, rows):
+    ids = [torch.tensor(table["input_ids"][row], dtype=torch.int64) for row in rows]
+    return nn.utils.rnn.pad_sequence(ids, batch_first=True), torch.tensor(table["label"].to_numpy()[rows])
+
+
+def assert_same_weights(model, expected):
+    for (name, weights), others in zip(model.named_parameters(), expected.parameters(), strict=True):
+        assert torch.equal(weights, others), name
+
+
 class FromScale(Checkpointer):
-    """A training that begins with this loss scale, and its progress."""
+    """Begins a training with this loss scale, and holds its progress."""
 
     def __init__(self, factor, path=None):
         super().__init__(path)
@@ -48,51 +61,37 @@ class KilledError(Exception):
     pass
 
 
-def test_the_learning_rate_falls_to_zero_in_a_line():
-    assert loop.linear_decay(0, 964) == 1  # the tutorial's: 4 epochs of 241 batches
-    assert loop.linear_decay(482, 964) == 0.5
-    assert loop.linear_decay(963, 964) == pytest.approx(1 / 964)
-
-
 def test_the_norm_of_many_numbers_is_exact():
-    gradients = [torch.full((2**25,), 3e-4), torch.full((2**13, 2**12), 4e-4)]  # each half of the numbers
+    gradients = [torch.full((2**25,), 3e-4), torch.full((2**13, 2**12), 4e-4)]  # half of the numbers in each
     assert loop.total_norm(gradients).item() == pytest.approx(5e-4 * 2**12.5, rel=1e-5)
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_training_is_the_tutorials_loop(fast, device):
-    """Against the loop spelled out on the CPU with PyTorch's parts: AdamW, clip_grad_norm_, padded sentences."""
-    trained = model(device=device)
-    epochs = fitted(trained, RECIPE.model_copy(update={"fast": fast}))
-    reference = model()
-    reference.train()
+    """The expected values are from a loop of PyTorch's parts on the CPU: AdamW, clip_grad_norm_, padded sentences."""
+    trained, reference = build_model(device=device), build_model().train()
+    epochs = fit(trained, change(fast=fast))
     optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-3, eps=1e-8, weight_decay=0.0, betas=(0.9, 0.999))
-    table = tiny.sentences(20)
     losses, norms = [], []
     for epoch in (1, 2):
         order = np.random.default_rng([5, epoch]).permutation(20)
         for rows in (order[:8], order[8:16], order[16:]):
-            longest = max(len(table["input_ids"][row]) for row in rows)
-            ids = np.stack(
-                [np.pad(table["input_ids"][row], (0, longest - len(table["input_ids"][row]))) for row in rows]
-            )
-            ids = torch.tensor(ids, dtype=torch.int64)
+            ids, labels = pad(tiny.sentences(20), rows)
             optimizer.param_groups[0]["lr"] = 1e-3 * (1 - len(losses) / 6)
             optimizer.zero_grad()
-            logits = reference(input_ids=ids, attention_mask=(ids != 0).long()).logits
-            loss = cross_entropy(logits, torch.tensor(table["label"].to_numpy()[rows]))
+            loss = cross_entropy(reference(input_ids=ids, attention_mask=(ids != 0).long()).logits, labels)
             loss.backward()
             norms.append(nn.utils.clip_grad_norm_(reference.parameters(), 0.5).item())
             optimizer.step()
             losses.append(loss.item())
     steps = history.step_table(epochs)
-    assert min(norms) < 0.5 < max(norms), "clipping or its absence was not tried"
+    assert min(norms) < 0.5 < max(norms), "some steps must be clipped, and others not"
     assert steps["step"].to_list() == [1, 2, 3, 4, 5, 6]
     assert steps["learning_rate"].to_numpy() == pytest.approx(1e-3 * np.array([6, 5, 4, 3, 2, 1]) / 6)
     assert steps["loss"].to_numpy() == pytest.approx(np.array(losses), rel=1e-4)
     assert steps["gradient_norm"].to_numpy() == pytest.approx(np.array(norms), rel=1e-3)
     assert epochs[0].training_loss == pytest.approx(np.mean(losses[:3]), rel=1e-4)
-    start = dict(model().named_parameters())
+    start = dict(build_model().named_parameters())
     for name, expected in reference.named_parameters():
         # A key's bias has no gradient but rounding, which AdamW turns into steps of full size.
         if "key.bias" not in name:
@@ -100,9 +99,9 @@ def test_training_is_the_tutorials_loop(fast, device):
             assert distance <= 0.02 * (expected - start[name]).norm() + 1e-5, name
 
 
-def test_the_record_of_an_epoch_is_that_of_the_validation_sentences():
-    trained = model(dropout=0.1)
-    last = fitted(trained)[-1]
+def test_an_epochs_record_has_the_validation_sentences_figures():
+    trained = build_model(dropout=0.1)
+    last = fit(trained)[-1]
     validation = tiny.sentences(9, seed=1)
     logits = torch.from_numpy(prediction.predict_logits(trained, validation["input_ids"].to_list(), torch.float32))
     labels = torch.tensor(validation["label"].to_numpy())
@@ -112,49 +111,36 @@ def test_the_record_of_an_epoch_is_that_of_the_validation_sentences():
     assert last.tokens == sum(map(len, tiny.sentences(20)["input_ids"]))
 
 
-def test_it_learns_what_can_be_learnt():
-    recipe = RECIPE.model_copy(update={"epochs": 40, "learning_rate": 5e-3})
-    epochs = fitted(model(dropout=0.1), recipe)
-    assert epochs[0].training_loss > 0.6
-    assert epochs[-1].training_loss < 0.2
-
-
-def test_max_steps_ends_early_on_the_schedule_of_the_whole_run():
-    steps = history.step_table(fitted(model(), RECIPE.model_copy(update={"max_steps": 4})))
+def test_max_steps_does_not_change_the_schedule():
+    steps = history.step_table(fit(build_model(), change(max_steps=4)))
     assert steps["learning_rate"].to_numpy() == pytest.approx(1e-3 * np.array([6, 5, 4, 3]) / 6)
 
 
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("dies_in", [None, 2, 3, 4])
 def test_early_stopping_leaves_the_model_of_the_best_epoch(tmp_path, monkeypatch, fast, dies_in):
-    """Validation MCCs of 0.1, 0.3, 0.3, 0.2 and two epochs of patience: the fifth epoch never comes."""
-    recipe = RECIPE.model_copy(update={"epochs": 8, "fast": fast})
-    expected = model()
-    fitted(expected, recipe.model_copy(update={"max_steps": 6}))  # of 3 in an epoch
+    """Validation MCCs of 0.1, 0.3, 0.3, 0.2 and two epochs of patience: there is no fifth epoch."""
+    expected, recipe = build_model(), change(epochs=8, fast=fast, early_stopping=2)
+    fit(expected, change(epochs=8, fast=fast, max_steps=6))  # two epochs
 
-    recipe = recipe.model_copy(update={"early_stopping": 2})
-    mccs, path = iter([0.1, 0.3, 0.3, 0.2, 0.9]), tmp_path / "checkpoint.safetensors"
+    epochs, mccs = [], iter([0.1, 0.3, 0.3, 0.2, 0.9])
 
     def mcc(labels, predicted):
-        if dies_in is not None and len(trained) == dies_in - 1 and not died:
-            died.append(True)
+        if dies_in and len(epochs) == dies_in - 1:
             raise KilledError
         return next(mccs)
 
     monkeypatch.setattr(loop.metrics, "mcc", mcc)
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
-    died, trained = [], []
-    stopped = model()
-    for _ in range(2 if dies_in else 1):
-        trained = []
-        try:
-            fitted(stopped, recipe, checkpointer=Checkpointer(path), on_epoch=trained.append)
-        except KilledError:
-            stopped = model()
-    assert [epoch.validation_mcc for epoch in trained] == [0.1, 0.3, 0.3, 0.2]
-    assert history.select_epoch(trained, recipe).epoch == 2
-    for (name, one), other in zip(stopped.named_parameters(), expected.parameters(), strict=True):
-        assert torch.equal(one, other), name
+    checkpointer = Checkpointer(tmp_path / "checkpoint.safetensors")
+    if dies_in:
+        with pytest.raises(KilledError):
+            fit(build_model(), recipe, checkpointer=checkpointer, on_epoch=epochs.append)
+    dies_in, epochs, stopped = None, [], build_model()
+    fit(stopped, recipe, checkpointer=checkpointer, on_epoch=epochs.append)
+    assert [epoch.validation_mcc for epoch in epochs] == [0.1, 0.3, 0.3, 0.2]
+    assert history.select_epoch(epochs, recipe).epoch == 2
+    assert_same_weights(stopped, expected)
 
 
 def spoil_bias(weights):
@@ -178,131 +164,117 @@ def overflow_float16(weights):
         ({}, torch.float16, overflow_float16, "step 1 went wrong (loss nan, norm of the gradient nan)"),
     ],
 )
-def test_what_is_not_finite_ends_the_training_in_a_line_whose_remedies_help(changes, precision, spoil, line):
+def test_figures_that_are_not_finite_end_the_training_in_a_line_whose_remedies_help(changes, precision, spoil, line):
     remedy = ": lower train.learning_rate" + ", or set precision to float32" * (precision == torch.float16)
-    spoiled = model()
+    spoiled = build_model()
     with torch.no_grad():
         spoil(dict(spoiled.named_parameters()))
     with pytest.raises(UserError, match=f"^{re.escape(line + remedy)}$"):
-        fitted(copy.deepcopy(spoiled), RECIPE.model_copy(update=changes | {"max_steps": 1}), precision)
-    if spoil in (dict, overflow_float16):  # the remedies; another encoder's weights help against the other two
-        assert fitted(spoiled)[-1].steps[-1].step == 6
+        fit(copy.deepcopy(spoiled), change(**changes, max_steps=1), precision)
+    if spoil in (dict, overflow_float16):  # only a different encoder helps in the two other cases
+        assert fit(spoiled)[-1].steps[-1].step == 6
 
 
-def test_a_training_that_diverges_to_finite_losses_says_so(capsys):
-    fitted(model(), RECIPE.model_copy(update={"learning_rate": 1e4, "max_steps": 1}))
+def test_a_training_that_diverges_to_finite_losses_prints_a_line(capsys):
+    fit(build_model(), change(learning_rate=1e4, max_steps=1))
     line = r"epoch 1 diverged \(validation loss \S+, of guessing 0.693\): lower train.learning_rate\n"
     assert re.match(line, capsys.readouterr().out)
-    fitted(model())
+    fit(build_model())
     assert "diverged" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_an_overflow_in_float16_changes_nothing_but_the_scale(fast, capsys):
-    """A step's bytes, from 2**40 on, are those from the scale at which no gradient overflows."""
-    recipe = RECIPE.model_copy(update={"fast": fast, "micro_batch_tokens": 30, "max_steps": 1})
-    large, small, too_large = model(), model(), FromScale(2.0**40)
-    found = history.step_table(fitted(large, recipe, torch.float16, too_large))
+    """A step that begins with a scale of 2**40 has the bytes of a step that begins with the scale it ends with."""
+    recipe = change(fast=fast, micro_batch_tokens=30, max_steps=1)
+    large, small, too_large = build_model(), build_model(), FromScale(2.0**40)
+    steps = history.step_table(fit(large, recipe, torch.float16, too_large))
     lowered = too_large.progress.loss_scale
     assert lowered.overflows > 10
     assert lowered.factor == 2.0 ** (40 - lowered.overflows)
     assert f"float16: gradients overflowed {lowered.overflows} times" in capsys.readouterr().out
     fitting = FromScale(lowered.factor)
-    assert found.equals(history.step_table(fitted(small, recipe, torch.float16, fitting)))
+    assert steps.equals(history.step_table(fit(small, recipe, torch.float16, fitting)))
     assert fitting.progress.loss_scale == LossScale(lowered.factor, 1, 0)
-    for one, other in zip(small.parameters(), large.parameters(), strict=True):
-        assert torch.equal(one, other)
-    exact = history.step_table(fitted(model(), recipe))
-    assert found["loss"].to_numpy() == pytest.approx(exact["loss"].to_numpy(), rel=1e-2)
-    assert found["gradient_norm"].to_numpy() == pytest.approx(exact["gradient_norm"].to_numpy(), rel=1e-2)
+    assert_same_weights(large, small)
+    exact = history.step_table(fit(build_model(), recipe))
+    for column in ("loss", "gradient_norm"):
+        assert steps[column].to_numpy() == pytest.approx(exact[column].to_numpy(), rel=1e-2)
 
 
 @pytest.mark.parametrize(("fast", "precision"), [(True, torch.float32), (False, torch.float32), (True, torch.float16)])
 @pytest.mark.parametrize("dead_after", range(1, 6))
-def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, dead_after, fast, precision, device):
-    """Six steps, of which the checkpoint has the first `dead_after`; then a process with another random state.
+def test_a_killed_training_continues_as_if_it_had_not_been_killed(
+    tmp_path, monkeypatch, dead_after, fast, precision, device
+):
+    """Six steps, the first `dead_after` of them in the checkpoint; the second process has another random state.
 
-    In float16, the first step lowers the loss scale, which the checkpoint has, too.
+    In float16, the first step lowers the loss scale.
     """
-    recipe = RECIPE.model_copy(update={"fast": fast})
-    path = tmp_path / "checkpoint.safetensors"
-    undisturbed, killed, resumed = (model(0.1, device) for _ in range(3))
+    recipe, path = change(fast=fast), tmp_path / "checkpoint.safetensors"
+    undisturbed, resumed = build_model(0.1, device), build_model(0.1, device)
+    expected, actual = FromScale(2.0**34), FromScale(1.0, path)
     torch.manual_seed(8)
-    whole, second = FromScale(2.0**34), FromScale(1.0, path)
-    expected = fitted(undisturbed, recipe, precision, whole)
-
-    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
-    real_step = loop.optimizer_step
+    epochs = fit(undisturbed, recipe, precision, expected)
 
     def dying_step(training, rows, progress):
         if progress.steps_done == dead_after:
             raise KilledError
-        return real_step(training, rows, progress)
+        return optimizer_step(training, rows, progress)
 
+    optimizer_step, killed = loop.optimizer_step, build_model(0.1, device)
     torch.manual_seed(8)
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
     monkeypatch.setattr(loop, "optimizer_step", dying_step)
     with pytest.raises(KilledError):
-        fitted(killed, recipe, precision, FromScale(2.0**34, path))
-    monkeypatch.setattr(loop, "optimizer_step", real_step)
+        fit(killed, recipe, precision, FromScale(2.0**34, path))
+    monkeypatch.setattr(loop, "optimizer_step", optimizer_step)
     assert checkpoint.read_progress(path).steps_done == dead_after
+    for weights, others in zip(killed.parameters(), undisturbed.parameters(), strict=True):  # whole again
+        assert (weights.shape, weights.dtype) == (others.shape, others.dtype)
 
     torch.manual_seed(99)
-    found = fitted(resumed, recipe, precision, second)
-    for one, other in zip(resumed.parameters(), undisturbed.parameters(), strict=True):
-        assert torch.equal(one, other)
-    assert history.epoch_table(found).equals(history.epoch_table(expected))
-    assert history.step_table(found).equals(history.step_table(expected))
-    assert second.progress.loss_scale == whole.progress.loss_scale
-    assert (whole.progress.loss_scale.overflows > 0) == (precision == torch.float16)
-
-
-def test_the_model_is_itself_again_after_a_fault(monkeypatch):
-    broken = model()
-    before = {name: weight.shape for name, weight in broken.named_parameters()}
-    monkeypatch.setattr(loop, "validate", lambda *_: pytest.fail("stop"))
-    with pytest.raises(pytest.fail.Exception):
-        fitted(broken)
-    assert {name: weight.shape for name, weight in broken.named_parameters()} == before
-    assert all(weight.dtype == torch.float32 for weight in broken.parameters())
+    resumed_epochs = fit(resumed, recipe, precision, actual)
+    assert_same_weights(resumed, undisturbed)
+    assert history.epoch_table(resumed_epochs).equals(history.epoch_table(epochs))
+    assert history.step_table(resumed_epochs).equals(history.step_table(epochs))
+    assert actual.progress.loss_scale == expected.progress.loss_scale
+    assert (expected.progress.loss_scale.overflows > 0) == (precision == torch.float16)
 
 
 def test_a_class_without_sentences_has_a_finite_weight():
-    three_classes = BertForSequenceClassification(tiny.config(num_labels=3))
-    recipe = RECIPE.model_copy(update={"class_weights": "balanced"})
+    model = BertForSequenceClassification(tiny.config(num_labels=3))
     sentences = tiny.to_train_on(tiny.sentences(8))._replace(labels=np.array([0, 0, 0, 1, 0, 0, 0, 1]))
-    splits = {"train": sentences, "validation": sentences}
-    with loop.prepare(three_classes, splits, recipe, torch.float32, seed=5) as training:
+    splits, recipe = {"train": sentences, "validation": sentences}, change(class_weights="balanced")
+    with loop.prepare(model, splits, recipe, torch.float32, seed=5) as training:
         assert training.class_weights.tolist() == pytest.approx([8 / (3 * 6), 8 / (3 * 2), 8 / (3 * 1)])
 
 
-@pytest.mark.parametrize("changed", [{}, {"fast": False}, {"micro_batch_tokens": 12}], ids=str)
-def test_class_weights_are_those_of_torchs_loss(changed):
-    """The first batch's loss, also where it is computed in parts: torch's own, of padded sentences."""
-    table, reference = tiny.sentences(20), model()
-    rows = np.random.default_rng([5, 1]).permutation(20)[:8]
-    ids = nn.utils.rnn.pad_sequence([torch.tensor(table["input_ids"][row]) for row in rows], batch_first=True)
-    labels = torch.tensor(table["label"].to_numpy()[rows])
+@pytest.mark.parametrize("changes", [{}, {"fast": False}, {"micro_batch_tokens": 12}], ids=str)
+def test_a_loss_with_class_weights_is_torchs(changes):
+    """The first batch's loss, computed whole or in micro-batches."""
+    table, reference = tiny.sentences(20), build_model()
+    ids, labels = pad(table, np.random.default_rng([5, 1]).permutation(20)[:8])
     weights = torch.tensor([20 / (2 * count) for count in np.bincount(table["label"])], dtype=torch.float32)
     logits = reference(input_ids=ids, attention_mask=(ids != 0).long()).logits
     assert weights[0] != weights[1]
-    epochs = fitted(model(), RECIPE.model_copy(update={"class_weights": "balanced", "max_steps": 1} | changed))
+    epochs = fit(build_model(), change(class_weights="balanced", max_steps=1, **changes))
     assert epochs[0].steps[0].loss == pytest.approx(cross_entropy(logits, labels, weights).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 @pytest.mark.parametrize("fast", [True, False])
-def test_frozen_layers_keep_their_weights_and_the_others_train_as_ever(fast, weight_decay):
-    """Against the loop on padded sentences with the same weights frozen; the first step's loss is that without."""
-    recipe = RECIPE.model_copy(update={"frozen_layers": 1, "fast": fast, "weight_decay": weight_decay})
-    trained, start = model(), dict(model().named_parameters())
-    epochs = fitted(trained, recipe)
+def test_only_frozen_layers_keep_their_weights(fast, weight_decay):
+    """The losses are a plain training's with the same frozen layers; the first loss is also one without them."""
+    recipe = change(frozen_layers=1, fast=fast, weight_decay=weight_decay)
+    trained, start = build_model(), dict(build_model().named_parameters())
+    losses = history.step_table(fit(trained, recipe))["loss"].to_numpy()
     frozen = [name for name in start if name.startswith(("bert.embeddings.", "bert.encoder.layer.0."))]
     assert len(frozen) == 5 + 16
     for name, weights in trained.named_parameters():
         assert torch.equal(weights, start[name]) == (name in frozen), name
-    plain = fitted(model(), recipe.model_copy(update={"fast": False}))
-    losses, expected = (history.step_table(of)["loss"].to_numpy() for of in (epochs, plain))
-    assert losses == pytest.approx(expected, rel=1e-4)
-    everything = fitted(model(), RECIPE.model_copy(update={"fast": fast}))
-    assert losses[0] == pytest.approx(everything[0].steps[0].loss)
-    assert losses[-1] != pytest.approx(everything[-1].steps[-1].loss, rel=1e-3)
+    plain = history.step_table(fit(build_model(), recipe.model_copy(update={"fast": False})))
+    assert losses == pytest.approx(plain["loss"].to_numpy(), rel=1e-4)
+    unfrozen = history.step_table(fit(build_model(), change(fast=fast)))["loss"].to_numpy()
+    assert losses[0] == pytest.approx(unfrozen[0])
+    assert losses[-1] != pytest.approx(unfrozen[-1], rel=1e-3)

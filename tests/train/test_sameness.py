@@ -1,6 +1,6 @@
-"""On every device and for every family: a step is transformers', and a training repeats its bytes, killed or not.
+"""On every device, for every family: a step is transformers' step; a training repeats its bytes, killed or not.
 
-The CPU takes tiny encoders. A GPU takes encoders as large as bert-base, because sizes decide which kernels it uses.
+A CPU trains tiny encoders. A GPU trains encoders as large as bert-base, because the sizes determine its kernels.
 """
 
 import hashlib
@@ -30,21 +30,21 @@ KILLED_AFTER = 2  # of 6 steps
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
-def model_of(family, device):
+def build_model(family, device):
     if device.type == "cuda":
         config = workload.configure(family, heads=12, size=64, layers=12, inner=3072)
     else:
         config = workload.configure(family)
-        config.initializer_range = 0.2  # a new model's weights are so small that all logits would be alike
+        config.initializer_range = 0.2  # with a new model's small weights, all logits would be alike
     config.vocab_size = len(workload.VOCABULARY)
     return workload.build_model(config, device)
 
 
 def train(family, device, precision="auto", checkpoint_path=None, on_step=lambda _: None):
-    """Train in this process, with dropout, always from the same weights and random state: the sha256 of all weights."""
+    """Train with dropout, always from the same weights and random state. Returns the sha256 of all weights."""
     make_deterministic()
-    tqdm.set_lock(RLock())  # tqdm's own is a semaphore that a killed process would leave behind
-    model = model_of(family, device)
+    tqdm.set_lock(RLock())  # a killed process would leave tqdm's semaphore behind
+    model = build_model(family, device)
     batches = workload.draw_batches(3, seed=1, size=RECIPE.batch_size)
     labels = torch.cat([labels for _, labels in batches]).numpy()
     sentences = Sentences(RaggedArray.from_rows([ids for input_ids, _ in batches for ids in input_ids]), labels)
@@ -59,7 +59,7 @@ def train(family, device, precision="auto", checkpoint_path=None, on_step=lambda
 
 
 def train_and_die(family, device, precision, checkpoint_path):
-    """Train with a checkpoint after each step, and be killed in the step after KILLED_AFTER."""
+    """Train with a checkpoint after each step, until SIGKILL in the step after KILLED_AFTER."""
 
     def die(taken):
         if taken.step > KILLED_AFTER:
@@ -70,7 +70,7 @@ def train_and_die(family, device, precision, checkpoint_path):
 
 
 def new_process():
-    """A process that has used nothing yet: CUDA cannot be used in the fork of a process that has used it."""
+    """A process that is no fork of this process: a fork cannot use CUDA if this process has used it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cola.train.loop", "benchmarks.proofs.step"])  # their imports take seconds
     return ProcessPoolExecutor(1, context)
@@ -78,16 +78,15 @@ def new_process():
 
 @pytest.fixture(scope="module")
 def processes():
-    """Two processes, which share nothing."""
     with new_process() as first, new_process() as second:
         yield first, second
 
 
 @every_family
-def test_a_step_is_that_of_transformers_in_float32_on_the_cpu(family, device):
-    """Loss and gradient, on a GPU too against the CPU's; in low precision they deviate at most twice as autocast's."""
+def test_a_step_is_transformers_step_on_the_cpu(family, device):
+    """Loss and gradient are the same in float32. In low precision they deviate at most twice as much as autocast's."""
     batch = workload.draw_batches(1, seed=0)[0]
-    model = model_of(family, device).cpu().eval()
+    model = build_model(family, device).cpu().eval()
     reference = step.step_padded(model, batch, torch.float32)
     model.to(device)
     loss, gradient = step.measure_deviation(step.step_packed(model, batch, torch.float32), reference)
@@ -101,9 +100,9 @@ def test_a_step_is_that_of_transformers_in_float32_on_the_cpu(family, device):
 
 @every_family
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
-def test_predictions_in_low_precision_deviate_as_autocasts(family, precision, device):
+def test_predictions_in_low_precision_deviate_at_most_twice_as_autocasts(family, precision, device):
     input_ids, _ = workload.draw_batches(1, seed=0)[0]
-    model = model_of(family, device)
+    model = build_model(family, device)
     exact, autocast = (
         prediction.predict_logits(model, input_ids, kind, padded=True) for kind in (torch.float32, precision)
     )
@@ -113,7 +112,7 @@ def test_predictions_in_low_precision_deviate_as_autocasts(family, precision, de
 
 
 @pytest.mark.parametrize(("family", "precision"), [*((family, "auto") for family in FAMILIES), ("bert", "float16")])
-def test_a_training_repeats_its_bytes_also_when_it_was_killed(family, precision, device, processes, tmp_path):
+def test_a_training_repeats_its_bytes_even_if_it_was_killed(family, precision, device, processes, tmp_path):
     first, second = (process.submit(train, family, device, precision) for process in processes)
     expected = first.result()
     assert second.result() == expected

@@ -1,4 +1,4 @@
-"""Nothing that is done for speed changes what is computed: each part against transformers' padded, eager model."""
+"""Speedups do not change the result: a step is the step of transformers' padded model with eager attention."""
 
 import copy
 
@@ -22,7 +22,7 @@ from cola.data.ragged import RaggedArray, Sentences
 from cola.model import batching, classifier, families
 from cola.train import speedups
 
-# Beside the benchmarks' shapes, the other families' base models.
+# The benchmarks' shapes, and base models of the other families.
 SHAPES = workload.SHAPES | {
     "camembert-base": CamembertConfig(vocab_size=32_005, max_position_embeddings=514, type_vocab_size=1),
     "xlm-roberta-base": XLMRobertaConfig(vocab_size=250_002, max_position_embeddings=514, type_vocab_size=1),
@@ -36,9 +36,18 @@ every_shape = pytest.mark.parametrize(
 compared = []  # the configurations that a sweep has tried
 
 
-def split(*input_ids):
-    """A split of sentences without labels that mean anything."""
+def build_split(*input_ids):
+    """A split of sentences, all with label 0."""
     return Sentences(RaggedArray.from_rows(input_ids), np.zeros(len(input_ids), dtype=np.int64))
+
+
+@pytest.fixture
+def tiny_step(device):
+    """A model, a packed batch, its labels."""
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(tiny.config()).eval().to(device)
+    batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)
+    return model, batch, torch.tensor([0, 1, 1] * 3)
 
 
 def backward(model, batch, labels, precision=torch.float32):
@@ -48,7 +57,7 @@ def backward(model, batch, labels, precision=torch.float32):
 
 
 def compare_a_step(config, input_ids, labels, tolerance=1e-5):
-    """Loss and every gradient in float32 without dropout: fast, against transformers' model, padded and eager."""
+    """Compare loss and all gradients with those of transformers' model, in float32 without dropout."""
     model = AutoModelForSequenceClassification.from_config(copy.deepcopy(config)).eval()
     reference = copy.deepcopy(model)
     reference.set_attn_implementation("eager")
@@ -63,14 +72,14 @@ def compare_a_step(config, input_ids, labels, tolerance=1e-5):
         fast_loss = backward(model, classifier.collate(model, renumbered, packed=True), labels)
         named = dict(model.named_parameters())
         flat = weights.grad.split([parameter.numel() for parameter in named.values()])
-        found = {name: gradient.view(named[name].shape) for name, gradient in zip(named, flat, strict=True)}
+        actual = {name: gradient.view(named[name].shape) for name, gradient in zip(named, flat, strict=True)}
     used = np.unique(np.concatenate([[reference.get_input_embeddings().padding_idx], *input_ids]))
-    found[table] = torch.zeros_like(expected[table]).index_copy(0, torch.tensor(used), found[table])
+    actual[table] = torch.zeros_like(expected[table]).index_copy(0, torch.tensor(used), actual[table])
     assert fast_loss == pytest.approx(loss.item(), rel=tolerance)
-    # A key's bias shifts all scores of a softmax alike: its true gradient is 0, and what is there is rounding.
+    # A key's bias shifts all scores of a softmax alike: its true gradient is 0, its actual gradient is rounding.
     largest = max(gradient.norm().item() for gradient in expected.values())
     for name, gradient in expected.items():
-        distance = (found[name] - gradient).norm().item()
+        distance = (actual[name] - gradient).norm().item()
         assert distance <= tolerance * max(gradient.norm().item(), 1e-2 * largest), name
     compared.append(config)
 
@@ -89,7 +98,7 @@ def test_a_step_is_the_padded_models_step(shape):
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_step_is_the_padded_models_step_for_any_shape_and_batch(family):
-    from hypothesis import given, settings  # only here: a machine that runs the tests marked gpu may lack it
+    from hypothesis import given, settings  # a machine for the tests marked gpu may lack it
     from hypothesis import strategies as some
 
     compared.clear()
@@ -114,14 +123,14 @@ def test_a_step_is_the_padded_models_step_for_any_shape_and_batch(family):
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_in_bfloat16_a_step_deviates_as_autocast_does(shape):
-    """On average: of one batch, which of the two is nearer to float32 differs by processor."""
+    """On average over batches: for a single batch, the nearer of the two to float32 differs by processor."""
     model = workload.build_model(SHAPES[shape], torch.device("cpu")).eval()
-    found, autocast = [], []
+    packed, autocast = [], []
     for batch in workload.draw_batches(3, seed=0):
         reference = step.step_padded(model, batch, torch.float32)
-        found.append(step.measure_deviation(step.step_packed(model, batch, torch.bfloat16), reference))
+        packed.append(step.measure_deviation(step.step_packed(model, batch, torch.bfloat16), reference))
         autocast.append(step.measure_deviation(step.step_padded(model, batch, torch.bfloat16), reference))
-    (losses, gradients), (_, expected) = np.array(found).T, np.array(autocast).T
+    (losses, gradients), (_, expected) = np.array(packed).T, np.array(autocast).T
     assert expected.min() > 1e-3, "bfloat16 has a precision of 1 in 256"
     assert gradients.mean() <= 1.1 * expected.mean()
     assert losses.max() <= 5e-3
@@ -129,16 +138,13 @@ def test_in_bfloat16_a_step_deviates_as_autocast_does(shape):
 
 @pytest.mark.parametrize("frozen", [0, 1])
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
-def test_copies_in_low_precision_are_what_autocast_would_make(precision, frozen, device):
-    torch.manual_seed(0)
-    model = BertForSequenceClassification(tiny.config()).eval().to(device)
+def test_a_step_in_low_precision_is_autocasts(precision, frozen, tiny_step):
+    model, batch, labels = tiny_step
     families.freeze(model, frozen)
     expected = copy.deepcopy(model)
     trained = [parameter for parameter in expected.parameters() if parameter.requires_grad]
-    batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)
-    labels = torch.tensor([0, 1, 1] * 3)
     with speedups.flatten_weights(model, precision) as weights:
-        for changed in (0.0, 0.01):  # the second step has other weights: the copies follow
+        for changed in (0.0, 0.01):  # the copies must follow the weights
             with torch.no_grad():
                 weights += changed
                 for parameter in trained:
@@ -148,18 +154,15 @@ def test_copies_in_low_precision_are_what_autocast_would_make(precision, frozen,
             gradient = torch.cat([parameter.grad.flatten() for parameter in trained])
             assert torch.equal(weights.grad, gradient)
             backward(model, batch, labels, precision)
-            assert torch.equal(weights.grad, 2 * gradient), "gradients do not add up within a step"
+            assert torch.equal(weights.grad, 2 * gradient), "gradients must add up within a step"
             weights.grad = None
-    for parameter, other in zip(model.parameters(), expected.parameters(), strict=True):
-        assert torch.equal(parameter, other)
+    for actual, weights in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(actual, weights)
 
 
-def test_a_validation_is_of_the_weights_that_the_steps_before_have_left(device):
-    torch.manual_seed(0)
-    model = BertForSequenceClassification(tiny.config()).eval().to(device)
+def test_a_validation_uses_the_last_steps_weights(tiny_step):
+    model, batch, labels = tiny_step
     reference = copy.deepcopy(model)
-    batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)
-    labels = torch.tensor([0, 1, 1] * 3)
     with speedups.flatten_weights(model, torch.bfloat16) as weights:
         optimizer = torch.optim.AdamW([weights], lr=0.1, fused=True)
         for _ in range(3):
@@ -168,15 +171,14 @@ def test_a_validation_is_of_the_weights_that_the_steps_before_have_left(device):
             torch.nn.utils.vector_to_parameters(weights.detach(), reference.parameters())
             with torch.inference_mode():
                 expected = classifier.logits(reference, batch, torch.bfloat16)  # autocast, without copies
-                for _ in range(2):
-                    assert torch.equal(classifier.logits(model, batch, torch.bfloat16), expected)
+                assert torch.equal(classifier.logits(model, batch, torch.bfloat16), expected)
 
 
-def test_the_whole_table_is_back_with_the_trained_rows_in_it():
+def test_only_used_rows_are_trained_and_the_full_table_is_back_afterwards():
     model = BertForSequenceClassification(tiny.config())
     table = model.get_input_embeddings()
     before = table.weight.detach().clone()
-    splits = {"train": split([2, 9, 3]), "validation": split([2, 7, 9, 3])}
+    splits = {"train": build_split([2, 9, 3]), "validation": build_split([2, 7, 9, 3])}
     with speedups.prepare(model, splits, tiny.RECIPE, torch.bfloat16) as prepared:
         (weights,) = prepared.parameters
         assert table.weight.shape == (5, 16)  # 0 (padding), 2, 3, 7, 9
@@ -191,9 +193,9 @@ def test_the_whole_table_is_back_with_the_trained_rows_in_it():
     assert "classifier.weight" in model.state_dict()
 
 
-def test_with_weight_decay_every_row_takes_part():
+def test_with_weight_decay_every_row_is_trained():
     model = BertForSequenceClassification(tiny.config())
-    splits = {"train": split([2, 9, 3])}
+    splits = {"train": build_split([2, 9, 3])}
     recipe = tiny.RECIPE.model_copy(update={"weight_decay": 0.01})
     with speedups.prepare(model, splits, recipe, torch.float32) as prepared:
         assert prepared.sentences is splits
