@@ -1,4 +1,4 @@
-"""A project that DVC runs a stage of, for tests of what MLflow records."""
+"""A project in which DVC runs a stage, for tests of the records in MLflow."""
 
 import shutil
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def bare_root(tmp_path, monkeypatch):
-    """The main project, of which DVC runs a stage in a copy elsewhere."""
+    """The main project. DVC runs a stage in a copy of it, the working directory."""
     for name in ("project/.dvc/tmp", "copy"):
         (tmp_path / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "copy")
@@ -27,11 +27,11 @@ def root(bare_root, empty_database):
 
 @pytest.fixture
 def runs():
-    """runs(root) -> (client, the runs of the experiment bert-cola in the database of a project)."""
+    """runs(root) returns (client, the runs of the experiment bert-cola in the project's database)."""
     from mlflow.tracking import MlflowClient  # takes seconds: only here
 
-    def runs(root, database="mlflow.db"):
-        client = MlflowClient(f"sqlite:///{root}/{database}")
+    def runs(root):
+        client = MlflowClient(f"sqlite:///{root}/mlflow.db")
         return client, client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
 
     return runs
