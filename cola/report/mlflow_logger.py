@@ -64,7 +64,7 @@ def send(kind: str, row: dict[str, float]) -> None:
 def live_run(**training: Any) -> Iterator[Callable[[str, dict[str, float]], None]]:
     """An MLflow run that is RUNNING while the training in this block runs; yields `send`.
 
-    `training` is what mlflow_runs.TrainingRun takes. After an error the run is FAILED, after Ctrl-C KILLED.
+    `training` has the arguments of mlflow_runs.TrainingRun. After an error the run is FAILED, after Ctrl-C KILLED.
     """
     if _logger:
         _logger.messages.put(("start", training))

@@ -64,7 +64,7 @@ class TrainingRun:
             run = store.client.create_run(store.experiment_id, tags=tags, run_name=os.environ.get("DVC_EXP_NAME"))
             self.run_id = str(run.info.run_id)
             if "MLFLOW_RUN_ID" in os.environ:
-                print("warning: MLFLOW_RUN_ID is not used: a training makes its own run in MLflow", file=sys.stderr)
+                print("warning: MLFLOW_RUN_ID is not used: a training makes a new run in MLflow", file=sys.stderr)
             self.log_settings(store)
         self.points = [point for point in self.points if point.step not in self.logged.get(point.key, ())]
         while self.points:

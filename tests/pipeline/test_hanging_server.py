@@ -1,4 +1,4 @@
-"""MLflow's own server, from `make ui`: it listens here alone, it may hang, and what it misses is recorded later."""
+"""MLflow's server from `make ui`: only this machine reaches it, and `make track` repeats a record that it missed."""
 
 import json
 import os
@@ -12,18 +12,14 @@ from project import outputs
 
 
 def listening(port):
-    """The addresses on which somebody listens at a port."""
-    connections = psutil.net_connections("tcp")
-    return {
-        connection.laddr.ip
-        for connection in connections
-        if connection.status == "LISTEN" and connection.laddr.port == port
-    }
+    """The addresses on which a server listens at a port."""
+    servers = [connection for connection in psutil.net_connections("tcp") if connection.status == "LISTEN"]
+    return {server.laddr.ip for server in servers if server.laddr.port == port}
 
 
 @pytest.fixture
 def server(applied, environment):
-    """A server without a run, in a project that has a result; its port."""
+    """`make ui` in a project with a result, and without a record of it: its process group and port."""
     (applied / "mlflow.db").unlink()
     port, log = free_port(), applied.parent / "ui.log"
     with running(["make", "ui", f"PORT={port}"], log, cwd=applied, env=environment) as process:
@@ -32,14 +28,14 @@ def server(applied, environment):
 
 
 @pytest.mark.slow
-def test_mlflow_listens_here_alone_and_what_it_misses_is_recorded_later(applied, server, run):
+def test_mlflow_listens_locally_and_make_track_records_after_it_hung(applied, server, run):
     group, port = server
     assert listening(port) == {"127.0.0.1"}
     before = outputs(applied)
     client = MlflowClient(f"http://127.0.0.1:{port}")
     client.search_experiments()  # it answers
 
-    os.killpg(group, signal.SIGSTOP)  # it accepts, and never answers
+    os.killpg(group, signal.SIGSTOP)  # it accepts connections, and never answers
     uri = {"MLFLOW_TRACKING_URI": f"http://name:word@127.0.0.1:{port}", "OMP_NUM_THREADS": "2"}
     printed = run(applied, "dvc", "repro", "--force", "--single-item", "train", **uri)
     assert printed.count("warning: not recorded in MLflow") == 1
@@ -57,7 +53,7 @@ def test_mlflow_listens_here_alone_and_what_it_misses_is_recorded_later(applied,
 
 
 @pytest.mark.slow
-def test_files_of_two_runs_are_neither_recorded_nor_shown(applied, run):
+def test_files_of_two_runs_are_not_recorded_and_not_shown(applied, run):
     text = (applied / "params.yaml").read_text()
     (applied / "params.yaml").write_text(text.replace("max_steps: 20", "max_steps: 21"))
     for command in (["make", "track"], ["make", "report"], ["python", "-m", "cola.report.console"]):

@@ -1,4 +1,4 @@
-"""MLflow as a team has it: a server before a real PostgreSQL, to which eight trainings record at once."""
+"""A team's MLflow: a server with a real PostgreSQL, to which eight trainings record at once."""
 
 import json
 import os
@@ -36,11 +36,11 @@ with mlflow_logger.live_run(
 
 @pytest.fixture
 def database():
-    """The address of an empty database of a PostgreSQL that runs for this test."""
+    """The address of an empty database in a PostgreSQL that this test starts."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     if not installed:
         pytest.skip("PostgreSQL is needed: Debian's package postgresql")
-    folder, port = Path(tempfile.mkdtemp()), free_port()  # its owner must reach it: tmp_path is for its own user only
+    folder, port = Path(tempfile.mkdtemp()), free_port()  # the user postgres cannot enter tmp_path
     owner = []
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(folder, "postgres")
@@ -72,7 +72,7 @@ def answers(client):
 
 @pytest.fixture
 def server(database, tmp_path):
-    """The address of an MLflow that stores its runs in that database, and its files in a folder."""
+    """The address of an MLflow server with that database, and a folder for files."""
     port, log = free_port(), tmp_path / "mlflow.log"
     command = [Path(sys.executable).with_name("mlflow"), "server", "--backend-store-uri", database, "--workers", "2"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(tmp_path / "files")]
@@ -82,7 +82,7 @@ def server(database, tmp_path):
         yield f"http://127.0.0.1:{port}"
 
 
-def test_of_eight_runs_at_once_none_is_lost(server, tmp_path):
+def test_eight_trainings_at_once_are_all_recorded(server, tmp_path):
     done = project(tmp_path / "done")
     (done / "metrics/corpus.json").write_text("{}")
     train(done)
@@ -94,7 +94,7 @@ def test_of_eight_runs_at_once_none_is_lost(server, tmp_path):
         workers.append(subprocess.Popen(command, cwd=copy, env=environment, stderr=subprocess.PIPE, text=True))
     printed = [worker.communicate(timeout=300)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * RUNS
-    assert "warning" not in "".join(printed)
+    assert [text for text in printed if "warning" in text] == []
     client = MlflowClient(server)
     (experiment,) = client.search_experiments(filter_string=f"name = '{mlflow_store.EXPERIMENT}'")
     runs = client.search_runs([experiment.experiment_id])

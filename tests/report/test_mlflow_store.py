@@ -79,7 +79,7 @@ def test_mlflows_variables_name_the_experiment(root, monkeypatch, capfd, number)
     monkeypatch.setenv("MLFLOW_RUN_ID", "deadbeef")
     write_results()
     mlflow_logger.record("training")
-    assert capfd.readouterr().err == ("warning: MLFLOW_RUN_ID is not used: a training makes its own run in MLflow\n")
+    assert capfd.readouterr().err == ("warning: MLFLOW_RUN_ID is not used: a training makes a new run in MLflow\n")
     assert len(client.search_runs([client.get_experiment_by_name("team-a").experiment_id])) == 1
     assert client.get_experiment_by_name("bert-cola") is None
 
