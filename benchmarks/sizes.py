@@ -17,7 +17,7 @@ from transformers import BertConfig
 
 from benchmarks import methods, workload
 from cola.core.errors import run
-from cola.model.device import describe_machine, peak_memory, prepare_device
+from cola.model.device import describe_machine, measure_peak_memory, prepare_device
 
 ENCODERS = {  # layers and width of the BERT miniatures, bert-base and bert-large
     "tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768), "large": (24, 1024),
@@ -79,7 +79,7 @@ def measure(sizes: Sizes) -> tuple[float, float]:
     batches = workload.draw_batches(WARM_UP + STEPS, 0, sizes.sentences, sizes.length)
     model = workload.build_model(config, device)
     with methods.train_fast(model, micro_batch_tokens=sizes.micro_batch_tokens) as train:
-        return statistics.median(train(batches)[WARM_UP:]), peak_memory(device)
+        return statistics.median(train(batches)[WARM_UP:]), measure_peak_memory(device)
 
 
 def draw(seconds: dict[str, dict[float | str, float]]) -> None:

@@ -36,7 +36,7 @@ from benchmarks import methods, workload
 from cola.core import files
 from cola.core.errors import UserError, one_line, run
 from cola.model import families
-from cola.model.device import choose_precision, describe_machine, peak_memory, prepare_device
+from cola.model.device import choose_precision, describe_machine, measure_peak_memory, prepare_device
 
 RESULTS = Path("benchmarks/results")
 Figures = dict[str, Any]  # of a method; {"fault": message} if it failed
@@ -135,7 +135,7 @@ def measure(task: Task, config: transformers.PreTrainedConfig, device_type: str,
             torch.cuda.reset_peak_memory_stats()
         steps = turns.warm_up + max(2, round(turns.seconds / step_seconds))
         seconds = timed(workload.draw_batches(steps, seed=1 + task.turn))[turns.warm_up :]
-    memory = {"memory_gib": peak_memory(device)} if device.type == "cuda" else {}
+    memory = {"memory_gib": measure_peak_memory(device)} if device.type == "cuda" else {}
     return {"seconds": statistics.median(seconds)} | memory
 
 

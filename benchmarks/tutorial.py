@@ -27,7 +27,7 @@ def fit(
     Sentences are padded to `length` tokens, or to the longest sentence of their batch if that is longer.
     """
     epochs = [
-        batching.split_into_batches(batching.shuffled_order(len(sentences.labels), seed, epoch), recipe.batch_size)
+        batching.split_into_batches(batching.shuffle(len(sentences.labels), seed, epoch), recipe.batch_size)
         for epoch in range(1, recipe.epochs + 1)
     ]
     optimizer, scheduler = build_optimizer(model, recipe, sum(map(len, epochs)))

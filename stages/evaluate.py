@@ -28,14 +28,16 @@ def main() -> None:
     device = prepare_device(settings.device)
     predictor = Predictor(paths.FINETUNED, device, choose_precision(settings.precision, device))
 
-    validation, test = (predictor.logits(sentences[split]["input_ids"].to_list()) for split in ("validation", "test"))
+    validation, test = (
+        predictor.compute_logits(sentences[split]["input_ids"].to_list()) for split in ("validation", "test")
+    )
 
     names, labels, predicted = predictor.label_names, sentences["test"]["label"].to_numpy(), test.argmax(axis=1)
-    scores = metrics.scores(labels, predicted, len(names))
-    predictions = metrics.prediction_table(sentences["test"], test, names)
+    scores = metrics.compute_scores(labels, predicted, len(names))
+    predictions = metrics.tabulate_predictions(sentences["test"], test, names)
     figures, sources, reliability = analysis.analyse(sentences, test, validation)
     files.write_json(paths.TEST_METRICS, scores)
-    files.write_csv(paths.MCC_PER_BATCH, metrics.mcc_per_batch(labels, predicted, settings.evaluate.batch_size))
+    files.write_csv(paths.MCC_PER_BATCH, metrics.compute_mcc_per_batch(labels, predicted, settings.evaluate.batch_size))
     files.write_csv(paths.PREDICTIONS, predictions)
     files.write_json(paths.ANALYSIS, figures)
     files.write_csv(paths.PER_SOURCE, sources)

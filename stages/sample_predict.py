@@ -26,9 +26,9 @@ def main() -> None:
     predictor = Predictor(paths.FINETUNED, device, choose_precision(settings.precision, device))
     chosen = test.sample(min(SAMPLES, len(test)), random_state=settings.sample_predict.seed)
 
-    logits = predictor.logits(chosen["input_ids"].to_list())
+    logits = predictor.compute_logits(chosen["input_ids"].to_list())
 
-    predictions = metrics.prediction_table(chosen, logits, predictor.label_names)
+    predictions = metrics.tabulate_predictions(chosen, logits, predictor.label_names)
     samples = predictions.drop(columns="sentence_source").to_dict("records")
     files.write_json(paths.SAMPLES, samples)
     mlflow_logger.record("samples")

@@ -17,7 +17,7 @@ from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import encoding, ragged, tables
 from cola.model import classifier, prediction
-from cola.model.device import choose_precision, describe_machine, peak_memory, prepare_device
+from cola.model.device import choose_precision, describe_machine, measure_peak_memory, prepare_device
 from cola.report import console
 from cola.train import checkpoint, distributed, history, loop, model_card
 
@@ -65,7 +65,7 @@ def train(settings: params.Params, device: torch.device) -> None:
         sentences = {split: ragged.read_sentences(path) for split, path in SPLITS.items()}
         with loop.prepare(model, sentences, recipe, precision, settings.seed) as training:
             epochs = loop.fit(training, checkpointer, lambda step: send("step", step._asdict()), on_epoch)
-        peak = distributed.all_reduce_max(peak_memory(device), device)
+        peak = distributed.all_reduce_max(measure_peak_memory(device), device)
         if distributed.rank() == 0:
             write_model(model, source, settings, epochs)
             write_metrics(settings, epochs, {"processes": distributed.world_size(), "peak_memory_gib": peak} | machine)

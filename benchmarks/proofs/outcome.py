@@ -64,7 +64,7 @@ def train(method: str, seed: int) -> dict[str, float | str]:
         logits = prediction.predict_logits(model, sentences[split].input_ids, precision, padded=padded)
         labels = sentences[split].labels
         loss = cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item()
-        return loss, metrics.mcc(labels, logits.argmax(axis=1))
+        return loss, metrics.compute_mcc(labels, logits.argmax(axis=1))
 
     if method == "tutorial":
         model.set_attn_implementation("eager")

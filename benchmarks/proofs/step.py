@@ -44,7 +44,7 @@ def step_packed(model: PreTrainedModel, batch: workload.Batch, precision: torch.
     model = copy.deepcopy(model)
     model.set_attn_implementation(attention.NAME)
     input_ids, labels = batch
-    logits = classifier.logits(model, batching.pack(input_ids), precision)
+    logits = classifier.compute_logits(model, batching.pack(input_ids), precision)
     return _backward(model, cross_entropy(logits, labels.to(model.device)))
 
 

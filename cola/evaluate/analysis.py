@@ -65,7 +65,7 @@ def score_baselines(training: pd.DataFrame, test: pd.DataFrame) -> dict[str, flo
     return {
         "majority_accuracy": float((labels == most_frequent).mean()),
         "bag_of_words_accuracy": float((labels == predicted).mean()),
-        "bag_of_words_mcc": metrics.mcc(labels, predicted),
+        "bag_of_words_mcc": metrics.compute_mcc(labels, predicted),
     }
 
 
@@ -74,13 +74,13 @@ def score_sources(test: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
     rows = []
     for source, table in test.assign(predicted=predicted).groupby("sentence_source"):
         labels, predicted_labels = table["label"].to_numpy(), table["predicted"].to_numpy()
-        accuracy, mcc = float((labels == predicted_labels).mean()), metrics.mcc(labels, predicted_labels)
+        accuracy, mcc = float((labels == predicted_labels).mean()), metrics.compute_mcc(labels, predicted_labels)
         rows.append((source, PUBLICATIONS.get(source, ""), len(table), accuracy, mcc))
     return pd.DataFrame(rows, columns=["source", "publication", "sentences", "accuracy", "mcc"])
 
 
 def select_mistakes(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return at most `count` rows of metrics.prediction_table that are wrong, the most probable first."""
+    """Return at most `count` rows of metrics.tabulate_predictions that are wrong, the most probable first."""
     wrong = predictions[predictions["predicted"] != predictions["label"]]
     return wrong.sort_values("probability", ascending=False, kind="stable").head(count)
 
@@ -95,13 +95,13 @@ def analyse(
     test MCC.
     """
     test, labels = tables["test"], tables["test"]["label"].to_numpy()
-    predicted, probabilities = logits.argmax(axis=1), metrics.probabilities(logits)
+    predicted, probabilities = logits.argmax(axis=1), metrics.compute_probabilities(logits)
     low, high = interval.bootstrap_mcc(labels, predicted, logits.shape[1])
     reliability, error = calibration.measure_calibration(probabilities, labels)
     figures = {"mcc_low": low, "mcc_high": high, "calibration_error": error, **score_baselines(tables["train"], test)}
     if logits.shape[1] == 2:
-        validation = metrics.probabilities(validation_logits)[:, 1]
+        validation = metrics.compute_probabilities(validation_logits)[:, 1]
         threshold = calibration.find_best_threshold(validation, tables["validation"]["label"].to_numpy())
         figures["threshold"] = threshold
-        figures["threshold_mcc"] = metrics.mcc(labels, (probabilities[:, 1] >= threshold).astype(int))
+        figures["threshold_mcc"] = metrics.compute_mcc(labels, (probabilities[:, 1] >= threshold).astype(int))
     return figures, score_sources(test, predicted), reliability

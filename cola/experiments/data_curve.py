@@ -86,7 +86,7 @@ def compute_curve(labels: np.ndarray, predictions: Predictions, classes: int) ->
     The intervals are over resamplings of the test sentences, which all methods share.
     """
     runs, predicted = list(predictions), np.stack(list(predictions.values()))  # (runs, test sentences)
-    measured = np.array([metrics.mcc(labels, row) for row in predicted])
+    measured = np.array([metrics.compute_mcc(labels, row) for row in predicted])
     # Row 0: the MCCs of the test sentences; then a row for each resampling. (1 + resamplings, runs)
     scores = np.vstack([measured, interval.resample_mccs(labels, predicted, classes)])
     rows = []
@@ -118,7 +118,7 @@ def average_by_source(sources: np.ndarray, labels: np.ndarray, predictions: Pred
         row = {"source": source, "sentences": int(chosen.sum())}
         for method in METHODS:
             predicted = [predictions[run] for run in predictions if run[:2] == (method, total)]
-            row[method] = float(np.mean([metrics.mcc(labels[chosen], values[chosen]) for values in predicted]))
+            row[method] = float(np.mean([metrics.compute_mcc(labels[chosen], values[chosen]) for values in predicted]))
         rows.append(row)
     return rows
 
@@ -211,7 +211,7 @@ def _read_predictions(commits: Mapping[Run, str], test: pd.DataFrame, classes: S
 def _validate_baseline(commit: str) -> float:
     """The bag-of-words baseline's validation MCC, with an experiment's sentences."""
     train, validation = _read_split("train", commit), _read_split("validation", commit)
-    return metrics.mcc(validation["label"].to_numpy(), analysis.predict_bag_of_words(train, validation))
+    return metrics.compute_mcc(validation["label"].to_numpy(), analysis.predict_bag_of_words(train, validation))
 
 
 def _read_split(name: str, commit: str) -> pd.DataFrame:

@@ -42,7 +42,7 @@ AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, eager_mask)  # for padded sentences; it is added to the scores, too
 
 
-def additive_mask(attention_mask: Tensor) -> Tensor:
+def make_additive_mask(attention_mask: Tensor) -> Tensor:
     """Return 0 where attention_mask is true and minus infinity elsewhere, in the data type of attention scores."""
     device = attention_mask.device
     autocast = device.type != "cpu" and torch.is_autocast_enabled(device.type)  # on a CPU, scores are float32

@@ -30,7 +30,7 @@ class Packed(NamedTuple):
     lengths: Tensor  # (sentences,) int64: tokens of each sentence
 
 
-def shuffled_order(count: int, seed: int, epoch: int) -> np.ndarray:
+def shuffle(count: int, seed: int, epoch: int) -> np.ndarray:
     """Return a random order of `count` sentences, (count,) int64. Seed and epoch determine it."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 

@@ -80,7 +80,7 @@ def _initialize_head(model: PreTrainedModel, absent: set[str]) -> set[str]:
     return {name for name in absent if name.startswith(encoder)}
 
 
-def label_names(model: PreTrainedModel) -> list[str]:
+def read_label_names(model: PreTrainedModel) -> list[str]:
     """Return the names of the labels, by number."""
     names: Any = model.config.id2label
     return [names[number] for number in range(len(names))]
@@ -94,11 +94,11 @@ def save(model: PreTrainedModel, folder: Path) -> None:
 def collate(
     model: PreTrainedModel, input_ids: Sequence[batching.TokenIds], packed: bool
 ) -> batching.Padded | batching.Packed:
-    """Return a batch of sentences for `logits`. `packed` needs families.supports(model)."""
+    """Return a batch of sentences for compute_logits. `packed` needs families.supports(model)."""
     return batching.pack(input_ids) if packed else batching.pad(input_ids, model.config.pad_token_id)
 
 
-def logits(model: PreTrainedModel, batch: batching.Padded | batching.Packed, precision: torch.dtype) -> Tensor:
+def compute_logits(model: PreTrainedModel, batch: batching.Padded | batching.Packed, precision: torch.dtype) -> Tensor:
     """Return logits (sentences, classes) float32 on the model's device. The encoder multiplies in `precision`.
 
     The head computes in float32, because it has few rows and bfloat16 would leave three digits of a logit. If

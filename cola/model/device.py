@@ -128,13 +128,13 @@ def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
 
 
-def random_states(device: torch.device) -> dict[str, torch.Tensor]:
+def get_random_states(device: torch.device) -> dict[str, torch.Tensor]:
     """Return PyTorch's random states by device type, uint8 tensors on the CPU: the CPU's, and an accelerator's."""
     return {kind: _random_module(kind).get_rng_state() for kind in ("cpu", device.type)}
 
 
 def set_random_state(device_type: str, state: torch.Tensor) -> None:
-    """Set one of the states that `random_states` has returned."""
+    """Set one of the states that `get_random_states` has returned."""
     _random_module(device_type).set_rng_state(state)
 
 
@@ -142,7 +142,7 @@ def _random_module(device_type: str) -> Any:
     return torch if device_type == "cpu" else torch.get_device_module(device_type)
 
 
-def peak_memory(device: torch.device) -> float:
+def measure_peak_memory(device: torch.device) -> float:
     """Return the peak memory of this process in GiB: the GPU's memory on a GPU, otherwise the machine's."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30

@@ -127,7 +127,7 @@ def encode(model: PreTrainedModel, batch: batching.Padded | batching.Packed) -> 
     position_embeddings: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(position_embeddings, "padding_idx", None)  # RoBERTa and MPNet start at padding + 1
     positions = batch.position_ids if padding is None else batch.position_ids + padding + 1
-    mask = attention.additive_mask(batch.attention_mask)
+    mask = attention.make_additive_mask(batch.attention_mask)
     return FAMILIES[model.config.model_type].encode_packed(model, batch, positions, mask)
 
 

@@ -8,20 +8,20 @@ from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 
-def mcc(labels: np.ndarray, predicted: np.ndarray) -> float:
+def compute_mcc(labels: np.ndarray, predicted: np.ndarray) -> float:
     """Return the Matthews correlation coefficient, -1 to 1. It is 0 if all labels or all predictions are equal."""
     if len(set(labels)) == 1 or len(set(predicted)) == 1:
         return 0.0  # scikit-learn's value, without its warning for every small batch
     return float(matthews_corrcoef(labels, predicted))
 
 
-def scores(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, float | int]:
+def compute_scores(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, float | int]:
     """Return the scores of all sentences: mcc, accuracy, macro_f1 (the mean over the classes) and sentences.
 
     Two classes have f1 and positives, too, for class 1: CoLA's acceptable sentences.
     """
     results: dict[str, float | int] = {
-        "mcc": mcc(labels, predicted),
+        "mcc": compute_mcc(labels, predicted),
         "accuracy": float(accuracy_score(labels, predicted)),
         "macro_f1": float(f1_score(labels, predicted, labels=range(classes), average="macro", zero_division=0)),
         "sentences": len(labels),
@@ -31,14 +31,14 @@ def scores(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str,
     return results
 
 
-def mcc_per_batch(labels: np.ndarray, predicted: np.ndarray, batch_size: int) -> pd.DataFrame:
+def compute_mcc_per_batch(labels: np.ndarray, predicted: np.ndarray, batch_size: int) -> pd.DataFrame:
     """Return the tutorial's bar chart: the MCC of each batch of sentences in file order (columns batch, mcc)."""
     batches = (slice(start, start + batch_size) for start in range(0, len(labels), batch_size))
-    values = [mcc(labels[rows], predicted[rows]) for rows in batches]
+    values = [compute_mcc(labels[rows], predicted[rows]) for rows in batches]
     return pd.DataFrame({"batch": range(len(values)), "mcc": values})
 
 
-def prediction_table(test: pd.DataFrame, logits: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+def tabulate_predictions(test: pd.DataFrame, logits: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """Return a row per sentence: sentence_source, sentence, label, predicted, probability (of predicted), correct.
 
     `test` has the columns sentence_source, sentence and label. `logits` are (sentences, classes), in the same order.
@@ -51,12 +51,12 @@ def prediction_table(test: pd.DataFrame, logits: np.ndarray, names: Sequence[str
             "sentence": test["sentence"].to_list(),
             "label": [names[label] for label in test["label"]],
             "predicted": [names[label] for label in predicted],
-            "probability": probabilities(logits).max(axis=1),
+            "probability": compute_probabilities(logits).max(axis=1),
             "correct": predicted == test["label"].to_numpy(),
         }
     )
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
+def compute_probabilities(logits: np.ndarray) -> np.ndarray:
     """Return the softmax of logits (sentences, classes) in float64. Every row sums to 1."""
     return np.asarray(softmax(logits.astype(np.float64), axis=1))

@@ -34,12 +34,12 @@ def predict_logits(
     packed = families.supports(model) and not padded
     # Sentences of similar length share a batch, which needs less padding.
     order = np.argsort([len(ids) for ids in input_ids], kind="stable")
-    logits = np.empty((len(input_ids), len(classifier.label_names(model))), dtype=np.float32)
+    logits = np.empty((len(input_ids), len(classifier.read_label_names(model))), dtype=np.float32)
     for batch_rows in batching.split_into_batches(order, BATCH_SIZE):
         tokens = batch_tokens or BATCH_TOKENS
         for rows in batching.split_into_micro_batches(batch_rows, input_ids, tokens, padded=True):
             batch = classifier.collate(model, [input_ids[row] for row in rows], packed)
-            logits[rows] = classifier.logits(model, batch, precision).cpu().numpy()
+            logits[rows] = classifier.compute_logits(model, batch, precision).cpu().numpy()
     return logits
 
 
@@ -78,10 +78,10 @@ class Predictor:
         self.precision = precision
         self.model = classifier.load(folder, device)
         make_fast(self.model, self.precision)
-        self.label_names = classifier.label_names(self.model)  # by number
+        self.label_names = classifier.read_label_names(self.model)  # by number
         self.tokenizer = encoding.load_tokenizer(folder)  # model_max_length is that of the training
 
-    def logits(self, input_ids: Sequence[batching.TokenIds]) -> np.ndarray:
+    def compute_logits(self, input_ids: Sequence[batching.TokenIds]) -> np.ndarray:
         """Return logits (sentences, classes) float32."""
         return predict_logits(self.model, input_ids, self.precision)
 
@@ -90,5 +90,5 @@ class Predictor:
         if not (texts := list(texts)):
             return []  # tokenizers reject an empty list
         input_ids, _ = encoding.encode(texts, self.tokenizer, self.tokenizer.model_max_length)
-        probabilities = metrics.probabilities(self.logits(input_ids))
+        probabilities = metrics.compute_probabilities(self.compute_logits(input_ids))
         return [(self.label_names[row.argmax()], float(row.max())) for row in probabilities]

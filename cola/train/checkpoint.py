@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from cola.core import files, paths
 from cola.core.errors import UserError, one_line
-from cola.model.device import random_states, set_random_state
+from cola.model.device import get_random_states, set_random_state
 from cola.train import distributed
 from cola.train.history import Epoch, LossScale, Progress, Step
 
@@ -84,7 +84,7 @@ def save(path: Path, optimizer: torch.optim.Optimizer, progress: Progress) -> No
     weights: list[torch.Tensor] = optimizer.param_groups[0]["params"]
     tensors = {
         f"random.{device_type}.{rank}": gathered
-        for device_type, state in random_states(weights[0].device).items()
+        for device_type, state in get_random_states(weights[0].device).items()
         for rank, gathered in enumerate(distributed.all_gather(state, weights[0].device))
     }
     if distributed.rank():

@@ -46,7 +46,7 @@ class Training:
         """
         if not self.recipe.class_weights:
             return None
-        labels, classes = torch.from_numpy(self.train.labels), len(classifier.label_names(self.model))
+        labels, classes = torch.from_numpy(self.train.labels), len(classifier.read_label_names(self.model))
         counts = torch.bincount(labels, minlength=classes).clamp(min=1)  # a class may have no training sentences
         return (len(labels) / (classes * counts)).to(self.model.device)
 
@@ -146,7 +146,7 @@ def take_steps(training: Training, progress: Progress) -> Iterator[Step]:
 
 def split_epoch(training: Training, epoch: int) -> list[np.ndarray]:
     """The rows of each batch of an epoch (from 1), up to the training's last step."""
-    order = batching.shuffled_order(len(training.train.labels), training.seed, epoch)
+    order = batching.shuffle(len(training.train.labels), training.seed, epoch)
     batches = batching.split_into_batches(order, training.recipe.batch_size)
     return batches[: training.last_step - training.steps_per_epoch * (epoch - 1)]
 
@@ -208,7 +208,7 @@ def backward(training: Training, rows: np.ndarray, scale: float) -> Tensor:
     total_loss = torch.zeros((), device=model.device)
     for part in batching.split_into_micro_batches(parts, sentences.input_ids, tokens, padded=not training.packed):
         batch = classifier.collate(model, [sentences.input_ids[row] for row in part], training.packed)
-        logits = classifier.logits(model, batch, training.precision)
+        logits = classifier.compute_logits(model, batch, training.precision)
         labels = torch.from_numpy(sentences.labels[part]).to(model.device)
         weight = weigh(training, part) / weigh(training, rows) if len(share) else 0.0
         loss = cross_entropy(logits, labels, training.class_weights) * weight
@@ -256,7 +256,7 @@ def validate(training: Training, progress: Progress) -> Epoch:
         training_loss=float(np.mean([step.loss for step in progress.steps])),
         validation_loss=loss,
         validation_accuracy=(predicted == labels).double().mean().item(),
-        validation_mcc=metrics.mcc(labels.numpy(), predicted.numpy()),
+        validation_mcc=metrics.compute_mcc(labels.numpy(), predicted.numpy()),
         training_seconds=progress.seconds,
         validation_seconds=time.perf_counter() - started,
         sentences=len(rows),
@@ -270,7 +270,7 @@ def predict_validation(training: Training) -> Tensor:
     model, input_ids = training.model, training.validation.input_ids
     share = slice(distributed.rank(), None, distributed.world_size())
     tokens, padded = training.recipe.micro_batch_tokens, not training.packed
-    logits = torch.zeros(len(input_ids), len(classifier.label_names(model)), device=model.device)
+    logits = torch.zeros(len(input_ids), len(classifier.read_label_names(model)), device=model.device)
     predicted = prediction.predict_logits(
         model, input_ids[share], training.precision, padded=padded, batch_tokens=tokens
     )

@@ -89,7 +89,7 @@ def test_the_analysis_takes_its_threshold_from_validation(classes):
 
 def test_every_text_column_of_a_result_is_read_as_text():
     test = pd.DataFrame({"sentence_source": ["1"], "sentence": ["2"], "label": [0]})
-    predictions = metrics.prediction_table(test, np.array([[0.0, 1.0]]), ["3", "4"])
+    predictions = metrics.tabulate_predictions(test, np.array([[0.0, 1.0]]), ["3", "4"])
     for table in (predictions, analysis.score_sources(test, np.array([0]))):
         text = {name for name in table if isinstance(table[name].iloc[0], str)}
         assert text

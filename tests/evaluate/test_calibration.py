@@ -32,7 +32,7 @@ def test_no_threshold_is_better_than_the_best(pairs):
     probabilities, labels = np.array([probability for probability, _ in pairs]), np.array([label for _, label in pairs])
 
     def score(threshold):
-        return metrics.mcc(labels, (probabilities >= threshold).astype(int))
+        return metrics.compute_mcc(labels, (probabilities >= threshold).astype(int))
 
     best = score(calibration.find_best_threshold(probabilities, labels))
     assert best >= max(score(threshold) for threshold in [0.5, *probabilities]) - 1e-9

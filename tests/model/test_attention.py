@@ -11,7 +11,7 @@ def test_a_token_attends_to_its_sentence_only():
     values = torch.tensor([[[[1.0], [3.0], [7.0]]]])  # (row, head, token, size)
     equal = torch.zeros(1, 1, 3, 1)  # queries and keys: all scores are equal
     context, _ = attention.attend(
-        torch.nn.Identity(), equal, equal, values, attention.additive_mask(two_and_one), scaling=1.0
+        torch.nn.Identity(), equal, equal, values, attention.make_additive_mask(two_and_one), scaling=1.0
     )
     assert context.flatten().tolist() == [2.0, 2.0, 7.0]
 

@@ -9,8 +9,8 @@ token_ids = st.lists(st.lists(st.integers(1, 30_000), min_size=1, max_size=80), 
 
 def test_the_orders_of_six_sentences_with_seed_42():
     # NumPy's default_rng([42, epoch]).permutation(6)
-    assert batching.shuffled_order(6, 42, 1).tolist() == [4, 0, 1, 2, 3, 5]
-    assert batching.shuffled_order(6, 42, 2).tolist() == [0, 4, 5, 3, 1, 2]
+    assert batching.shuffle(6, 42, 1).tolist() == [4, 0, 1, 2, 3, 5]
+    assert batching.shuffle(6, 42, 2).tolist() == [0, 4, 5, 3, 1, 2]
 
 
 def test_the_last_batch_may_be_smaller():

@@ -24,7 +24,7 @@ def build_classifier(config: PreTrainedConfig):
 
 
 def compute_logits(model, batch):
-    return classifier.logits(model, batch, torch.float32).cpu()
+    return classifier.compute_logits(model, batch, torch.float32).cpu()
 
 
 def draw_sentences():

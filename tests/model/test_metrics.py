@@ -14,7 +14,7 @@ MCC = 0.2581988897471611
 
 
 def test_scores_of_a_small_confusion_matrix():
-    scores = metrics.scores(LABELS, PREDICTED, 2)
+    scores = metrics.compute_scores(LABELS, PREDICTED, 2)
     assert scores == {
         "mcc": pytest.approx(MCC, abs=1e-12),
         "accuracy": 0.625,  # 5 of 8
@@ -28,7 +28,7 @@ def test_scores_of_a_small_confusion_matrix():
 
 def test_scores_of_three_classes_without_a_label_of_the_third():
     # f1: 1, 2*1 / (2*1 + 0 + 1), 0. Gorodkin's MCC: (3*4 - 2*2 - 2*1) / sqrt((16 - 4 - 4) * (16 - 4 - 1 - 1))
-    assert metrics.scores(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]), 3) == {
+    assert metrics.compute_scores(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]), 3) == {
         "mcc": pytest.approx(6 / 80**0.5, abs=1e-12),
         "accuracy": 0.75,
         "macro_f1": pytest.approx((1 + 2 / 3 + 0) / 3, abs=1e-12),
@@ -39,13 +39,13 @@ def test_scores_of_three_classes_without_a_label_of_the_third():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("labels", "predicted"), [([1, 1], [1, 1]), ([1, 1], [0, 1]), ([0, 1], [1, 1]), ([0], [0])])
 def test_mcc_of_a_single_class_is_0_without_a_warning(labels, predicted):
-    assert metrics.mcc(np.array(labels), np.array(predicted)) == 0
+    assert metrics.compute_mcc(np.array(labels), np.array(predicted)) == 0
 
 
 def test_mcc_of_each_batch_in_file_order():
     labels = np.array([1, 0, 1, 0, 1, 0, 1])
     predicted = np.array([1, 0, 0, 1, 1, 1, 1])
-    per_batch = metrics.mcc_per_batch(labels, predicted, 2)
+    per_batch = metrics.compute_mcc_per_batch(labels, predicted, 2)
     assert per_batch.columns.to_list() == ["batch", "mcc"]
     assert per_batch["batch"].to_list() == [0, 1, 2, 3]
     assert per_batch["mcc"].to_list() == pytest.approx([1, -1, 0, 0])  # the last batch is one sentence
@@ -53,8 +53,11 @@ def test_mcc_of_each_batch_in_file_order():
 
 def test_softmax_of_known_and_of_huge_logits():
     logits = np.array([[0.0, math.log(3)], [5.0, 5.0], [math.log(9), 0.0]])
-    assert metrics.probabilities(logits) == pytest.approx(np.array([[0.25, 0.75], [0.5, 0.5], [0.9, 0.1]]))
-    assert metrics.probabilities(np.array([[1000, 1000], [-2000, 2000]], np.float32)).tolist() == [[0.5, 0.5], [0, 1]]
+    assert metrics.compute_probabilities(logits) == pytest.approx(np.array([[0.25, 0.75], [0.5, 0.5], [0.9, 0.1]]))
+    assert metrics.compute_probabilities(np.array([[1000, 1000], [-2000, 2000]], np.float32)).tolist() == [
+        [0.5, 0.5],
+        [0, 1],
+    ]
 
 
 def test_predictions_are_in_the_order_of_the_sentences():
@@ -63,7 +66,7 @@ def test_predictions_are_in_the_order_of_the_sentences():
         index=[7, 3, 5],  # a sample's index
     )
     logits = np.array([[0.0, math.log(3)], [0.0, math.log(4)], [math.log(9), 0.0]])
-    table = metrics.prediction_table(chosen, logits, ["unacceptable", "acceptable"])
+    table = metrics.tabulate_predictions(chosen, logits, ["unacceptable", "acceptable"])
     assert table.columns.to_list() == ["sentence_source", "sentence", "label", "predicted", "probability", "correct"]
     assert table.to_numpy().tolist() == [
         ["gj04", "He go.", "unacceptable", "acceptable", pytest.approx(0.75), False],

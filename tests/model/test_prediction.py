@@ -34,7 +34,7 @@ def test_a_text_gets_the_label_of_its_largest_logit_and_the_process_stays_as_it_
     before = read_process()
     predictor = Predictor(folder, CPU, torch.float32)
     input_ids, _ = encoding.encode(TEXTS, predictor.tokenizer, 64)
-    logits = predictor.logits(input_ids)
+    logits = predictor.compute_logits(input_ids)
     assert logits.shape == (3, 2)
     expected = torch.softmax(torch.from_numpy(logits).double(), dim=1)
     assert predictor.label_names == ["low", "high"]

@@ -72,7 +72,7 @@ def test_an_encoder_of_any_kind_is_trained_saved_and_loaded(fetched, tmp_path, c
     (tmp_path / "finetuned").mkdir()
     classifier.save(model, tmp_path / "finetuned")
     loaded = classifier.load(tmp_path / "finetuned", CPU)
-    assert classifier.label_names(loaded) == NAMES
+    assert classifier.read_label_names(loaded) == NAMES
     logits = prediction.predict_logits(model, input_ids, torch.float32)
     assert logits.shape == (96, 3)
     np.testing.assert_array_equal(logits, prediction.predict_logits(loaded, input_ids, torch.float32))

@@ -130,7 +130,7 @@ def test_early_stopping_leaves_the_model_of_the_best_epoch(tmp_path, monkeypatch
             raise KilledError
         return next(mccs)
 
-    monkeypatch.setattr(loop.metrics, "mcc", mcc)
+    monkeypatch.setattr(loop.metrics, "compute_mcc", mcc)
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
     checkpointer = Checkpointer(tmp_path / "checkpoint.safetensors")
     if dies_in:

@@ -51,7 +51,7 @@ def tiny_step(device):
 
 
 def backward(model, batch, labels, precision=torch.float32):
-    loss = cross_entropy(classifier.logits(model, batch, precision), labels.to(model.device))
+    loss = cross_entropy(classifier.compute_logits(model, batch, precision), labels.to(model.device))
     loss.backward()
     return loss.item()
 
@@ -170,8 +170,8 @@ def test_a_validation_uses_the_last_steps_weights(tiny_step):
             optimizer.step()
             torch.nn.utils.vector_to_parameters(weights.detach(), reference.parameters())
             with torch.inference_mode():
-                expected = classifier.logits(reference, batch, torch.bfloat16)  # autocast, without copies
-                assert torch.equal(classifier.logits(model, batch, torch.bfloat16), expected)
+                expected = classifier.compute_logits(reference, batch, torch.bfloat16)  # autocast, without copies
+                assert torch.equal(classifier.compute_logits(model, batch, torch.bfloat16), expected)
 
 
 def test_only_used_rows_are_trained_and_the_full_table_is_back_afterwards():
