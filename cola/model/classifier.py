@@ -108,5 +108,5 @@ def compute_logits(model: PreTrainedModel, batch: batching.Padded | batching.Pac
     with autocast(model.device, precision):
         if not families.supports(model):
             return model(**batch._asdict()).logits.float()
-        states, mask = families.encode(model, batch)
-    return families.classify(model, states.float(), mask)
+        states = families.encode(model, batch)
+    return families.classify(model, states.float())

@@ -18,16 +18,16 @@ from cola.model import attention, batching
 class Family(NamedTuple):
     """The functions of a family. Their first argument is the model with its head."""
 
-    # (model, batch, positions (rows, length), additive mask (rows, 1, length, length)) -> as `encode` returns
-    encode_packed: Callable[[Any, batching.Packed, Tensor, Tensor], tuple[Tensor, Tensor]]
-    classify: Callable[[Any, Tensor, Tensor], Tensor]  # (model, states, mask) -> logits (sentences, classes)
+    # (model, batch, positions (rows, length), additive mask (rows, 1, length, length)) -> states as `encode` returns
+    encode_packed: Callable[[Any, batching.Packed, Tensor, Tensor], Tensor]
+    classify: Callable[[Any, Tensor], Tensor]  # (model, states) -> logits (sentences, classes)
 
 
-def _encode_first_tokens(model: Any, batch: batching.Packed, positions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the states of each sentence's first token, (sentences, 1, width), from layers with BERT's parts.
+def _encode_first_tokens(model: Any, batch: batching.Packed, positions: Tensor, mask: Tensor) -> Tensor:
+    """Encode with layers that have BERT's parts.
 
-    The head reads only these. So the last layer computes keys and values for every token, and the rest for the first
-    tokens only.
+    The head reads first tokens only. So the last layer computes keys and values for every token, and the rest for the
+    first tokens.
     """
     encoder = model.base_model
     hidden = encoder.embeddings(input_ids=batch.input_ids, position_ids=positions)  # (rows, length, width)
@@ -49,52 +49,58 @@ def _encode_first_tokens(model: Any, batch: batching.Packed, positions: Tensor, 
     dropout = block.dropout.p if block.training else 0.0
     context, _ = attention.attend(block, query, key, value, mask[row, :, column].unsqueeze(2), block.scaling, dropout)
     attended = last.attention.output(context.flatten(2), first)
-    states = last.output(last.intermediate(attended), attended)
-    return states, torch.ones(states.shape[:2], dtype=torch.int64, device=states.device)
+    return last.output(last.intermediate(attended), attended)
 
 
-def _encode_all_tokens(model: Any, batch: batching.Packed, positions: Tensor, mask: Any) -> tuple[Tensor, Tensor]:
-    """Return the states of transformers' forward(): each sentence's first token, (sentences, 1, width).
-
-    For a head that takes the mean they are all tokens, (sentences, tokens, width).
-    """
-    encoder, takes_mean = model.base_model, getattr(model.config, "classifier_pooling", "cls") == "mean"
+def _encode_all_tokens(model: Any, batch: batching.Packed, positions: Tensor, mask: Any) -> Tensor:
+    """Encode with transformers' forward()."""
+    encoder = model.base_model
     hidden = encoder(input_ids=batch.input_ids, position_ids=positions, attention_mask=mask).last_hidden_state
-    offsets = torch.arange(int(batch.lengths.max()) if takes_mean else 1, device=hidden.device)  # within a sentence
-    index = batch.first_token_index.unsqueeze(1) + offsets  # (sentences, tokens)
-    hidden = hidden.flatten(0, 1)
-    return hidden[index.clamp(max=len(hidden) - 1)], (offsets < batch.lengths.unsqueeze(1)).long()
+    hidden, first = hidden.flatten(0, 1), batch.first_token_index.unsqueeze(1)
+    if not _takes_mean(model):
+        return hidden[first]
+    offsets = torch.arange(int(batch.lengths.max()), device=hidden.device)  # within a sentence
+    states = hidden[(first + offsets).clamp(max=len(hidden) - 1)]  # (sentences, tokens, width)
+    return _average(states, offsets < batch.lengths.unsqueeze(1))
 
 
-def _encode_with_window(model: Any, batch: batching.Packed, positions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Do as _encode_all_tokens. Some layers attend only to tokens at most config.sliding_window tokens away."""
+def _encode_with_window(model: Any, batch: batching.Packed, positions: Tensor, mask: Tensor) -> Tensor:
+    """Encode with transformers' forward(). Some layers attend to tokens at most config.sliding_window tokens away."""
     offsets = torch.arange(mask.shape[-1], device=mask.device)
     is_far = (offsets - offsets.unsqueeze(1)).abs() > model.config.sliding_window
     masks = {"full_attention": mask, "sliding_attention": mask.masked_fill(is_far, -torch.inf)}
     return _encode_all_tokens(model, batch, positions, masks)
 
 
-def _classify_bert(model: Any, states: Tensor, _: Tensor) -> Tensor:
+def _takes_mean(model: Any) -> bool:
+    """Return whether the head reads the mean of a sentence's tokens instead of the first token."""
+    return getattr(model.config, "classifier_pooling", "cls") == "mean"
+
+
+def _average(states: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of each sentence's states, (sentences, 1, width). `mask` is 0 for padding."""
+    weights = mask.long().unsqueeze(-1)
+    return (states.float() * weights).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True)
+
+
+def _classify_bert(model: Any, states: Tensor) -> Tensor:
     return model.classifier(model.dropout(model.base_model.pooler(states)))
 
 
-def _classify_albert(model: Any, states: Tensor, _: Tensor) -> Tensor:
+def _classify_albert(model: Any, states: Tensor) -> Tensor:
     encoder = model.base_model
     return model.classifier(model.dropout(encoder.pooler_activation(encoder.pooler(states[:, 0]))))
 
 
-def _classify_distilbert(model: Any, states: Tensor, _: Tensor) -> Tensor:
+def _classify_distilbert(model: Any, states: Tensor) -> Tensor:
     return model.classifier(model.dropout(model.pre_classifier(states[:, 0]).relu()))
 
 
-def _classify_modernbert(model: Any, states: Tensor, mask: Tensor) -> Tensor:
-    weights = mask.unsqueeze(-1)
-    takes_mean = model.config.classifier_pooling == "mean"
-    pooled = (states * weights).sum(dim=1) / weights.sum(dim=1) if takes_mean else states[:, 0]
-    return model.classifier(model.drop(model.head(pooled)))
+def _classify_modernbert(model: Any, states: Tensor) -> Tensor:
+    return model.classifier(model.drop(model.head(states[:, 0])))
 
 
-def _classify_roberta(model: Any, states: Tensor, _: Tensor) -> Tensor:
+def _classify_roberta(model: Any, states: Tensor) -> Tensor:
     return model.classifier(states)  # takes the first token itself
 
 
@@ -116,14 +122,11 @@ def supports(model: PreTrainedModel) -> bool:
     return model.config.model_type in FAMILIES and not getattr(model.config, "is_decoder", False)
 
 
-def encode(model: PreTrainedModel, batch: batching.Padded | batching.Packed) -> tuple[Tensor, Tensor]:
-    """Return the last hidden states that the head reads, (sentences, tokens, width), and their mask of 0 and 1.
-
-    Packed sentences give each sentence's first token, or all tokens if the head takes their mean. Padding has mask 0.
-    """
+def encode(model: PreTrainedModel, batch: batching.Padded | batching.Packed) -> Tensor:
+    """Return the states that the head reads, (sentences, 1, width): each sentence's first token, or its mean."""
     if isinstance(batch, batching.Padded):
-        mask = batch.attention_mask
-        return model.base_model(input_ids=batch.input_ids, attention_mask=mask).last_hidden_state, mask
+        hidden: Tensor = model.base_model(**batch._asdict()).last_hidden_state
+        return _average(hidden, batch.attention_mask) if _takes_mean(model) else hidden[:, :1]
     position_embeddings: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(position_embeddings, "padding_idx", None)  # RoBERTa and MPNet start at padding + 1
     positions = batch.position_ids if padding is None else batch.position_ids + padding + 1
@@ -131,9 +134,9 @@ def encode(model: PreTrainedModel, batch: batching.Padded | batching.Packed) -> 
     return FAMILIES[model.config.model_type].encode_packed(model, batch, positions, mask)
 
 
-def classify(model: PreTrainedModel, states: Tensor, mask: Tensor) -> Tensor:
-    """Return logits (sentences, classes) from the two results of `encode`, as the model's forward() computes them."""
-    return FAMILIES[model.config.model_type].classify(model, states, mask)
+def classify(model: PreTrainedModel, states: Tensor) -> Tensor:
+    """Return logits (sentences, classes) from the result of `encode`, as the model's forward() computes them."""
+    return FAMILIES[model.config.model_type].classify(model, states)
 
 
 def freeze(model: PreTrainedModel, layers: int) -> None:
