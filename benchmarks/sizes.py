@@ -49,7 +49,7 @@ MEMORY = [  # the longest sentence of 10.8 times CoLA's has 508 tokens
 
 def main() -> None:
     cases = sorted({sizes for points in COST.values() for sizes in points.values()} | set(MEMORY), key=str)
-    # A new process for each: peak memory never falls.
+    # Every measurement has a new process, because a process's peak memory never falls.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as processes:
         measured = dict(zip(cases, tqdm(processes.map(measure, cases), "sizes", len(cases)), strict=True))
     print(f"a step: {describe_machine(prepare_device('auto'))}")

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     RobertaConfig,
 )
+from transformers.utils import logging
 
 # The number of CoLA's 7,695 training sentences by their number of tokens.
 LENGTHS = {
@@ -73,6 +74,7 @@ def configure(family: str, heads: int = 2, size: int = 8, layers: int = 2, inner
 
 def build_model(shape: str | PreTrainedConfig, device: torch.device) -> PreTrainedModel:
     """Return a classifier with random weights; `shape` is a key of SHAPES or a configuration."""
+    logging.set_verbosity_error()  # MPNet would warn that it keeps its attention
     torch.manual_seed(0)
     config = SHAPES[shape] if isinstance(shape, str) else shape
     model: PreTrainedModel = AutoModelForSequenceClassification.from_config(copy.deepcopy(config))
