@@ -1,4 +1,4 @@
-"""What several test files need: the real corpus and encoders, commands in a project, and one whole run for them all."""
+"""Fixtures of several test files: the real corpus, encoders, commands in a project, one whole run."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ with suppress(ImportError):  # a machine that runs the tests marked gpu may lack
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
-    """The device that a test computes on, with algorithms that repeat their bytes: a CPU, or CUDA (pytest -m gpu)."""
+    """A CPU, or CUDA (pytest -m gpu), with algorithms that repeat their bytes."""
     import torch  # takes seconds: only here
 
     from cola.model.device import make_deterministic
@@ -47,7 +47,7 @@ def mirror():
 
 @pytest.fixture(scope="session")
 def raw(mirror, tmp_path_factory):
-    """A folder with the real CoLA, train.csv and test.csv, as fetch leaves it in data/raw."""
+    """A folder with the real CoLA, train.csv and test.csv, as fetch writes it to data/raw."""
     folder = tmp_path_factory.mktemp("raw")
     from cola.fetch import download
 
@@ -59,7 +59,7 @@ def raw(mirror, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def encoder_folder(once):
-    """The small encoder of the demo, with the vocabulary that bert-base-uncased has too."""
+    """The demo's small encoder, which has bert-base-uncased's vocabulary."""
     from cola.fetch import download  # needs packages that a machine with a GPU may lack
 
     try:
@@ -70,7 +70,7 @@ def encoder_folder(once):
 
 @pytest.fixture(scope="session")
 def empty_database(once):
-    """A database with MLflow's tables and nothing in them, which take seconds to make."""
+    """A database with MLflow's empty tables, which take seconds to make."""
     from mlflow.tracking import MlflowClient  # takes seconds, too: only here
 
     return once("database", lambda folder: MlflowClient(f"sqlite:///{folder}/mlflow.db")) / "mlflow.db"
@@ -78,16 +78,16 @@ def empty_database(once):
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """The variables of a user of this virtual environment, in whose home git knows nobody and nothing is cached."""
+    """The variables of a user of this virtual environment, with an empty home: no git identity and no cache."""
     home = tmp_path_factory.mktemp("home")
     passed_on = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "OMP_", "LANG", "LC_"))}
-    passed_on["PYTHON"] = "true"  # `make` sets up nothing: it is this environment that is tested
+    passed_on["PYTHON"] = "true"  # `make` sets up nothing: the tests use this environment
     return passed_on | {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
 
 
 @pytest.fixture(scope="session")
 def run(environment):
-    """Run a command in a project; returns what it prints. It must end well, or, with `fails`, must not."""
+    """Run a command in a project; return its output. It must end well, or, with `fails`, must fail."""
 
     def run(project, *command, fails=False, **variables):
         answer = subprocess.run(
@@ -101,7 +101,7 @@ def run(environment):
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory):
-    """once("name", fill) returns a folder that `fill` has filled: in the first process that asks; the others wait."""
+    """once("name", fill) returns a folder that `fill` has filled: the first process fills it, later ones wait."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -109,7 +109,7 @@ def once(tmp_path_factory):
         folder = base / name
         with FileLock(base / f"{name}.lock"):
             if not (base / f"{name}.ready").exists():
-                shutil.rmtree(folder, ignore_errors=True)  # what failed in another process
+                shutil.rmtree(folder, ignore_errors=True)  # another process failed to fill it
                 folder.mkdir()
                 fill(folder)
                 (base / f"{name}.ready").touch()
@@ -120,15 +120,15 @@ def once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_encoder(once):
-    """The folder of a tiny encoder that knows the words of the generated corpus."""
+    """A folder with a tiny encoder that knows the words of the generated corpus."""
     return once("tiny-bert", projects.tiny_encoder)
 
 
 @pytest.fixture(scope="session")
 def whole_run(once, tiny_encoder, empty_database, run):
-    """A project whose stages have run, as DVC's experiment `demo` is applied. All tests share it: see `applied`.
+    """A project whose stages have run, with the result saved as the experiment `demo`. Tests share it and only read it.
 
-    The stages have run in this process, which spares their imports; a slow test has DVC run them, too.
+    The stages run in this process, which saves their imports; in a slow test DVC runs them.
     """
 
     def fill(folder):
@@ -149,16 +149,16 @@ def whole_run(once, tiny_encoder, empty_database, run):
 
 @pytest.fixture
 def applied(whole_run, tmp_path):
-    """A copy of that project, to change things in."""
+    """A copy of whole_run that a test may change."""
     return Path(shutil.copytree(whole_run, tmp_path / "project", symlinks=True))
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Where tests fail in a workspace with other settings (after `dvc exp apply`, say), name that as a likely cause."""
+    """Name changed settings as a likely cause of failures, for example after `dvc exp apply`."""
     if not terminalreporter.stats.get("failed"):
         return
     changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "params.yaml"], cwd=projects.ROOT, check=False)
     if changed.returncode:
         terminalreporter.write_line(
-            "params.yaml differs from the commit, whose settings some tests hold: `git stash`, and try again"
+            "params.yaml differs from the commit, whose settings some tests expect: `git stash` restores them"
         )

@@ -1,4 +1,4 @@
-"""A copy of the project to run things in, and what every whole run of it must leave."""
+"""Copies of the project, and checks of their outputs."""
 
 import importlib
 import json
@@ -32,7 +32,7 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def copy_of_the_project(folder, **settings):
-    """A clone as a user has it, with the environment of these tests, and with settings of params.yaml changed."""
+    """Make a clone in `folder` with this test's environment and changed settings of params.yaml; return the folder."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -63,10 +63,10 @@ def change_settings(project, **settings):
 
 
 def pipeline_and_halves():
-    """The stages of dvc.yaml, with the two halves of fetch as one stage; and the halves, by name."""
+    """Return the stages of dvc.yaml, with the two halves of fetch as one stage; and the halves, by name."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     template, halves = stages["fetch"]["do"], {}
-    for half, fields in stages["fetch"]["foreach"].items():  # filled in as DVC does
+    for half, fields in stages["fetch"]["foreach"].items():  # as DVC fills in the template
         text = json.dumps(template).replace("${key}", half)
         for field, value in fields.items():
             text = text.replace(f"${{item.{field}}}", value)
@@ -81,9 +81,9 @@ def pipeline_and_halves():
 
 
 def tiny_encoder(folder, **changes):
-    """Write a tiny encoder that knows the words of the generated corpus, and letters to spell others with.
+    """Write a tiny encoder that knows the words of the generated corpus, and all letters.
 
-    Its weights are so large that predictions differ from sentence to sentence without much training.
+    Its large weights make predictions differ between sentences after little training.
     """
     import tiny  # and with it torch, which takes seconds: only here
 
@@ -96,7 +96,7 @@ def tiny_encoder(folder, **changes):
 
 
 def run_stage(stage):
-    """Run a stage in this process and its folder, on two threads, whose number decides the bytes."""
+    """Run a stage in this process and its folder, on two threads: their number determines the bytes."""
     import torch  # takes seconds: only here
 
     threads = torch.get_num_threads()
@@ -111,7 +111,7 @@ def run_stage(stage):
 
 
 def list_runs(project):
-    """The runs in MLflow's database of a project."""
+    """Return the runs in a project's MLflow database."""
     from mlflow.tracking import MlflowClient  # takes seconds: only here
 
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
@@ -119,7 +119,7 @@ def list_runs(project):
 
 
 def outputs(project):
-    """Every file that two runs must agree on, by content."""
+    """Return {path: content} of the files that must be equal in two runs."""
     folders = ("data", "models", "metrics")
     files = [path for folder in folders for path in (project / folder).rglob("*") if path.is_file()]
     return {
@@ -130,7 +130,7 @@ def outputs(project):
 
 
 def check_contracts(project, *, training, validation, epochs, steps_per_epoch):
-    """What the README promises of every output."""
+    """Check the README's promises about every output."""
     from transformers import pipeline  # takes seconds: only here
 
     metrics = {path.name: json.loads(path.read_text()) for path in (project / "metrics").glob("*.json")}
@@ -164,7 +164,7 @@ def check_contracts(project, *, training, validation, epochs, steps_per_epoch):
     assert tokenized.columns.to_list() == ["sentence_source", "label", "sentence", "input_ids"]
     assert len(tokenized) == training
     classify = pipeline("text-classification", str(project / "models/finetuned"))
-    for sample in samples:  # float32 and unpacked here: the decision is the same, the probability nearly
+    for sample in samples:  # in float32 and unpacked the probability differs slightly
         answer = classify(sample["sentence"])[0]
         if abs(sample["probability"] - 0.5) > 0.02:
             assert answer["label"] == sample["predicted"]

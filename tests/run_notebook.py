@@ -1,6 +1,6 @@
-"""Runs tutorial.ipynb. `python -m tests.run_notebook` does so on the result in the workspace, and keeps the outputs.
+"""Runs tutorial.ipynb. `python -m tests.run_notebook` saves the outputs on the workspace's result in the notebook.
 
-It also keeps the result files that README.md shows of the demo: `make docs` reads metrics/reference/demo/.
+It also saves the result files from which `make docs` writes README.md's demo, in metrics/reference/demo/.
 """
 
 import shutil
@@ -17,14 +17,13 @@ SHOWN = (paths.FINETUNED / "source.json", paths.HISTORY, paths.TEST_METRICS, pat
 
 
 def run(folder, **options):
-    """The notebook after a run from top to bottom on the result in `folder`; the options are for the kernel's start.
+    """Run the notebook on the result in `folder`, with options for the kernel's start; return it with its outputs.
 
-    Outputs repeat: no times, no version, and what a cell prints is one piece. Raises CellExecutionError where a cell
-    fails.
+    The outputs have no times and no version, so that they repeat. Raises CellExecutionError where a cell fails.
     """
     notebook = nbformat.read(folder / NAME, as_version=4)
-    place = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, record_timing=False, coalesce_streams=True, resources=place).execute(**options)
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, record_timing=False, coalesce_streams=True, resources=resources).execute(**options)
     notebook.metadata["language_info"] = {"name": "python"}
     return notebook
 

@@ -1,4 +1,4 @@
-"""The documents and the workflow name only what exists: links, files, make targets, modules, settings, stages."""
+"""Links, files, make targets, modules, settings and stages in the documents and the workflow exist."""
 
 import importlib.util
 import json
@@ -34,7 +34,7 @@ def read(name):
 
 
 def read_code(name):
-    """Return the code blocks and the code spans of a document, each of them on lines of its own."""
+    """Return the code blocks and the code spans of a document, on separate lines."""
     blocks = re.findall(r"```.*?\n(.*?)```", read(name), re.DOTALL)
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", read(name), flags=re.DOTALL))
     return "\n".join([*blocks, *spans])
@@ -46,7 +46,7 @@ def list_links(name):
 
 
 def list_anchors(path):
-    """Return what GitHub makes of the headings: 'PyTorch with or without CUDA' -> 'pytorch-with-or-without-cuda'."""
+    """Return GitHub's anchors of the headings: 'PyTorch with or without CUDA' -> 'pytorch-with-or-without-cuda'."""
     headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
@@ -62,7 +62,7 @@ def leads_somewhere(name, link):
 
 
 def exists(file):
-    """Say whether the repository, a run or a user has the file or folder. A test file needs no folder."""
+    """Return whether the file or folder is in the repository, or a run or a user makes it. A test needs no folder."""
     path = Path(file)
     if path.name == file and file.startswith("test_"):
         return any((ROOT / "tests").rglob(file))
@@ -88,13 +88,13 @@ def test_links_lead_somewhere_and_the_readme_links_every_document():
     ],
     ids=["files", "make targets", "modules", "settings"],
 )
-def test_what_the_documents_name_exists(pattern, is_known, fewest):
+def test_names_in_the_documents_exist(pattern, is_known, fewest):
     names = {(name, word) for name in DOCUMENTS for word in re.findall(pattern, read_code(name), re.MULTILINE)}
     assert {(name, word) for name, word in names if not is_known(word)} == set()
     assert len(names) > fewest
 
 
-def test_the_workflow_runs_what_exists():
+def test_the_workflow_runs_targets_and_modules_that_exist():
     workflow = read(".github/workflows/ci.yml")
     assert {"lint", "test", "test-all", "demo"} <= set(re.findall(TARGET, workflow, re.MULTILINE)) <= list_targets()
     assert all(map(importlib.util.find_spec, re.findall(MODULE, workflow)))

@@ -1,4 +1,4 @@
-"""tutorial.ipynb runs on a result, the demo's among them, and is committed with the outputs of such a run."""
+"""tutorial.ipynb runs on any result, and is committed with the outputs of a run on the demo's result."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from nbclient.exceptions import CellExecutionError
 from project import MINILM, ROOT, copy_of_the_project
 
 COMMITTED = nbformat.read(ROOT / run_notebook.NAME, as_version=4)
-OF_THE_CORPUS = ["splits", "examples"]  # cells, by id, whose outputs every run on the generated corpus has
-OF_THE_ENCODER = ["pieces", "ids", "pad", "places", "load", "new-weights", "batch"]  # on the demo's encoder, too
-# Runs in each Python that starts with it on its path, before anything else.
+CORPUS_CELLS = ["splits", "examples"]  # ids of cells whose outputs depend on the corpus only
+ENCODER_CELLS = ["pieces", "ids", "pad", "places", "load", "new-weights", "batch"]  # on the encoder, too
+# Python runs this file, sitecustomize.py, first.
 NO_NETWORK = """
 import sys
 
@@ -36,13 +36,13 @@ def code_cells(notebook):
 
 
 def shown(cell):
-    """What a cell prints and shows, without pictures."""
+    """Return a cell's printed and shown text, without pictures."""
     parts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
     return "\n".join(parts)
 
 
 def steps(cell):
-    """The rows of a table of steps: (loss, gradient norm) of each."""
+    """Return the rows of a table of steps: [loss, gradient norm]."""
     (output,) = cell.outputs
     rows = output.data["text/html"].split("<tr>")[1:]
     return [[float(value) for value in re.findall(r"<td>(.*?)</td>", row)[:2]] for row in rows]
@@ -50,7 +50,7 @@ def steps(cell):
 
 @pytest.fixture
 def run_offline(tmp_path):
-    """Run the notebook on the result in a folder, without a network, in under two minutes; returns its code cells."""
+    """Run the notebook on the result in a folder, without a network, in under two minutes; return its code cells."""
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook/sitecustomize.py").write_text(NO_NETWORK)
 
@@ -72,7 +72,7 @@ def run_offline(tmp_path):
 
 
 def check_outputs(cells):
-    """Every cell was run, in order, and shows something, and nothing that went wrong or is of the machine alone."""
+    """Every cell ran, in order, and shows something, without errors, warnings, times or paths of the machine."""
     assert [cell.execution_count for cell in cells.values()] == list(range(1, len(cells) + 1))
     for name, cell in cells.items():
         assert bool(cell.outputs) == (name != "colab"), f"{name} shows nothing, or more than it should"
@@ -87,16 +87,23 @@ def check_outputs(cells):
 
 
 def check_steps(cells):
-    """What the notebook says of its steps: the pipeline repeats itself, and takes the step that is taken by hand."""
+    """The pipeline's steps repeat, and are equal to the steps that the notebook computes by hand."""
     recorded, again, _ = steps(cells["pipeline-step"])
-    assert again == pytest.approx(recorded, rel=0.01)  # the tests have other threads than the run had
+    assert again == pytest.approx(recorded, rel=0.01)  # the number of threads differs between the test and the run
     for name in ("plain", "without-dropout"):
         pipeline, by_hand = steps(cells[name])
         assert by_hand[0] == pytest.approx(pipeline[0], rel=1e-5), name
         assert by_hand[1] == pytest.approx(pipeline[1], rel=1e-3), name  # a sum over all weights, in float32
 
 
-def test_it_is_committed_with_the_outputs_of_the_demo():
+def check_committed(cells, names):
+    """These cells show the committed outputs."""
+    for name in names:
+        expected = shown(code_cells(COMMITTED)[name])
+        assert shown(cells[name]) == expected, f"{name}: run the notebook again, as CONTRIBUTING.md says"
+
+
+def test_its_committed_outputs_are_those_of_the_demo():
     cells = code_cells(COMMITTED)
     assert len(cells) > 20
     check_outputs(cells)
@@ -116,17 +123,14 @@ def test_it_runs_on_any_result(whole_run, environment, run_offline):
     cells = run_offline(whole_run, environment)
     assert "tiny-bert" in shown(cells["result"])
     check_steps(cells)
-    for name in OF_THE_CORPUS:
-        assert shown(cells[name]) == shown(code_cells(COMMITTED)[name]), (
-            f"{name}: run the notebook anew, as CONTRIBUTING.md says"
-        )
+    check_committed(cells, CORPUS_CELLS)
 
 
-def test_without_a_result_it_says_in_a_line_how_to_get_one(tmp_path, environment):
+def test_without_a_result_it_names_the_commands_in_one_line(tmp_path, environment):
     with pytest.raises(CellExecutionError) as ended:
         run_notebook.run(copy_of_the_project(tmp_path), env=environment)
-    way = "no result is here yet: run `make demo`, then `dvc exp apply demo`, and start again from the top"
-    assert ended.value.evalue == way
+    remedy = "run `make demo`, then `dvc exp apply demo`, and start again from the top"
+    assert ended.value.evalue.endswith(remedy)
     assert "Traceback" not in ended.value.traceback
 
 
@@ -137,15 +141,12 @@ def test_it_runs_on_the_demos_result(tmp_path, run_offline, environment, run):
     run(project, "dvc", "exp", "apply", "demo")
     cells = run_offline(project, environment)
     check_steps(cells)
-    for name in OF_THE_CORPUS + OF_THE_ENCODER:
-        assert shown(cells[name]) == shown(code_cells(COMMITTED)[name]), (
-            f"{name}: run the notebook anew, as CONTRIBUTING.md says"
-        )
+    check_committed(cells, CORPUS_CELLS + ENCODER_CELLS)
 
 
 @pytest.mark.slow
-def test_on_colab_the_first_cell_makes_the_result_that_the_others_explain(tmp_path, tiny_encoder):
-    """As there: a bare folder, uv on the path, no display, no git identity, and no environment of this project."""
+def test_on_colab_the_first_cell_makes_the_result(tmp_path, tiny_encoder):
+    """Colab has a bare folder, uv on the path, no display, no git identity, and no environment of this project."""
     uv = Path(sys.executable).with_name("uv")
     origin, bare = tmp_path / "origin", tmp_path / "bare"
     copy_of_the_project(origin, train__max_steps=20)

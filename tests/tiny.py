@@ -39,7 +39,7 @@ def config(**changes):
 
 
 def encoder(folder: Path, **changes) -> Path:
-    """Write a bare encoder as fetch does: config.json, model.safetensors, vocab.txt."""
+    """Write an encoder as fetch does: config.json, model.safetensors, vocab.txt; return its folder."""
     torch.manual_seed(1)
     BertModel(config(**changes)).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(SPECIAL + WORDS) + "\n")
@@ -47,7 +47,7 @@ def encoder(folder: Path, **changes) -> Path:
 
 
 def word_tokenizer(lowercase: bool = True) -> PreTrainedTokenizerFast:
-    """A tokenizer of the same words, with BERT's special tokens, that is whole in one file, tokenizer.json."""
+    """Return a tokenizer of the same words and BERT's special tokens, which is saved in one file, tokenizer.json."""
     words = {word: number for number, word in enumerate(SPECIAL + WORDS)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))  # noqa: S106
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=False)
@@ -58,7 +58,7 @@ def word_tokenizer(lowercase: bool = True) -> PreTrainedTokenizerFast:
 
 
 def sentences(count: int, seed: int = 0) -> pd.DataFrame:
-    """Tokenized sentences of 1 to 12 words; the label says whether the first word is one of the upper half."""
+    """Return tokenized sentences of 1 to 12 words; the label is 1 if the first word is in the upper half of WORDS."""
     rng = np.random.default_rng(seed)
     input_ids = [np.r_[2, rng.integers(5, 40, rng.integers(1, 13)), 3].astype(np.int32) for _ in range(count)]
     return pd.DataFrame(
@@ -72,10 +72,10 @@ def sentences(count: int, seed: int = 0) -> pd.DataFrame:
 
 
 def arrow(frame: pd.DataFrame) -> pa.Table:
-    """A frame of `sentences` as an Arrow table."""
+    """Return a frame of `sentences` as an Arrow table."""
     return pa.Table.from_pandas(frame, schema=tables.SCHEMA, preserve_index=False)
 
 
 def to_train_on(frame: pd.DataFrame) -> Sentences:
-    """A frame of `sentences` as a training takes it."""
+    """Return a frame of `sentences` as a training reads it."""
     return Sentences(RaggedArray.from_rows(frame["input_ids"].to_list()), frame["label"].to_numpy(np.int64))

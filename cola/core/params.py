@@ -144,7 +144,7 @@ def flatten(params: BaseModel) -> dict[str, Any]:
 
 
 def _describe(problem: Any) -> str:
-    """Describe one of pydantic's errors: 'seed must be greater than or equal to 0, not -1'."""
+    """Describe an error of pydantic: 'seed must be greater than or equal to 0, not -1'."""
     key, kind = ".".join(str(part) for part in problem["loc"]) or "the file", problem["type"]
     if kind == "missing":
         return f"{key} is missing"

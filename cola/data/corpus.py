@@ -48,7 +48,9 @@ def split(
         fault = f"{count} training sentences cannot be split with tokenize.validation_fraction={validation_fraction}"
         raise UserError(f"{fault}: set it to 0.5, or add sentences")
     if training_sentences and training_sentences > training:
-        raise UserError(f"tokenize.training_sentences={training_sentences}, and there are {training}: set it to null")
+        raise UserError(
+            f"tokenize.training_sentences={training_sentences} exceeds the corpus's {training}: set it to null"
+        )
     order = np.random.default_rng(seed).permutation(count)
     classes = len(np.unique(labels))
     if any(len(np.unique(labels[part])) < classes for part in (order[:training], order[training:])):

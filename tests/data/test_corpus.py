@@ -92,7 +92,12 @@ def test_a_split_that_would_lack_a_label_is_stratified():
     ("count", "settings", "fault", "remedy"),
     [
         (2, (0.75,), "2 training sentences cannot be split with .*=0.75: set it to 0.5, or add sentences", (0.5,)),
-        (10, (0.2, 42, 9), "tokenize.training_sentences=9, and there are 8: set it to null", (0.2, 42, None)),
+        (
+            10,
+            (0.2, 42, 9),
+            "tokenize.training_sentences=9 exceeds the corpus's 8: set it to null",
+            (0.2, 42, None),
+        ),
     ],
 )
 def test_a_split_of_too_few_sentences_is_refused_and_its_remedy_helps(count, settings, fault, remedy):

@@ -86,10 +86,10 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path, files):
 def test_two_threads_cut_a_text_as_one_does(tmp_path):
     tokenizer = encoding.load_tokenizer(tiny.encoder(tmp_path))
     texts = [["word1 " * 40], ["word2 word3"] * 20]
-    alone = [encoding.encode(batch, tokenizer, 16)[0] for batch in texts]
+    expected = [encoding.encode(batch, tokenizer, 16)[0] for batch in texts]
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(lambda number: encoding.encode(texts[number % 2], tokenizer, 16)[0], range(1000)))
-    assert together == alone * 500
+    assert together == expected * 500
 
 
 @pytest.mark.parametrize(
