@@ -41,8 +41,8 @@ def copy(name: str, folder: Path) -> Source:
         if origin / file not in paths:
             raise UserError(f"{name} has no {file} (weights must be in one file; pickles are never loaded)")
     for path in paths:
-        with path.open("rb") as file:
-            is_pointer = file.read(40).startswith(b"version https://git-lfs")
+        with path.open("rb") as stream:
+            is_pointer = stream.read(40).startswith(b"version https://git-lfs")
         if is_pointer:
             raise UserError(f"{name}/{path.name} is a pointer of git-lfs, not the file: run `git lfs pull` in {name}")
         if path.name.endswith("config.json"):
