@@ -172,7 +172,7 @@ def test_two_machines_train_together_only_with_the_same_inputs(reference, tmp_pa
     def run_both():
         machines = {"PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(free_port())}
         stages = [start(folder, PET_NODE_RANK=rank, **machines) for rank, folder in (("0", first), ("1", second))]
-        return [(*stage.communicate(timeout=100), stage.returncode) for stage in stages]
+        return [(*stage.communicate(timeout=300), stage.returncode) for stage in stages]
 
     for name, path in (
         ("seed or train of params.yaml", "params.yaml"),
