@@ -1,6 +1,6 @@
 """Sets up .venv with the packages of requirements.lock, unless it has them: `make` runs this with PYTHON.
 
-uv takes seconds: the one on PATH, or one that pip puts into .venv. pip takes minutes: it installs where uv fails.
+uv installs in seconds: from PATH, or from pip. Where uv fails, pip itself installs, in minutes.
 `python set_up.py lock` chooses the newest packages that pyproject.toml allows, and writes requirements.lock.
 """
 
@@ -17,9 +17,9 @@ from pathlib import Path
 VENV = Path(".venv")
 PYTHON = VENV / "bin" / "python"
 LOCK = Path("requirements.lock")
-READY = VENV / "ready"  # written last: what .venv was made of
+READY = VENV / "ready"  # written last: the path of .venv, its interpreter and its lock
 TOOLS = ("dvc", "mlflow", "pytest")
-# uv does not read pip's settings. These are pip's names, and the variables that tell uv the same.
+# uv does not read pip's settings. uv's variables of the same meaning, by pip's names.
 VARIABLES = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
@@ -41,24 +41,24 @@ def main() -> None:
     with LOCK.open() as lock:
         with contextlib.suppress(OSError):  # some file systems have no locks
             fcntl.flock(lock, fcntl.LOCK_EX)  # a second `make` waits until the first has set up
-        made_of = f"{VENV.resolve()} {find_interpreter()}\n{lock.read()}"  # a .venv that was moved does not work
+        made_of = f"{VENV.resolve()} {find_interpreter()}\n{lock.read()}"  # .venv does not work at another path
         if read_ready() != made_of:
             set_up(made_of)
 
 
 def find_interpreter() -> str:
-    """The path of the interpreter that runs this. In .venv, of the one that .venv was made with."""
+    """The path of the interpreter that runs this. Inside .venv, the path of .venv's original."""
     return str(Path(sys.executable).resolve())
 
 
 def read_ready() -> str:
-    """What .venv was made of; nothing where it is not whole."""
+    """The contents of READY, or nothing where .venv is incomplete."""
     whole = READY.exists() and all((VENV / "bin" / tool).exists() for tool in TOOLS)
     return READY.read_text() if whole else ""
 
 
 def set_up(made_of: str) -> None:
-    """Make .venv anew. Where only the lock has changed, update it: what else the user has installed stays."""
+    """Make .venv anew. Where only the lock has changed, update .venv, with the user's own packages in it."""
     if VENV.is_symlink():
         sys.exit(f"error: .venv is a link to {VENV.resolve()}, which has other packages: remove .venv, and try again")
     only_the_lock = read_ready().partition("\n")[0] == made_of.partition("\n")[0]
@@ -76,7 +76,7 @@ def set_up(made_of: str) -> None:
 
 
 def install_with_uv() -> bool:
-    """Whether uv has installed the lock into .venv."""
+    """Install the lock into .venv with uv. Returns whether that succeeded."""
     uv = shutil.which("uv")
     if uv is None:
         make_with_pip()
@@ -87,7 +87,7 @@ def install_with_uv() -> bool:
     if not PYTHON.exists() and not run_uv(uv, "venv", "--python", find_interpreter(), str(VENV)):
         return False
     install = ("pip", "install", "--python", str(PYTHON), "--requirement", str(LOCK))
-    if not has_index():  # then PyTorch's own index has the build for this GPU, or for a CPU
+    if not has_index():  # PyTorch's own index has a build for this GPU, or for a CPU
         if run_uv(uv, *install, "--torch-backend", "auto"):
             return True
         print("PyTorch's build is therefore the one for CUDA", flush=True)
@@ -95,8 +95,8 @@ def install_with_uv() -> bool:
 
 
 def run_uv(uv: str, *arguments: str) -> bool:
-    """Whether uv, with pip's settings, has done this. Its reason, where not, is printed as one line."""
-    # pip takes the newest version of all indexes. A user's own variables for uv come first.
+    """Run uv with pip's settings. Returns whether that succeeded; prints uv's reason as one line where not."""
+    # Like pip, take the newest version of all indexes. A user's variables for uv come first.
     environment = {"UV_INDEX_STRATEGY": "unsafe-best-match", **read_settings(), **os.environ}
     command = [uv, "--quiet", *arguments]
     try:
@@ -114,7 +114,7 @@ def has_index() -> bool:
 
 
 def read_settings() -> dict[str, str]:
-    """pip's settings, as variables for uv. They are read without pip, which may not be installed."""
+    """pip's settings, as variables for uv. pip may not be installed, so this reads its files."""
     parser = configparser.RawConfigParser()
     try:
         parser.read(find_settings())
@@ -133,7 +133,7 @@ def read_settings() -> dict[str, str]:
 
 
 def find_settings() -> list[str]:
-    """The files from which pip reads its settings, whether they exist or not: the later ones count more."""
+    """The paths from which pip reads settings, in its order: a later file overrides an earlier one."""
     named = os.environ.get("PIP_CONFIG_FILE", "")
     if named == os.devnull:
         return []
@@ -145,7 +145,7 @@ def find_settings() -> list[str]:
 
 
 def make_with_pip() -> None:
-    """Make .venv with pip, or put pip into it."""
+    """Make .venv with pip in it, or add pip to it."""
     if importlib.util.find_spec("ensurepip") is None:
         sys.exit(
             f"error: {sys.executable} has no ensurepip, so that .venv would have no pip: install it "

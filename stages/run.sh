@@ -1,6 +1,6 @@
-# dvc.yaml runs each stage so: `exec sh stages/run.sh fetch corpus`. DVC gives this line to the user's shell, and every
-# shell knows it. `exec` leaves no shell between dvc and the stage, which ends with dvc (cola/core/processes.py).
-# A stage runs in .venv, whatever is on PATH; without .venv, in PATH's Python: of conda, say, or of a container.
+# dvc.yaml runs a stage with `exec sh stages/run.sh fetch corpus`, a line that every user's shell understands.
+# `exec` leaves no shell between dvc and the stage, which ends with dvc (cola/core/processes.py).
+# A stage runs in .venv, or without it in PATH's Python, such as conda's or a container's.
 python="${DVC_ROOT:-.}/.venv/bin/python"
 if [ ! -x "$python" ]; then
   python=python3

@@ -1,4 +1,4 @@
-"""set_up.py makes .venv by uv or by pip, with pip's settings, and makes it anew where it is not what it should be."""
+"""set_up.py makes .venv with uv or pip and with pip's settings, and repairs it."""
 
 import os
 import shutil
@@ -28,13 +28,13 @@ def write_wheel(folder, name, **scripts):
     with zipfile.ZipFile(folder / f"{name}-1-py3-none-any.whl", "w") as wheel:
         for path, text in files.items():
             member = zipfile.ZipInfo(path)
-            member.external_attr = 0o100755 << 16  # pip makes no script executable that is not so in the wheel
+            member.external_attr = 0o100755 << 16  # pip keeps the wheel's permissions
             wheel.writestr(member, text)
 
 
 @pytest.fixture
 def wheels(tmp_path):
-    """A folder with two small packages, tools and uv, as the index that only pip's settings name."""
+    """A folder with two small packages, tools and uv. Only pip's settings name it."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     write_wheel(folder, "tools", dvc="#!/bin/sh\n", mlflow="#!/bin/sh\n", pytest="#!/bin/sh\n")
@@ -54,7 +54,7 @@ def project(tmp_path, wheels):
 
 
 def start(project, uv=UV, command=(INTERPRETER, "set_up.py")):
-    """Run set_up.py with this uv on PATH, or with none."""
+    """Start set_up.py with this uv on PATH, or without one."""
     path = project / "bin"
     path.mkdir(exist_ok=True)
     (path / "uv").unlink(missing_ok=True)
@@ -66,19 +66,19 @@ def start(project, uv=UV, command=(INTERPRETER, "set_up.py")):
 
 
 def run(project, **options):
-    """The status, the lines and the errors of set_up.py."""
+    """Run set_up.py. Returns its status, the lines that it prints, and its errors."""
     process = start(project, **options)
     printed, errors = process.communicate()
     return process.returncode, printed.splitlines(), errors
 
 
 def has_all(project):
-    """Whether each package is there, and a second run has nothing to do."""
+    """Whether .venv has each package, and a second run has nothing to do."""
     tools = {path.name for path in (project / ".venv/bin").iterdir()}
     return {"dvc", "mlflow", "pytest", "uv"} <= tools and run(project) == (0, [], "")
 
 
-def test_of_two_at_once_the_second_waits_until_uv_has_installed(project):
+def test_a_second_run_waits_until_the_first_has_installed(project):
     processes = [start(project), start(project)]
     assert sorted(process.communicate()[0] for process in processes) == ["", "setting up .venv\n"]
     assert has_all(project)
@@ -101,7 +101,7 @@ def test_where_uv_fails_pip_installs(project):
 
 
 @pytest.mark.slow
-def test_without_the_packages_both_say_why_and_later_it_is_set_up(project, wheels):
+def test_without_the_packages_uv_and_pip_say_why_and_a_later_run_succeeds(project, wheels):
     away = wheels.rename(wheels.with_name("away"))
     wheels.mkdir()
     status, lines, errors = run(project)
@@ -114,8 +114,8 @@ def test_without_the_packages_both_say_why_and_later_it_is_set_up(project, wheel
     assert has_all(project)
 
 
-def test_without_ensurepip_it_takes_uv(project, tmp_path):
-    for folder in (tmp_path / "lib", tmp_path / "lib" / LIBRARY.name):  # as Debian's without python3-venv
+def test_a_python_without_ensurepip_needs_uv(project, tmp_path):
+    for folder in (tmp_path / "lib", tmp_path / "lib" / LIBRARY.name):  # like Debian's Python without python3-venv
         folder.mkdir()
         for path in (LIBRARY.parent / folder.relative_to(tmp_path / "lib")).iterdir():
             if path != LIBRARY and path.name not in ("ensurepip", "site-packages"):
@@ -131,7 +131,7 @@ def test_without_ensurepip_it_takes_uv(project, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["interrupted", "a tool removed", "its Python gone", "another Python", "moved"])
-def test_what_is_not_as_it_was_made_is_made_anew(project, damage):
+def test_a_damaged_environment_is_made_anew(project, damage):
     run(project)
     environment, ready = project / ".venv", project / ".venv/ready"
     (environment / "extra").touch()
@@ -150,7 +150,7 @@ def test_what_is_not_as_it_was_made_is_made_anew(project, damage):
     assert has_all(project)
 
 
-def test_after_a_change_of_the_lock_what_the_user_has_installed_stays(project, wheels):
+def test_after_a_change_of_the_lock_the_users_packages_stay(project, wheels):
     run(project)
     (project / ".venv/extra").touch()
     write_wheel(wheels, "another", another="#!/bin/sh\n")
@@ -162,7 +162,7 @@ def test_after_a_change_of_the_lock_what_the_user_has_installed_stays(project, w
     assert has_all(project)
 
 
-def test_a_link_to_another_environment_stays_as_it_is(project, tmp_path):
+def test_a_link_to_another_environment_is_refused(project, tmp_path):
     (tmp_path / "shared").mkdir()
     (project / ".venv").symlink_to(tmp_path / "shared")
     line = f"error: .venv is a link to {tmp_path}/shared, which has other packages: remove .venv, and try again\n"
@@ -197,5 +197,5 @@ def test_pips_settings_reach_uv(tmp_path, monkeypatch):
         "SSL_CLIENT_CERT": "user.pem",
         "ALL_PROXY": "http://proxy:8",
     }
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)  # as for pip: no file at all
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)  # pip then reads no file
     assert set_up.read_settings() == {"UV_DEFAULT_INDEX": "http://fourth/simple", "UV_NO_INDEX": "1"}

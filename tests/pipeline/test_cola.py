@@ -1,4 +1,4 @@
-"""The tutorial's corpus, and its encoder as far as it can be had, through the whole pipeline."""
+"""The whole pipeline on the real CoLA, and on a look-alike of the tutorial's encoder."""
 
 import json
 
@@ -20,14 +20,14 @@ def test_cola_with_a_small_encoder(mirror, tmp_path, run):
     assert (corpus["test_sentences"], corpus["test_positives"], corpus["longest_sentence"]) == (516, 354, 47)
     assert corpus["truncated_sentences"] == 0
     history, steps = pd.read_csv(project / "metrics/history.csv"), pd.read_csv(project / "metrics/steps.csv")
-    assert steps["loss"].head(60).mean() - steps["loss"].tail(60).mean() > 0.01  # 0.024 where this was written
-    assert history["validation_loss"].iloc[-1] < 0.62  # 0.593 so; a model that knows the classes' shares alone has 0.63
+    assert steps["loss"].head(60).mean() - steps["loss"].tail(60).mean() > 0.01  # 0.024 when this was written
+    assert history["validation_loss"].iloc[-1] < 0.62  # 0.593 then; the classes' shares give 0.63
     assert "not comparable" in printed
     assert "up to date" in run(project, "dvc", "repro")
 
 
 def test_bert_base_from_a_hub_is_trained_with_the_weights_it_was_given(encoder_folder, tmp_path, tmp_path_factory, run):
-    """A look-alike of google-bert/bert-base-uncased, of true names, shapes and sizes: its own revision, not pinned."""
+    """The look-alike has bert-base-uncased's names, shapes and sizes, and a revision that is not pinned."""
     served = tmp_path_factory.mktemp("hub")
     bert_base_checkpoint(served, seed=7, vocabulary=encoder_folder / "vocab.txt")
     name, revision, steps = "google-bert/bert-base-uncased", "c" * 40, 3

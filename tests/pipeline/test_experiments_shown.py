@@ -1,4 +1,4 @@
-"""What a user sees of experiments: in tables that fit a terminal of 120 columns, and in pictures."""
+"""Tables of experiments fit a terminal, and pictures need no network."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ SETTINGS = {  # of four experiments
 
 @pytest.fixture
 def tried(applied, run):
-    """A project with the demo and four experiments, saved instead of trained: all that tables read is in them."""
+    """A project with the demo and four experiments, which are saved instead of trained: tables read no more."""
     params, test = (applied / name for name in ("params.yaml", "metrics/test.json"))
     settings, scores = yaml.safe_load(params.read_text()), json.loads(test.read_text())
     for number, (name, changes) in enumerate(SETTINGS.items()):
@@ -33,7 +33,7 @@ def tried(applied, run):
     return applied
 
 
-def test_the_tables_of_experiments_fit_and_ours_has_the_best_first(tried, run):
+def test_the_tables_of_experiments_fit_and_make_table_has_the_best_first(tried, run):
     table = run(tried, "make", "--silent", "table", COLUMNS="80")
     assert max(map(len, table.splitlines())) <= 80
     texts = " ".join(table.split())
@@ -60,7 +60,7 @@ def test_a_fresh_clone_shows_the_references_in_a_table_that_fits(tmp_path, run):
 
 
 @pytest.mark.slow
-def test_what_only_shows_fails_no_stage(applied, run):
+def test_a_stage_succeeds_where_its_printing_fails(applied, run):
     before = outputs(applied)
     (applied / "metrics/reference/mine.json").write_text('{"mcc": 0.5, "runs": [{"mc')
     for stage in ("evaluate", "sample_predict"):

@@ -1,4 +1,4 @@
-"""What make passes on to the commands, and what it says where something that it needs is missing."""
+"""make passes values to the commands as typed, and names in one line what it lacks."""
 
 import os
 import shutil
@@ -18,13 +18,13 @@ HARD = [
     "unterminated $(shell id",
     "`id` # \\ ~",
 ]
-TYPED = "PYTHON PORT N SHAPE ENCODERS ENCODER SETTINGS SWEEP TEXT SCHEDULER".split()  # what make exports
 HARD += ['It\'s "here".', "two\nlines", "~/my data (1)", "corpora/réclamations", "a,b=c"]
+TYPED = "PYTHON PORT N SHAPE ENCODERS ENCODER SETTINGS SWEEP TEXT SCHEDULER".split()  # the variables that make exports
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """The Makefile in a git repository, with tools in .venv that print their arguments, a line for each."""
+    """The Makefile in a git repository, with tools in .venv that print their arguments."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     for tool in ("python", "dvc"):
@@ -38,7 +38,7 @@ def folder(tmp_path):
 
 
 def make(folder, *arguments, **variables):
-    """Run make without its set-up; returns its status, what it prints, and its errors."""
+    """Run make without its set-up. Returns its status, its output and its errors."""
     inherited = {name: value for name, value in os.environ.items() if name not in TYPED}  # of `make test`
     environment = {**inherited, "PYTHON": "true", **variables}
     command = ["make", "--silent", *arguments]
@@ -122,7 +122,7 @@ def test_a_python_that_is_missing_or_not_supported_is_one_line(folder, version):
     assert make(folder, "repro", f"PYTHON={sys.executable}") == (0, "<repro>", "")
 
 
-def test_without_a_database_of_vulnerabilities_nothing_is_called_safe(folder):
+def test_without_a_network_the_audit_fails(folder):
     shutil.copy(ROOT / "requirements.lock", folder)
     (folder / ".venv/bin/python").unlink()
     nowhere = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}

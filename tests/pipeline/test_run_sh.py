@@ -1,4 +1,4 @@
-"""stages/run.sh runs a stage in any shell, in the right Python, or says in one line what to do."""
+"""stages/run.sh runs a stage from any shell in the right Python, or says in one line what to do."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ NEEDED = "error: a stage needs .venv, or Python 3.11 or newer as python3 on PATH
 
 @pytest.fixture
 def project(tmp_path):
-    """A project with one stage, which prints its arguments, its environment, and whether it knows its parent."""
+    """A project with a stage that prints its arguments, its environment, and whether it knows its parent."""
     (tmp_path / "stages").mkdir()
     shutil.copy(ROOT / "stages/run.sh", tmp_path / "stages")
     (tmp_path / "stages/probe.py").write_text(PROBE)
@@ -25,7 +25,7 @@ def project(tmp_path):
 
 
 def run(project, shell="sh", **environment):
-    """The probe's output and errors, where this shell runs it as DVC does."""
+    """Run the stage in this shell as DVC does. Returns its output and errors."""
     command = [shutil.which(shell), "-c", "exec sh stages/run.sh probe a b"]
     answer = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     return answer.stdout, answer.stderr
@@ -35,7 +35,7 @@ def use_environment(project):
     (project / ".venv").symlink_to(sys.prefix)
 
 
-def test_two_shells_or_more_are_tried():
+def test_this_machine_has_two_shells_to_try():
     assert len(SHELLS) >= 2
 
 
@@ -51,7 +51,7 @@ def test_in_a_copy_of_the_project_the_environment_is_the_projects(project, tmp_p
     assert run(copy, **BARE, DVC_ROOT=str(project)) == (f"['a', 'b'] {project / '.venv'} True\n", "")
 
 
-def test_without_an_environment_it_is_that_of_the_path(project):
+def test_without_an_environment_the_stage_runs_in_paths_python(project):
     assert run(project, PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin")[0] == f"['a', 'b'] {sys.prefix} True\n"
 
 
