@@ -14,11 +14,10 @@ from typing import BinaryIO
 import torch
 
 from cola.core import files, params, paths, progress
-from cola.core.errors import UserError, run
+from cola.core.errors import UserError, escape, run
 from cola.data import tutorial
 from cola.model.device import choose_precision, prepare_device
 from cola.model.prediction import Predictor
-from cola.report.words import visible
 
 CHUNK = 4096  # lines that are read, classified and written together; bounds the memory
 
@@ -75,7 +74,7 @@ def format_row(*values: object) -> str:
 def write(line: str) -> None:
     """Print a line: to a file or a pipe in UTF-8, to a terminal with control characters as escapes."""
     if sys.stdout.isatty():
-        print(visible(line))
+        print(escape(line))
     else:
         sys.stdout.buffer.write(f"{line}\n".encode())
 

@@ -23,7 +23,7 @@ from benchmarks.proofs import outcome
 from cola.core import files, paths
 from cola.core.errors import UserError, run
 from cola.report import console, references
-from cola.report.words import words
+from cola.report.words import spell
 
 BLOCK = re.compile(r"<!-- (output|table): (\S+)(.*?) -->\n(.*?)<!-- end of \1 -->", re.DOTALL)
 BLOCK_START = re.compile(r"<!-- (?:output|table): ")
@@ -114,7 +114,7 @@ def tabulate_data_curve(name: str) -> Iterator[Sequence[str]]:
     """Yield the mean test MCCs of a data curve, a row for each number of training sentences."""
     curve = files.read_json(paths.REFERENCE / "data_curve" / f"{name}.json")["curve"]
     methods = [key for key in curve[0] if key not in ("sentences", "differences")]
-    yield "training sentences", *map(words, methods)
+    yield "training sentences", *map(spell, methods)
     for row in curve:
         yield f"{row['sentences']:,}", *(f"{row[method]['mean']:.3f}" for method in methods)
 

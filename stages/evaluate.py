@@ -43,7 +43,7 @@ def main() -> None:
     files.write_csv(paths.PER_SOURCE, sources)
     files.write_csv(paths.CALIBRATION, reliability)
     mlflow_logger.record("evaluation")
-    with console.only_shown():
+    with console.errors_as_warnings():
         console.print_test(scores, figures, source, references.read())
         console.print_mistakes(analysis.select_mistakes(predictions, console.MISTAKES))
 

@@ -32,7 +32,7 @@ def main() -> None:
     samples = predictions.drop(columns="sentence_source").to_dict("records")
     files.write_json(paths.SAMPLES, samples)
     mlflow_logger.record("samples")
-    with console.only_shown():
+    with console.errors_as_warnings():
         console.print_samples(samples, source)
 
 

@@ -35,9 +35,9 @@ ENCODERS = ("pretrained", "random_weights")
 METHODS = (*ENCODERS, "bag_of_words")
 DIFFERENCES = (("pretrained", "random_weights"), ("pretrained", "bag_of_words"), ("random_weights", "bag_of_words"))
 PICTURES = {
-    paths.DATA_CURVE_PICTURE: figures.data_curve,
-    paths.DATA_CURVE_EPOCHS: figures.mcc_by_epoch,
-    paths.DATA_CURVE_SOURCES: figures.mcc_by_source_and_method,
+    paths.DATA_CURVE_PICTURE: figures.draw_data_curve,
+    paths.DATA_CURVE_EPOCHS: figures.draw_mcc_by_epoch,
+    paths.DATA_CURVE_SOURCES: figures.draw_mcc_by_source,
 }
 CORPUS = "data-curve-corpus"  # the experiment that counts the training sentences
 

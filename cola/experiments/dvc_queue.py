@@ -220,7 +220,7 @@ def _print_table() -> None:
         rows = tabulate(exp_show(), list(params.flatten(params.load(paths.PARAMS))))
     if not rows:
         raise UserError("no experiment has run at this commit: `make demo` runs one")
-    table = console.empty_table(numbers=["test\nMCC", "validation\nMCC"])
+    table = console.make_table(numbers=["test\nMCC", "validation\nMCC"])
     table.add_column("experiment: settings that are not the commit's", overflow="fold")
     for row in rows:
         table.add_row(*row)

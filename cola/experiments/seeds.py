@@ -16,7 +16,7 @@ from cola.core import files, params, paths
 from cola.core.errors import UserError, run
 from cola.experiments import dvc_queue
 from cola.report import console, figures, mlflow_logger, revision
-from cola.report.references import Reference, comparable, compare, describe_recipe, prediction_interval
+from cola.report.references import Reference, compare, describe_recipe, prediction_interval, select_comparable
 from cola.report.references import read as read_references
 
 
@@ -37,7 +37,7 @@ def summarize(
         "standard_deviation": deviation,
         "confidence_interval": [mean - margin, mean + margin],
         "prediction_interval": list(prediction_interval(values)),
-        "references": {reference.name: list(reference.mccs) for reference in comparable(source, references)},
+        "references": {reference.name: list(reference.mccs) for reference in select_comparable(source, references)},
         "comparison": compare(values, source, references),
         "recipe": describe_recipe(source, settings),
     }
@@ -53,7 +53,7 @@ def main() -> None:
     mccs = {seed: json.loads(revision.read(paths.TEST_METRICS, commits[name]))["mcc"] for seed, name in names.items()}
     summary = summarize(mccs, source, settings, read_references())
     files.write_json(paths.SEEDS, summary)
-    figures.save(figures.seeds(summary), paths.SEEDS_PICTURE)
+    figures.save(figures.draw_seeds(summary), paths.SEEDS_PICTURE)
     console.print_seeds(summary, source)
     statistics = {f"test_mcc_{name}": {0: summary[name]} for name in ("mean", "standard_deviation")}
     models = [revision.read_model_digest(commit) for commit in commits.values()]

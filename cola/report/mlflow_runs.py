@@ -114,7 +114,7 @@ def log_training(store: Store, run: TrainingRun | None = None) -> str:
     run.log_datasets(store)
     # Files come last: if MLflow cannot store them, it has everything else.
     written = [paths.CORPUS_METRICS, paths.TRAIN_METRICS, paths.HISTORY, paths.STEPS, paths.TIMINGS]
-    _log_files(store, run.run_id, written, {"learning_curve.png": figures.learning_curve(history)})
+    _log_files(store, run.run_id, written, {"learning_curve.png": figures.draw_learning_curve(history)})
     return run.run_id
 
 
@@ -130,12 +130,11 @@ def log_evaluation(store: Store) -> None:
     scores = files.read_json(paths.TEST_METRICS) | files.read_json(paths.ANALYSIS)
     store.client.log_batch(run_id, [Metric(f"test_{name}", value, now, 0) for name, value in scores.items()])
     predictions = files.read_csv(paths.PREDICTIONS)
-    sources = figures.largest_sources(files.read_csv(paths.PER_SOURCE), predictions)
     pictures = {
-        "mcc_per_batch.png": figures.mcc_per_batch(files.read_csv(paths.MCC_PER_BATCH)),
-        "calibration.png": figures.calibration(files.read_csv(paths.CALIBRATION)),
-        "per_source.png": figures.mcc_per_source(sources),
-        "confusion_matrix.png": figures.confusion_matrix(predictions),
+        "mcc_per_batch.png": figures.draw_mcc_per_batch(files.read_csv(paths.MCC_PER_BATCH)),
+        "calibration.png": figures.draw_calibration(files.read_csv(paths.CALIBRATION)),
+        "per_source.png": figures.draw_mcc_per_source(files.read_csv(paths.PER_SOURCE)),
+        "confusion_matrix.png": figures.draw_confusion_matrix(predictions),
     }
     tables = [paths.MCC_PER_BATCH, paths.PREDICTIONS, paths.PER_SOURCE, paths.CALIBRATION]
     _log_files(store, run_id, [paths.TEST_METRICS, paths.ANALYSIS, *tables], pictures)
