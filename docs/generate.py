@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks.proofs import outcome
 from cola.core import files, paths
 from cola.core.errors import UserError, run
+from cola.data import tutorial
 from cola.report import console, references
 from cola.report.words import spell
 
@@ -94,7 +95,7 @@ def print_result(reference: str) -> None:
     )
     console.print_training(files.read_csv(folder / "history.csv"), source)
     console.print_test(test, analysis, source, references.read())
-    console.print_samples(samples, source)
+    console.print_predictions(f"Predictions: {tutorial.title(source)}", samples)
 
 
 def print_data_curve(name: str) -> None:

@@ -16,6 +16,8 @@ from cola.model.device import choose_precision, prepare_device
 from cola.model.prediction import Predictor
 from cola.report import console, references
 
+MISTAKES = 5  # that are printed
+
 
 def main() -> None:
     settings = params.load(paths.PARAMS)
@@ -45,7 +47,8 @@ def main() -> None:
     mlflow_logger.record("evaluation")
     with console.errors_as_warnings():
         console.print_test(scores, figures, source, references.read())
-        console.print_mistakes(analysis.select_mistakes(predictions, console.MISTAKES))
+        mistakes = analysis.select_mistakes(predictions, MISTAKES).to_dict("records")
+        console.print_predictions("Mistakes with the highest probability", mistakes)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 from cola.core import files, params, paths
 from cola.core.errors import run
-from cola.data import tables
+from cola.data import tables, tutorial
 from cola.model import metrics
 from cola.model.device import choose_precision, prepare_device
 from cola.model.prediction import Predictor
@@ -33,7 +33,7 @@ def main() -> None:
     files.write_json(paths.SAMPLES, samples)
     mlflow_logger.record("samples")
     with console.errors_as_warnings():
-        console.print_samples(samples, source)
+        console.print_predictions(f"Predictions: {tutorial.title(source)}", samples)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,6 @@ from cola.report.references import Reference, compare
 from cola.report.references import read as read_references
 from cola.report.words import format_time, spell
 
-MISTAKES = 5  # rows of the table of mistakes
-
 
 def print_training(history: pd.DataFrame, source: Mapping[str, Any]) -> None:
     """Print the tutorial's table, a row per epoch, with times if `history` has them (training_seconds)."""
@@ -52,16 +50,6 @@ def print_test(
     console.print(f"  {tutorial.title(source)}; {scores['sentences']} sentences")
     console.print(f"  95% interval: {interval}; bag-of-words baseline: {analysis['bag_of_words_mcc']:.3f}")
     console.print("  " + compare([scores["mcc"]], source, references).replace("; ", ";\n  "))
-
-
-def print_mistakes(mistakes: pd.DataFrame) -> None:
-    """Print wrong predictions, if there are any."""
-    if mistakes.empty:
-        return
-    table = _make_predictions_table()
-    for row in mistakes.itertuples():
-        table.add_row(row.sentence, row.label, row.predicted, f"{row.probability:.2f}")
-    _print_table("Mistakes with the highest probability", table)
 
 
 def print_seeds(summary: Mapping[str, Any], source: Mapping[str, Any]) -> None:
@@ -105,15 +93,19 @@ def _format_estimate(estimate: Mapping[str, float]) -> str:
     return f"{estimate['mean']:.3f}\n{estimate['low']:.2f} to {estimate['high']:.2f}"
 
 
-def print_samples(samples: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> None:
-    """Print the predictions of metrics/samples.json, a row per sentence."""
-    table = _make_predictions_table()
+def print_predictions(heading: str, predictions: Sequence[Mapping[str, Any]]) -> None:
+    """Print predictions, if there are any, a row each. They have the keys of metrics/samples.json."""
+    if not predictions:
+        return
+    table = make_table()
+    for column in ("sentence", "label", "predicted"):
+        table.add_column(column, overflow="fold")
+    table.add_column("probability", justify="right")
     table.add_column("")
-    for sample in samples:
-        answer = Text("right", style="green") if sample["correct"] else Text("wrong", style="red")
-        texts = sample["sentence"], sample["label"], sample["predicted"]
-        table.add_row(*texts, f"{sample['probability']:.2f}", answer)
-    _print_table(f"Predictions: {tutorial.title(source)}", table)
+    for row in predictions:
+        answer = Text("right", style="green") if row["correct"] else Text("wrong", style="red")
+        table.add_row(row["sentence"], row["label"], row["predicted"], f"{row['probability']:.2f}", answer)
+    _print_table(heading, table)
 
 
 class PlainConsole(Console):
@@ -147,15 +139,6 @@ def make_table(numbers: Iterable[str] = ()) -> Table:
     return table
 
 
-def _make_predictions_table() -> Table:
-    table = make_table()
-    table.add_column("sentence", overflow="fold")
-    table.add_column("label")
-    table.add_column("predicted")
-    table.add_column("probability", justify="right")
-    return table
-
-
 def _print_table(heading: str, table: Table) -> None:
     console = PlainConsole()
     console.print("")
@@ -175,7 +158,7 @@ def main() -> None:
         workspace.check_one_run()
     print_training(history, source)
     print_test(test, analysis, source, read_references())
-    print_samples(samples, source)
+    print_predictions(f"Predictions: {tutorial.title(source)}", samples)
 
 
 if __name__ == "__main__":

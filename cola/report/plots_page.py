@@ -1,6 +1,6 @@
-"""Writes the page in which `dvc plots show` draws, with Vega's JavaScript inside: DVC's own page asks a web server.
+"""Writes the page in which `dvc plots show` draws. It has Vega's JavaScript inside; DVC's own page asks a web server.
 
-`make` runs it once. In another environment than .venv, run `python -m cola.report.plots_page`.
+`make` runs it once. Outside .venv, run `python -m cola.report.plots_page`.
 """
 
 import subprocess
@@ -13,8 +13,8 @@ from cola.core import files
 from cola.core.errors import run
 
 PAGE = Path(".dvc/plots.html")
-# DVC fills what is in braces. It writes the texts of a corpus into scripts as they are: one that has </script> in it
-# would become code. Here all that it writes is plain text, to the end of the page, and only its JSON is read.
+# DVC fills the braces. It does not escape a corpus's texts, so </script> in a sentence would start code. In this
+# page everything after <plaintext> is text, and the script reads the JSON in it.
 TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8">{refresh_tag}<title>Plots</title><script>JAVASCRIPT
@@ -28,10 +28,10 @@ addEventListener("DOMContentLoaded", () => {
 
 
 def main() -> None:
-    # Within a page, the end of a script in one of its texts would end the script itself.
+    # </script> in a text of the JavaScript would end the script.
     javascript = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
     files.write_text(PAGE, TEMPLATE.replace("JAVASCRIPT", javascript))
-    # Not in .dvc/config, which git has: where the page is missing, DVC then draws in its own.
+    # The local configuration is not in git: a clone without the page draws in DVC's own.
     command = ["config", "--quiet", "--local", "plots.html_template", PAGE.name]
     subprocess.run([sys.executable, "-m", "dvc", *command], check=True)
 

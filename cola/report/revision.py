@@ -1,7 +1,8 @@
-"""Result files of the workspace, of a DVC experiment or of a commit; and git and dvc, the programs that know them."""
+"""Files of the workspace, of a DVC experiment or of a commit, and answers of git and dvc."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from cola.core.processes import end_with_parent
 
 
 def run_program(*command: str, cwd: Path | None = None, **variables: str) -> str:
-    """Return what git or dvc prints. It is killed if this process dies. Raises UserError with its words if it fails."""
+    """Return what git or dvc prints. Raises UserError with its message if it fails. It dies with this process."""
     program = [sys.executable, "-m", "dvc"] if command[0] == "dvc" else [command[0]]
     try:
         answer = subprocess.run(
@@ -31,49 +32,44 @@ def run_program(*command: str, cwd: Path | None = None, **variables: str) -> str
     except FileNotFoundError:
         raise UserError(f"{command[0]} is not installed") from None
     if answer.returncode:
-        lines = (answer.stdout + answer.stderr).split("\n")
-        errors = [line[len("error: ") :] for line in lines if line.lower().startswith("error: ")]
-        reason = errors[0] if errors else " ".join(answer.stderr.split())
+        error = re.search("^error: (.*)$", answer.stdout + answer.stderr, re.IGNORECASE | re.MULTILINE)
+        reason = error[1] if error else " ".join(answer.stderr.split())
         raise UserError(f"{' '.join(command[:3])}: {reason}")
     return answer.stdout
 
 
 def make_environment() -> dict[str, str]:
-    """This process's environment, in which `dvc` and `python` are those of this Python, also where .venv is not active.
-
-    DVC starts both by name: its workers, and the stages.
-    """
+    """Return this process's environment with this Python's `dvc` and `python`, which DVC starts by name."""
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
 def read(path: Path, name: str | None) -> str:
-    """The text of a file of a DVC experiment, of a commit, or, with None, of the workspace.
+    """Return the text of a file of a DVC experiment, of a commit or, with None, of the workspace.
 
-    Raises UserError where the name is unknown, or the file is not in it.
+    Raises UserError if the name is unknown or has no such file.
     """
     return read_bytes(path, name).decode("utf-8")
 
 
 def read_bytes(path: Path, name: str | None) -> bytes:
-    """As `read`, of any file."""
-    import dvc.api  # takes a second: only here
+    """Return what a file has, as `read` does."""
+    import dvc.api  # takes a second
     from dvc.exceptions import DvcException
     from scmrepo.exceptions import SCMError
 
-    # DVC takes a path in a commit from the root of git's repository, of which the project may be a folder.
+    # In a commit DVC looks for a path from the root of git's repository. The project may be a folder in it.
     folder = run_program("git", "rev-parse", "--show-prefix").removesuffix("\n") if name else ""
     try:
         return bytes(dvc.api.read(Path(folder, path).as_posix(), rev=find_commit(name) if name else None, mode="rb"))
     except (OSError, DvcException, SCMError) as error:
-        reason = one_line(error)
         remedy = "`dvc exp list` names the experiments" if name else "run `dvc repro`"
-        raise UserError(f"{path} is not in {name or 'the workspace'} ({reason}); {remedy}") from None
+        raise UserError(f"{path} is not in {name or 'the workspace'} ({one_line(error)}); {remedy}") from None
 
 
 def read_source(commits: Mapping[str, str]) -> Any:
-    """The source.json of the first of these experiments, whose commits are given by name.
+    """Return the source.json of the first of these experiments ({name: commit}).
 
-    Raises UserError where the files of the corpus or of the encoder differ: machines may hold different ones.
+    Raises UserError if their corpora or encoders have different files, as machines of a cluster may have.
     """
     sources = {name: json.loads(read(paths.FINETUNED / "source.json", commit)) for name, commit in commits.items()}
     first, *others = sources
@@ -88,16 +84,13 @@ def read_source(commits: Mapping[str, str]) -> Any:
 
 
 def read_model_digest(commit: str) -> str:
-    """The sha256 of the model that an experiment has trained."""
+    """Return the sha256 of an experiment's model."""
     lines = read(paths.FINETUNED / files.CHECKSUMS, commit).splitlines()
     return next(line.split()[0] for line in lines if line.endswith("  model.safetensors"))
 
 
 def list_experiments(baseline: str = "") -> dict[str, str]:
-    """The commits, by name, of the experiments that were run at the commit `baseline`; without it, of all.
-
-    The newest one counts where several have a name.
-    """
+    """Return {name: commit} of the experiments that ran at the commit `baseline`, or of all; the newest has a name."""
     references = f"refs/exps/{baseline[:2]}/{baseline[2:]}/" if baseline else "refs/exps/"
     line = "--format=%(objectname) %(refname:lstrip=4)"
     lines = run_program("git", "for-each-ref", "--sort=creatordate", line, references).splitlines()
@@ -105,9 +98,9 @@ def list_experiments(baseline: str = "") -> dict[str, str]:
 
 
 def find_commit(name: str) -> str:
-    """The commit that a name means: an experiment's, first one of the workspace's commit; else as git reads the name.
+    """Return the commit of an experiment, first one of the workspace's commit, or else the commit that git names so.
 
-    Raises UserError where there is none.
+    Raises UserError if the name is unknown.
     """
     experiments = list_experiments() | list_experiments(read_commit())
     try:
@@ -119,8 +112,8 @@ def find_commit(name: str) -> str:
 
 
 def read_commit() -> str:
-    """The workspace's commit. Raises UserError where there is none, or git refuses."""
-    run_program("git", "rev-parse", "--git-dir")  # what git refuses in any repository
+    """Return the workspace's commit. Raises UserError if it has none or git refuses."""
+    run_program("git", "rev-parse", "--git-dir")  # fails if git refuses the repository itself
     try:
         return run_program("git", "rev-parse", "--verify", "HEAD").strip()
     except UserError:
@@ -128,12 +121,12 @@ def read_commit() -> str:
 
 
 def list_changes() -> list[str]:
-    """The project's files that differ from the workspace's commit; files that git does not track do not count."""
+    """Return the project's files that git tracks and that differ from the workspace's commit."""
     return run_program("git", "diff", "--relative", "--name-only", "HEAD").splitlines()
 
 
 def describe_commit() -> str:
-    """The workspace's commit, and whether files differ from it; "none" and a warning where git names none."""
+    """Return the workspace's commit and whether files differ from it, or "none", with a warning, if git names none."""
     try:
         return read_commit() + (" and what has changed since" if list_changes() else "")
     except UserError as error:
