@@ -3,6 +3,7 @@
 Texts of a corpus need parse_math=False: Matplotlib takes the text between two $ for a formula.
 """
 
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,57 +46,41 @@ def draw_comparison(
 
     `analysis` has mcc_low, mcc_high and bag_of_words_mcc. `others` used another encoder; they are grey.
     """
+    rows = [
+        ("this run, with its 95% interval", [mcc], BLUE),
+        ("bag-of-words baseline, without an encoder", [analysis["bag_of_words_mcc"]], "black"),
+        *((reference.name, reference.mccs, "black") for reference in comparable),
+        *((_name_with_encoder(reference), reference.mccs, GREY) for reference in others),
+    ]
+    figure, axes = _make_axes(1.4 + 0.45 * len(rows))
     low, high = analysis["mcc_low"], analysis["mcc_high"]
-    figure, axes = _make_axes(3)
     axes.axvspan(low, high, color=BLUE, alpha=0.12, linewidth=0)
     axes.plot([low, high], [0, 0], color=BLUE, alpha=0.6, linewidth=3)
-    _draw_row(axes, 0, "this run and its 95% interval", [mcc], BLUE)
-    _draw_row(axes, 1, "bag-of-words baseline, without an encoder", [analysis["bag_of_words_mcc"]], "black")
-    y = 1.0
-    for reference in comparable:
-        y += 1
-        _draw_row(axes, y, reference.name, reference.mccs, "black")
-    if others:
-        y += 0.5
-        _write_label(axes, y + 0.25, "another encoder, not comparable:", fontstyle="italic")
-    for reference in others:
-        y += 1
-        encoder = Path(reference.source["encoder"]["name"]).name
-        name = reference.name if encoder in reference.name else f"{reference.name}, {encoder}"
-        _draw_row(axes, y, name, reference.mccs, GREY)
-    if any(len(reference.mccs) > 1 for reference in (*comparable, *others)):
-        axes.set_xlabel("dot: a run; line: the mean; bar: 95% prediction interval", loc="left")
-    left, right = axes.get_xlim()
-    left = min(left, -0.03)
-    room = 0.15 * (right - left)  # for the numbers
-    axes.set(title="Test MCC", xlim=(left, right + room), ylim=(y + 0.4, -0.7), yticks=[])
-    axes.spines["left"].set_visible(False)
-    figure.set_figheight(1.2 + 0.48 * y)
+    for y, (_, mccs, color) in enumerate(rows):
+        mean = float(np.mean(mccs))
+        if len(mccs) > 1:
+            axes.plot(prediction_interval(mccs), [y, y], color=color, alpha=0.2, linewidth=12, solid_capstyle="butt")
+            axes.plot([mean, mean], [y - 0.25, y + 0.25], color=color, linewidth=2)
+        axes.plot(mccs, y + _spread(mccs), "o", color=color, alpha=0.7 if len(mccs) > 1 else 1)
+        axes.text(1.02, y, f"{mean:.3f}", transform=axes.get_yaxis_transform(), va="center")
+    left = min(axes.get_xlim()[0], -0.03)
+    axes.set(title="Test MCC", xlim=(left, None), ylim=(len(rows) - 0.5, -0.5))  # the first row is on top
+    lines = ["\n".join(textwrap.fill(part, 28) for part in name.split(", ")) for name, _, _ in rows]
+    axes.set_yticks(range(len(rows)), lines, parse_math=False)
+    if len(rows) > 2:
+        legend = "dot: a run; line: the mean; bar: 95% prediction interval"
+        axes.set_xlabel(f"{legend}\ngrey: another encoder, not comparable" if others else legend, loc="right")
     return figure
 
 
-def _draw_row(axes: Axes, y: float, name: str, mccs: Sequence[float], color: str) -> None:
-    """Draw runs in a row of a comparison: their name above them, and their mean at the right."""
-    font: dict[str, Any] = {"fontweight": "bold" if y == 0 else "normal"}
-    _write_label(axes, y - 0.25, name, **font)
-    mean = float(np.mean(mccs))
-    axes.text(1, y, f"{mean:.3f}", transform=axes.get_yaxis_transform(), ha="right", va="center", **font)
-    if len(mccs) > 1:
-        axes.plot(prediction_interval(mccs), [y, y], color=color, alpha=0.2, linewidth=12, solid_capstyle="butt")
-        axes.plot([mean, mean], [y - 0.2, y + 0.2], color=color, linewidth=2)
-    axes.plot(mccs, y + _spread(mccs), "o", color=color, alpha=0.7 if len(mccs) > 1 else 1)
+def _name_with_encoder(reference: Reference) -> str:
+    encoder = Path(reference.source["encoder"]["name"]).name
+    return reference.name if encoder in reference.name else f"{reference.name}, {encoder}"
 
 
 def _spread(mccs: Sequence[float]) -> np.ndarray:
     """Return small vertical offsets that keep the dots of similar MCCs apart."""
     return np.linspace(-0.12, 0.12, len(mccs)) * (len(mccs) > 1)
-
-
-def _write_label(axes: Axes, bottom: float, text: str, **font: Any) -> None:
-    """Write at the left of a comparison, under a line across the axes."""
-    axes.axhline(bottom - 0.43, color=GREY, alpha=0.4, linewidth=0.6)
-    label = axes.text(0, bottom, text, transform=axes.get_yaxis_transform(), va="bottom", parse_math=False, **font)
-    label.set_in_layout(False)  # else a long name would take the axes' width
 
 
 def save(figure: Figure, path: Path) -> None:
