@@ -1,4 +1,4 @@
-"""The result files of a small run, for tests of what shows them."""
+"""The result files of a small run, for tests of the code that shows them."""
 
 import shutil
 
@@ -24,13 +24,21 @@ SOURCE = {
     "corpus": {"name": "cola", "revision": "1.1"},
     "encoder": {"name": "tiny/bert", "revision": "a" * 40, "files": {"model.safetensors": "b" * 64}},
 }
-REFERENCES = [  # one run, several of its recipe, and several of another
+REFERENCES = [
     Reference("the tutorial", TUTORIAL, [0.498]),
     Reference("3 public runs of its recipe", TUTORIAL, [0.52, 0.54, 0.56]),
     Reference("tiny here, 2 seeds", SOURCE, [0.2, 0.3]),
 ]
 STEPS = pd.DataFrame({"step": [1, 2], "loss": [0.1 + 0.2, 0.6], "learning_rate": [1e-4, 5e-5]})
-HISTORY = pd.DataFrame({"epoch": [1], "training_loss": [0.65], "validation_loss": [0.7], "validation_mcc": [0.25]})
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1],
+        "training_loss": [0.65],
+        "validation_loss": [0.7],
+        "validation_accuracy": [0.8],
+        "validation_mcc": [0.25],
+    }
+)
 TIMINGS = {"training_seconds": 3.0, "validation_seconds": 1.0, "device": "cpu, 2 threads", "precision": "float32"}
 PREDICTIONS = pd.DataFrame(
     {
@@ -45,7 +53,7 @@ PREDICTIONS = pd.DataFrame(
 
 
 def write_results(weights=b"one", steps=STEPS, mcc=0.5):
-    """Write what the stages leave of a training, into the working directory."""
+    """Write the stages' files of a training into the working directory."""
     shutil.copy(ROOT / "params.yaml", ".")
     files.write_json(paths.FINETUNED / "source.json", SOURCE)
     (paths.FINETUNED / "model.safetensors").write_bytes(weights)
@@ -66,25 +74,25 @@ def write_results(weights=b"one", steps=STEPS, mcc=0.5):
     files.write_csv(paths.PER_SOURCE, pd.DataFrame(sources))
     calibration = pd.DataFrame({"sentences": [1], "confidence": [0.75], "accuracy": [1.0]})
     files.write_csv(paths.CALIBRATION, calibration)
-    files.write_json(paths.SAMPLES, PREDICTIONS[["sentence", "label"]].to_dict("records"))
+    files.write_json(paths.SAMPLES, PREDICTIONS.drop(columns="sentence_source").to_dict("records"))
 
 
-def _way(mean, *mccs):
+def _estimate(mean, *mccs):
     return {"mcc": list(mccs), "mean": mean, "low": mean - 0.125, "high": mean + 0.125}
 
 
-def _epochs(way, *mccs):
+def _epochs(method, *mccs):
     rows = [{"epoch": epoch, "validation_mcc": mcc, "seconds": 60.0 * epoch} for epoch, mcc in enumerate(mccs, 1)]
-    return {"way": way, "rows": rows}
+    return {"way": method, "rows": rows}
 
 
-DATA_CURVE = {  # of two numbers of sentences and two seeds, as data_curve.json has it
+DATA_CURVE = {  # contents of data_curve.json: two sizes, two seeds
     "curve": [
         {
             "sentences": sentences,
-            "pretrained": _way(pretrained, pretrained - 0.0625, pretrained + 0.0625),
-            "random_weights": _way(0.0, 0.0, 0.0),
-            "bag_of_words": _way(0.25, 0.25, 0.25),
+            "pretrained": _estimate(pretrained, pretrained - 0.0625, pretrained + 0.0625),
+            "random_weights": _estimate(0.0, 0.0, 0.0),
+            "bag_of_words": _estimate(0.25, 0.25, 0.25),
             "differences": [
                 {"of": "pretrained", "to": "bag_of_words", "mean": pretrained - 0.25, "low": -0.0625, "high": 0.5}
             ],

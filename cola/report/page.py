@@ -36,20 +36,17 @@ def render(commit: str) -> str:
     test, scores = files.read_json(paths.TEST_METRICS), files.read_json(paths.ANALYSIS)
     results = references.read()
     compared = references.split_by_encoder(source, results)
-    environment = jinja2.Environment(
-        autoescape=True,
-        keep_trailing_newline=True,
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"svg": draw_svg, "words": words.spell}
-    return environment.get_template("report.html").render(
+    templates = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
+    template = jinja2.Environment(autoescape=True, loader=templates).get_template("report.html")
+    return template.render(
         title=tutorial.title(source),
         test=test,
         analysis=scores,
         comparison=references.compare([test["mcc"]], source, results),
         comparison_figure=figures.draw_comparison(test["mcc"], scores, *compared),
         sections=[*make_sections(), *make_experiment_sections(source), *make_last_sections(source, commit)],
+        svg=draw_svg,
+        spell=words.spell,
         value=words.format_value,
     )
 
@@ -143,8 +140,6 @@ def draw_svg(figure: Figure) -> Markup:
     style = mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title})
     with io.StringIO() as file, style, figures.without_warnings():
         figure.draw_without_rendering()  # a first pass: the layout depends on the ticks, and they on it
-        for axes in figure.axes:
-            axes.patch.set_alpha(0)
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
         text = file.getvalue()
     text = text[text.index("<svg") :].replace("#000000", "currentColor")

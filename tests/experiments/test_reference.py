@@ -58,6 +58,7 @@ def test_five_seeds_are_trained_and_written(trained, monkeypatch):
         "precision": "bfloat16",
         "training_loss": [0.65],
         "validation_loss": [0.7],
+        "validation_accuracy": [0.8],
         "validation_mcc": [0.25],
     }
     assert json.loads((paths.REFERENCE / "bert" / "source.json").read_text()) == SOURCE

@@ -1,8 +1,18 @@
-"""A project in which DVC runs a stage, for tests of the records in MLflow."""
+"""A project with a result, and a project in which DVC runs a stage, for tests of the records in MLflow."""
 
 import shutil
 
 import pytest
+from dvc.repo import Repo
+from results import write_results
+
+
+@pytest.fixture
+def result(tmp_path, monkeypatch):
+    """A working directory under DVC, without git, that has the result files of a run. Its test MCC is 0.4321."""
+    monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True).close()
+    write_results(mcc=0.4321)
 
 
 @pytest.fixture

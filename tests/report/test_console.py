@@ -3,46 +3,15 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import pandas as pd
 import pytest
-from dvc.repo import Repo
 from project import ROOT
-from results import DATA_CURVE, DEMO, REFERENCES, TUTORIAL
+from results import DATA_CURVE, DEMO, HISTORY, REFERENCES, TUTORIAL
 
 from cola.core import files, paths
-from cola.core.errors import UserError
 from cola.report import console
 
 ANALYSIS = {"mcc_low": 0.4612, "mcc_high": 0.6123, "bag_of_words_mcc": 0.1049}
-HISTORY = pd.DataFrame(
-    {
-        "epoch": [1, 2],
-        "training_loss": [0.4996, 0.3172],
-        "validation_loss": [0.4503, 0.4611],
-        "validation_accuracy": [0.8014, 0.8131],
-        "validation_mcc": [0.5071, -0.0412],
-    }
-)
-SAMPLES = [
-    {
-        "sentence": "The ship sank to collect the insurance, which nobody in the town had thought of.",
-        "label": "unacceptable",
-        "predicted": "acceptable",
-        "probability": 0.987,
-        "correct": False,
-    },
-    {
-        "sentence": "He [1] said [bold]so[/bold].",
-        "label": "acceptable",
-        "predicted": "acceptable",
-        "probability": 0.512,
-        "correct": True,
-    },
-]
-
-
 SEEDS = {
     "mcc": {"1": 0.5, "2": 0.54321},
     "mean": 0.5216,
@@ -74,13 +43,11 @@ def rows(text):
 
 def test_the_training_table_has_a_row_per_epoch_and_the_tutorials_times(printed):
     text = printed(console.print_training, HISTORY, TUTORIAL)
-    assert ["1", "0.500", "0.450", "0.801", "0.507"] in rows(text)
-    assert ["2", "0.317", "0.461", "0.813", "-0.041"] in rows(text)
     assert text.startswith("\nTraining: cola, google-bert/bert-base-uncased\n")
-    timed = HISTORY.assign(training_seconds=[210.4, 3599.7], validation_seconds=[7.04, 59.6])
-    text = printed(console.print_training, timed, TUTORIAL)
-    assert ["1", "0.500", "0.450", "0.801", "0.507", "3:30", "7.0", "s"] in rows(text)
-    assert ["2", "0.317", "0.461", "0.813", "-0.041", "60:00", "1:00"] in rows(text)
+    assert ["1", "0.650", "0.700", "0.800", "0.250"] in rows(text)
+    timed = HISTORY.assign(training_seconds=210.4, validation_seconds=7.04)
+    row = ["1", "0.650", "0.700", "0.800", "0.250", "3:30", "7.0", "s"]
+    assert row in rows(printed(console.print_training, timed, TUTORIAL))
 
 
 @pytest.mark.parametrize(
@@ -152,59 +119,32 @@ def test_texts_are_printed_as_they_are_and_control_characters_escaped(printed, t
     assert f"  {shown}, {shown}; 2 sentences\n" in test
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """An empty project under DVC, without a pipeline and git."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["console"])
-    Repo.init(no_scm=True).close()
-
-
-@pytest.fixture
-def result(project):
-    """The files of a result in such a project."""
-    paths.FINETUNED.mkdir(parents=True)
-    files.write_json(paths.FINETUNED / "source.json", TUTORIAL)
-    files.write_csv(paths.HISTORY, HISTORY)
-    files.write_json(paths.TEST_METRICS, {"mcc": 0.5401, "sentences": 516})
-    files.write_json(paths.ANALYSIS, ANALYSIS)
-    files.write_json(paths.SAMPLES, SAMPLES)
-
-
 def test_a_result_is_printed_from_its_files_and_a_broken_reference_is_a_warning(result, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["console"])
     monkeypatch.setenv("COLUMNS", "80")
     files.write_text(paths.REFERENCE / "mine.json", '{"runs": [{"mc')
     console.main()
     printed = capsys.readouterr()
-    assert ["2", "0.317", "0.461", "0.813", "-0.041"] in rows(printed.out)
-    assert "Test MCC: 0.540" in printed.out
+    assert ["1", "0.650", "0.700", "0.800", "0.250"] in rows(printed.out)
+    assert "Test MCC: 0.432" in printed.out
     answers = [words[-4:] for words in rows(printed.out) if words[-1:] in (["right"], ["wrong"])]
-    assert answers == [["unacceptable", "acceptable", "0.99", "wrong"], ["acceptable", "acceptable", "0.51", "right"]]
+    assert answers == [
+        ["acceptable", "unacceptable", "0.90", "wrong"],
+        ["unacceptable", "unacceptable", "0.80", "right"],
+    ]
     assert printed.err.startswith("warning: metrics/reference/mine.json ")
     assert printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("ascii", r"\u95ee\u9898\xe9"), ("latin-1", r"\u95ee\u9898é")])
 def test_a_terminal_without_a_letter_shows_its_code(result, encoding, shown):
-    files.write_json(paths.SAMPLES, [SAMPLES[1] | {"sentence": "问题é"}])
+    (row, _) = files.read_json(paths.SAMPLES)
+    files.write_json(paths.SAMPLES, [row | {"sentence": "问题é"}])
     command = [sys.executable, "-m", "cola.report.console"]
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, env=environment, capture_output=True, encoding="latin-1", check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert shown in ended.stdout
-
-
-def test_files_of_two_runs_are_not_printed(result, capsys):
-    Path("params.yaml").write_text("seed: 1")
-    Path("dvc.yaml").write_text("stages: {evaluate: {cmd: 'true', deps: [params.yaml]}}")
-    with pytest.raises(UserError, match=r"^the files are not of one run"):
-        console.main()
-    assert capsys.readouterr().out == ""
-
-
-def test_a_missing_result_is_one_line_with_a_remedy(project):
-    with pytest.raises(UserError, match=r"^models/finetuned/source.json is not in the workspace .*; run `dvc repro`$"):
-        console.main()
 
 
 def test_a_closed_pipe_is_no_error():

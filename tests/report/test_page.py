@@ -6,24 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from dvc.repo import Repo
-from results import DATA_CURVE, PREDICTIONS, SOURCE, write_results
+from results import DATA_CURVE, PREDICTIONS, SOURCE
 
 from cola.core import files, params, paths
-from cola.core.errors import UserError
 from cola.experiments import seeds
 from cola.report import page, references
 
 SEEDS_MISSING = "metrics/seeds.json is not shown: its corpus, encoder or settings are not those of this result."
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A folder with the results of a run, whose test MCC is 0.4321."""
-    monkeypatch.chdir(tmp_path)
-    Repo.init(no_scm=True).close()
-    write_results(mcc=0.4321)
-    files.write_json(paths.SAMPLES, PREDICTIONS.drop(columns="sentence_source").to_dict("records"))
 
 
 class Outline(HTMLParser):
@@ -59,7 +48,7 @@ def replace(path, old, new):
     Path(path).write_text(text.replace(old, new))
 
 
-def test_the_page_has_everything_and_makes_no_request(project):
+def test_the_page_has_everything_and_makes_no_request(result):
     page.main()
     html = paths.REPORT.read_text()
     outline = Outline(html)
@@ -84,7 +73,7 @@ def test_the_page_has_everything_and_makes_no_request(project):
     assert not re.search("[a-z]_[a-z]|True|False|None", no_settings), "names and values are words"
 
 
-def test_a_run_is_drawn_beside_the_references_of_its_corpus(project):
+def test_a_run_is_drawn_beside_the_references_of_its_corpus(result):
     another_corpus = {**SOURCE, "corpus": {"name": "minimal_pairs", "revision": None}}
     for stem, mccs, source in (
         ("tutorial", [0.498], {}),
@@ -101,13 +90,13 @@ def test_a_run_is_drawn_beside_the_references_of_its_corpus(project):
     assert rows == ["this run", "bert here", "the tutorial", "bert-base-uncased", "bert-base-uncased"]
 
 
-def test_the_runs_device_and_precision_stand_beside_the_settings(project):
+def test_the_runs_device_and_precision_stand_beside_the_settings(result):
     run, settings = page.make_last_sections(SOURCE, "none")[-1].tables
     assert dict(run.itertuples(index=False))["precision"] == "float32"
     assert dict(settings.itertuples(index=False))["precision"] == "auto"
 
 
-def test_seeds_of_this_recipe_are_shown(project):
+def test_seeds_of_this_recipe_are_shown(result):
     write_seeds()
     replace("params.yaml", "seed: 42", "seed: 1")  # another seed, the same recipe
     text = render().text
@@ -123,7 +112,7 @@ def test_seeds_of_this_recipe_are_shown(project):
         ("models/finetuned/source.json", "b" * 64, "0" * 64),  # an encoder in a folder, whose weights changed
     ],
 )
-def test_seeds_of_another_recipe_are_not_shown(project, file, old, new):
+def test_seeds_of_another_recipe_are_not_shown(result, file, old, new):
     write_seeds()
     replace(file, old, new)
     text = render().text
@@ -132,7 +121,7 @@ def test_seeds_of_another_recipe_are_not_shown(project, file, old, new):
 
 
 @pytest.mark.parametrize(("epochs", "figures"), [(4, [2, 1]), (3, [0])])
-def test_a_data_curve_is_shown_beside_a_result_of_its_recipe(project, epochs, figures):
+def test_a_data_curve_is_shown_beside_a_result_of_its_recipe(result, epochs, figures):
     recipe = references.describe_recipe(SOURCE, params.load(paths.PARAMS))
     files.write_json(paths.DATA_CURVE, DATA_CURVE | {"recipe": [recipe]})
     replace("params.yaml", "  epochs: 4", f"  epochs: {epochs}")
@@ -142,7 +131,7 @@ def test_a_data_curve_is_shown_beside_a_result_of_its_recipe(project, epochs, fi
 
 
 @pytest.mark.parametrize("name", ["$a_b$", "$\\frac{$", "\\$a$", "[/neg]", "<b>&amp;", "{{ test }}"])
-def test_names_are_shown_as_they_are(project, name):
+def test_names_are_shown_as_they_are(result, name):
     files.write_csv(paths.PREDICTIONS, PREDICTIONS.assign(label=name))
     source = {"source": [name], "publication": "", "sentences": 1, "accuracy": 1, "mcc": 0.5}
     files.write_csv(paths.PER_SOURCE, pd.DataFrame(source))
@@ -153,11 +142,11 @@ def test_names_are_shown_as_they_are(project, name):
     assert text.count(name) >= 8, "the confusion matrix, and the tables of mistakes, sources and facts"
 
 
-def test_the_same_result_is_the_same_page(project):
+def test_the_same_result_is_the_same_page(result):
     assert page.render("none") == page.render("none")
 
 
-def test_a_page_of_20_000_sources_shows_the_largest_and_letters_without_a_font_warn_of_nothing(project, recwarn):
+def test_a_page_of_20_000_sources_shows_the_largest_and_letters_without_a_font_warn_of_nothing(result, recwarn):
     names = [f"https://example.org/{number}" for number in range(20_000)]
     predictions = pd.DataFrame({"sentence_source": names, "label": "问题", "predicted": "陈述", "correct": False})
     files.write_csv(paths.PREDICTIONS, predictions.assign(sentence="a", probability=0.5))
@@ -165,17 +154,3 @@ def test_a_page_of_20_000_sources_shows_the_largest_and_letters_without_a_font_w
     files.write_csv(paths.PER_SOURCE, sources)
     assert render().text.count("https://example.org/") == 30 * 2, "in the figure and the table"
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
-
-
-def test_files_of_two_runs_have_no_page(project):
-    Path("dvc.yaml").write_text("stages: {evaluate: {cmd: 'true', deps: [params.yaml]}}")
-    with pytest.raises(UserError, match=r"^the files are not of one run: `dvc repro` \(changed since: params.yaml\)$"):
-        page.main()
-    assert not paths.REPORT.exists()
-
-
-def test_a_missing_file_is_one_line_with_a_remedy(project):
-    paths.PER_SOURCE.unlink()
-    with pytest.raises(UserError, match=r"^metrics/per_source.csv is missing: `dvc repro` makes it$"):
-        page.main()
-    assert not paths.REPORT.exists()

@@ -1,6 +1,7 @@
-"""Results of two runs are told apart, by a real DVC; what the message says to do helps."""
+"""A real DVC tells results of two runs apart. They are refused until `dvc repro`."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
+from cola.core import paths
 from cola.core.errors import UserError
-from cola.report import workspace
+from cola.report import console, page, workspace
 
 PIPELINE = """
 stages:
@@ -19,52 +21,58 @@ stages:
 """
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project whose two stages have run."""
-    monkeypatch.chdir(tmp_path)
-    Repo.init(no_scm=True).close()
-    Path("cola").mkdir()
-    for name, text in {"dvc.yaml": PIPELINE, "params.yaml": "seed: 1\n", "cola/train": "code\n"}.items():
-        Path(name).write_text(text)
-    reproduce()
-
-
 def reproduce(*stages):
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     command = [sys.executable, "-m", "dvc", "repro", "--quiet", *stages]
     subprocess.run(command, check=True, env=os.environ | {"PATH": path})
 
 
-def refusal(with_code=False):
-    """What check_one_run says, after which `dvc repro` is run; nothing if it finds nothing."""
-    try:
+def check_refused(path, with_code=False):
+    """Check that files of two runs are refused because of a path, until `dvc repro`."""
+    with pytest.raises(UserError, match=rf"^the files are not of one run: `dvc repro` \(changed since: {path}\)$"):
         workspace.check_one_run(with_code)
-    except UserError as error:
-        reproduce()
-        workspace.check_one_run(with_code=True)
-        return str(error)
-    return None
+    reproduce()
+    workspace.check_one_run(with_code=True)
 
 
 @pytest.mark.slow
-def test_files_of_two_runs_are_refused_until_dvc_repro(project):
-    assert refusal(with_code=True) is None
+def test_files_of_two_runs_are_refused_until_dvc_repro(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True).close()
+    Path("cola").mkdir()
+    for name, text in {"dvc.yaml": PIPELINE, "params.yaml": "seed: 1\n", "cola/train": "code\n"}.items():
+        Path(name).write_text(text)
+    reproduce()
+    workspace.check_one_run(with_code=True)
     Path("params.yaml").write_text("seed: 2\n")
-    assert refusal() == "the files are not of one run: `dvc repro` (changed since: params.yaml)"
+    check_refused("params.yaml")
     Path("params.yaml").write_text("seed: 3\n")
     reproduce("train")
-    assert refusal() == "the files are not of one run: `dvc repro` (changed since: model)"
+    check_refused("model")
     Path("test").write_text("edited")
-    assert refusal() == "the files are not of one run: `dvc repro` (changed since: test)"
-    Path("cola/train").write_text("other code\n")
-    assert refusal() is None
-    assert refusal(with_code=True) == "the files are not of one run: `dvc repro` (changed since: cola/train)"
+    check_refused("test")
+    Path("cola/train").write_text("new code\n")
+    workspace.check_one_run()
+    check_refused("cola/train", with_code=True)
     shutil.rmtree(".dvc/cache")
-    assert refusal() is None
+    workspace.check_one_run()
 
 
-def test_where_dvc_cannot_tell_its_reason_is_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize("main", [console.main, page.main])
+def test_a_result_of_two_runs_or_without_a_file_is_not_shown(main, result, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["command"])
+    Path("dvc.yaml").write_text("stages: {evaluate: {cmd: 'true', deps: [params.yaml]}}")
+    with pytest.raises(UserError, match=r"^the files are not of one run"):
+        main()
+    paths.HISTORY.unlink()
+    with pytest.raises(UserError) as error:
+        main()
+    assert re.fullmatch("metrics/history.csv is .*`dvc repro`.*", str(error.value))
+    assert capsys.readouterr().out == ""
+    assert not paths.REPORT.exists()
+
+
+def test_dvcs_reason_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"^dvc status --json: you are not inside of a DVC repository[^\n]*$"):
         workspace.check_one_run()
