@@ -70,9 +70,3 @@ def test_a_result_of_two_runs_or_without_a_file_is_not_shown(main, result, monke
     assert re.fullmatch("metrics/history.csv is .*`dvc repro`.*", str(error.value))
     assert capsys.readouterr().out == ""
     assert not paths.REPORT.exists()
-
-
-def test_dvcs_reason_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"^dvc status --json: you are not inside of a DVC repository[^\n]*$"):
-        workspace.check_one_run()
