@@ -27,14 +27,14 @@ class Reference(NamedTuple):
 
 
 def read() -> list[Reference]:
-    """Return the tutorial, the public runs of its recipe, then measured references. Any other file is a warning."""
+    """Return the tutorial, the public runs of its recipe, then measured references. A wrong file is a warning."""
     references = []
     for path in sorted(paths.REFERENCE.glob("[!.]*.json")):
         try:
             references.append(_read_reference(path))
         except Exception as error:  # a user's file may hold anything
             fault = error if isinstance(error, OSError) else repr(error)
-            print(f"warning: {path} is no reference ({fault}): remove it", file=sys.stderr)
+            print(f"warning: {path} is not a reference ({fault}): fix or remove it", file=sys.stderr)
     return sorted(references, key=lambda reference: (not tutorial.comparable(reference.source), len(reference.mccs)))
 
 
@@ -96,7 +96,7 @@ def compare(mccs: Sequence[float], source: Mapping[str, Any], references: Sequen
 
 
 def prediction_interval(mccs: Sequence[float]) -> tuple[float, float]:
-    """Return the interval that has one more run's MCC in 95 of 100 cases, from at least two normal MCCs."""
+    """Return the interval in which the next run's MCC lies in 95 of 100 cases, from at least two MCCs."""
     quantile = stdtrit(len(mccs) - 1, 0.975)  # of Student's t; scipy.stats, which has it too, takes 0.3 s to load
     margin = float(quantile * np.std(mccs, ddof=1) * (1 + 1 / len(mccs)) ** 0.5)
     mean = float(np.mean(mccs))

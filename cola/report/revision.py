@@ -16,7 +16,7 @@ from cola.core.processes import end_with_parent
 
 
 def run_program(*command: str, cwd: Path | None = None, **variables: str) -> str:
-    """Return what git or dvc prints. Raises UserError with its message if it fails. It dies with this process."""
+    """Return what git or dvc prints. Raises UserError with its message if it fails. It ends with this process."""
     program = [sys.executable, "-m", "dvc"] if command[0] == "dvc" else [command[0]]
     try:
         answer = subprocess.run(
@@ -52,7 +52,7 @@ def read(path: Path, name: str | None) -> str:
 
 
 def read_bytes(path: Path, name: str | None) -> bytes:
-    """Return what a file has, as `read` does."""
+    """Return the bytes of a file, as `read` returns its text."""
     import dvc.api  # takes a second
     from dvc.exceptions import DvcException
     from scmrepo.exceptions import SCMError
@@ -90,7 +90,7 @@ def read_model_digest(commit: str) -> str:
 
 
 def list_experiments(baseline: str = "") -> dict[str, str]:
-    """Return {name: commit} of the experiments that ran at the commit `baseline`, or of all; the newest has a name."""
+    """Return {name: commit} of all experiments, or of those at the commit `baseline`. The newest wins a shared name."""
     references = f"refs/exps/{baseline[:2]}/{baseline[2:]}/" if baseline else "refs/exps/"
     line = "--format=%(objectname) %(refname:lstrip=4)"
     lines = run_program("git", "for-each-ref", "--sort=creatordate", line, references).splitlines()
@@ -98,16 +98,16 @@ def list_experiments(baseline: str = "") -> dict[str, str]:
 
 
 def find_commit(name: str) -> str:
-    """Return the commit of an experiment, first one of the workspace's commit, or else the commit that git names so.
+    """Return the commit of an experiment, or else git's commit of this name. Raises UserError if it is unknown.
 
-    Raises UserError if the name is unknown.
+    An experiment at the workspace's commit comes before experiments elsewhere.
     """
     experiments = list_experiments() | list_experiments(read_commit())
     try:
         return experiments.get(name) or run_program("git", "rev-parse", "--verify", f"{name}^{{commit}}").strip()
     except UserError:
         raise UserError(
-            f"{name} is no experiment and no commit; `dvc exp list --all-commits` names the experiments"
+            f"{name} is neither an experiment nor a commit: `dvc exp list --all-commits` names the experiments"
         ) from None
 
 
@@ -126,9 +126,9 @@ def list_changes() -> list[str]:
 
 
 def describe_commit() -> str:
-    """Return the workspace's commit and whether files differ from it, or "none", with a warning, if git names none."""
+    """Return the workspace's commit, and whether it has uncommitted changes; "none" and a warning if git fails."""
     try:
-        return read_commit() + (" and what has changed since" if list_changes() else "")
+        return read_commit() + (" with uncommitted changes" if list_changes() else "")
     except UserError as error:
         print(f"warning: the commit is unknown: {error}", file=sys.stderr)
         return "none"

@@ -1,4 +1,4 @@
-"""A check that the workspace's files are of one run."""
+"""A check that the workspace's files belong to the same run."""
 
 import json
 
@@ -15,4 +15,4 @@ def check_one_run(with_code: bool = False) -> None:
     states = {path: state for change in changes for changed in change.values() for path, state in changed.items()}
     paths = sorted(path for path, state in states.items() if state != "not in cache")  # an unchanged file
     if changed := [path for path in paths if with_code or not path.startswith(CODE)]:
-        raise UserError(f"the files are not of one run: `dvc repro` (changed since: {', '.join(changed)})")
+        raise UserError(f"the files belong to different runs: run `dvc repro` (changed since: {', '.join(changed)})")

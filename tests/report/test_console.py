@@ -37,7 +37,7 @@ def printed(capsys, monkeypatch):
 
 
 def rows(text):
-    """The words of each line of a table."""
+    """The words of every line of a table."""
     return [line.split() for line in text.splitlines()]
 
 

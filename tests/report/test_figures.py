@@ -25,8 +25,8 @@ ANALYSIS = {"mcc_low": 0.4, "mcc_high": 0.6, "bag_of_words_mcc": 0.1}
 
 def test_a_run_stands_above_the_baseline_and_the_references():
     comparable = [Reference("the tutorial", BERT, [0.498]), Reference("2 public runs", BERT, [0.52, 0.56])]
-    other = Reference("tiny here, 2 seeds", {"encoder": {"name": "tiny/electra"}}, [0.2, 0.3])
-    (axes,) = figures.draw_comparison(0.5, ANALYSIS, comparable, [other]).axes
+    grey = Reference("tiny here, 2 seeds", {"encoder": {"name": "tiny/electra"}}, [0.2, 0.3])
+    (axes,) = figures.draw_comparison(0.5, ANALYSIS, comparable, [grey]).axes
     assert dict(zip(tick_labels(axes.yaxis), [text.get_text() for text in axes.texts], strict=True)) == {
         "this run\nwith its 95% interval": "0.500",
         "bag-of-words baseline\nwithout an encoder": "0.100",

@@ -51,7 +51,9 @@ def test_a_wrong_reference_is_a_warning_with_a_remedy(text, tmp_path, monkeypatc
     warnings = capsys.readouterr().err.splitlines()
     assert len(warnings) == 2
     for stem, warning in zip(("no_source", "wrong"), warnings, strict=True):
-        assert re.fullmatch(rf"warning: metrics/reference/{stem}.json is no reference \(.*\): remove it", warning)
+        assert re.fullmatch(
+            rf"warning: metrics/reference/{stem}.json is not a reference \(.*\): fix or remove it", warning
+        )
 
 
 @pytest.mark.parametrize(

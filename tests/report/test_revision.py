@@ -43,7 +43,9 @@ def test_a_name_means_an_experiment_of_this_commit_first(repository):
     save_experiment(last, "demo", experiment)
     assert [revision.find_commit(name) for name in ("demo", "mine", first[:12])] == [experiment, first, first]
     assert revision.list_experiments(last) == {"demo": experiment}
-    with pytest.raises(UserError, match=r"^demo2 is no experiment and no commit; `dvc exp list --all-commits` names"):
+    with pytest.raises(
+        UserError, match=r"^demo2 is neither an experiment nor a commit: `dvc exp list --all-commits` names"
+    ):
         revision.find_commit("demo2")
 
 
@@ -66,7 +68,7 @@ def test_only_the_projects_files_count_as_changed(repository, tmp_path):
     assert revision.describe_commit() == repository[0]
     (tmp_path / "larger/project/file").write_text("3")
     assert revision.list_changes() == ["file"]
-    assert revision.describe_commit() == f"{repository[0]} and what has changed since"
+    assert revision.describe_commit() == f"{repository[0]} with uncommitted changes"
 
 
 def check_unknown(message, capsys):

@@ -29,7 +29,9 @@ def reproduce(*stages):
 
 def check_refused(path, with_code=False):
     """Check that files of two runs are refused because of a path, until `dvc repro`."""
-    with pytest.raises(UserError, match=rf"^the files are not of one run: `dvc repro` \(changed since: {path}\)$"):
+    with pytest.raises(
+        UserError, match=rf"^the files belong to different runs: run `dvc repro` \(changed since: {path}\)$"
+    ):
         workspace.check_one_run(with_code)
     reproduce()
     workspace.check_one_run(with_code=True)
@@ -62,7 +64,7 @@ def test_files_of_two_runs_are_refused_until_dvc_repro(tmp_path, monkeypatch):
 def test_a_result_of_two_runs_or_without_a_file_is_not_shown(main, result, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["command"])
     Path("dvc.yaml").write_text("stages: {evaluate: {cmd: 'true', deps: [params.yaml]}}")
-    with pytest.raises(UserError, match=r"^the files are not of one run"):
+    with pytest.raises(UserError, match=r"^the files belong to different runs"):
         main()
     paths.HISTORY.unlink()
     with pytest.raises(UserError) as error:
