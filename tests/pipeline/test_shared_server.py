@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from processes import free_port, running, wait_for
 from project import ROOT
-from test_distributed import project, train
+from test_distributed import build_project, train
 
 from cola.report import mlflow_store
 
@@ -83,7 +83,7 @@ def server(database, tmp_path):
 
 
 def test_eight_trainings_at_once_are_all_recorded(server, tmp_path):
-    done = project(tmp_path / "done")
+    done = build_project(tmp_path / "done")
     (done / "metrics/corpus.json").write_text("{}")
     train(done)
     workers = []
