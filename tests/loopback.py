@@ -47,6 +47,7 @@ class Answer(NamedTuple):
     chunked: bool = False
     location: str = ""  # a redirect to it
     seconds: float = 0.0  # of silence before the answer
+    pause: float = 0.0  # seconds between two bytes of the body
 
 
 @dataclass
@@ -83,7 +84,10 @@ def file_server(served: dict[str, bytes], script: list[Answer] | None = None) ->
                 headers["Content-Length"] = str(len(body))
             if self.path.endswith("/"):
                 headers["Content-Type"] = "text/html"  # else pip does not read the page
-            self.reply(200, headers, body[: how.cut_after])
+            self.reply(200, headers, b"" if how.pause else body[: how.cut_after])
+            for number in range(len(body) if how.pause else 0):
+                time.sleep(how.pause)
+                self.wfile.write(body[number : number + 1])
 
     with _serve(Handler) as server:
         server.files.update(served)

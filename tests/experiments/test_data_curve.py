@@ -117,7 +117,7 @@ def test_a_curve_of_many_labels_that_are_numbers_in_a_folder_of_a_larger_reposit
     run(project, "git", "commit", "--quiet", "--message", "in a folder")
     settings = f"fetch.corpus={corpus.relative_to(project)} train.early_stopping=1 train.learning_rate=0.003"
     printed = run(project, sys.executable, "-m", "cola.experiments.data_curve", settings, PATH="/usr/bin:/bin")
-    assert "the bag-of-words baseline has 1.000" in printed
+    assert "the baseline's validation MCC is 1.000" in printed
     summary = json.loads((project / paths.DATA_CURVE).read_text())
     commit = run(project, "git", "rev-parse", "HEAD").strip()
     assert summary["about"][:2] == [f"command: make data-curve SETTINGS={settings!r}", f"commit: {commit}"]

@@ -81,7 +81,7 @@ def test_seeds_are_trained_through_the_queue_and_summarized(project, run):
 
 
 def test_a_sweep_has_the_settings_of_berts_paper():
-    settings = re.search(r"^SWEEP \?= (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    settings = re.search(r"^SWEEP \?= (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     combinations = combine_settings(settings)
     assert len(combinations) == 2 * 3 * 3
     assert {"train.batch_size": 32, "train.learning_rate": 2e-05, "train.epochs": 4} in combinations.values()
