@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def tabulate_tutorial() -> Iterator[Sequence[str]]:
     """Yield what the tutorial's loop and this pipeline reach, and how long a step of each takes."""
     yield "", TUTORIAL, "this pipeline"
     mccs = files.read_csv(outcome.RESULTS).groupby("method")["test_mcc"].agg(["mean", "count"])
-    name = f"mean test MCC, {mccs['count'].min()} seeds of MiniLM on CoLA"
+    name = f"mean test MCC, {mccs['count'][PIPELINE]} seeds of MiniLM on CoLA"
     yield name, f"{mccs['mean']['tutorial']:.3f}", f"{mccs['mean'][PIPELINE]:.3f}"
     for path in sorted(BENCHMARKS.glob("*.json")):
         benchmark = files.read_json(path)
@@ -156,10 +157,11 @@ def tabulate_tutorial() -> Iterator[Sequence[str]]:
         yield name, times, f"{methods[PIPELINE]['seconds']:.2f} s"
 
 
-def tabulate_outcome() -> Iterator[Sequence[str]]:
+def tabulate_outcome(method: str = PIPELINE) -> Iterator[Sequence[str]]:
     """Yield the tests of equivalence of benchmarks/proofs/outcome.py."""
-    yield "mean (standard deviation)", TUTORIAL, PIPELINE, "difference, 90% interval", "margin", "equal"
-    for column, *cells in outcome.compare_methods(files.read_csv(outcome.RESULTS)).itertuples(index=False):
+    yield "mean (standard deviation)", TUTORIAL, method, "difference, 90% interval", "margin", "equal"
+    results = files.read_csv(outcome.RESULTS)
+    for column, *cells in outcome.compare_with_tutorial(results, method).itertuples(index=False):
         yield re.sub(r" (\d)$", r", epoch \1", column.replace("_", " ")).replace("mcc", "MCC"), *cells
 
 
@@ -170,6 +172,7 @@ TABLES: dict[str, Callable[..., Iterator[Sequence[str]]]] = {
     "speed": tabulate_speed,
     "tutorial": tabulate_tutorial,
     "outcome": tabulate_outcome,
+    "outcome-float16": partial(tabulate_outcome, f"{PIPELINE}, float16"),
 }
 
 
