@@ -49,3 +49,8 @@ REFERENCE = Path("metrics/reference")
 
 # make report
 REPORT = Path("report.html")
+
+
+def find_root() -> Path:
+    """Return the main project's folder, where users' relative paths start, also in DVC's copy for an experiment."""
+    return Path(os.environ.get("DVC_ROOT", ".")).absolute()

@@ -24,7 +24,7 @@ def find_corpus(name: str) -> Path:
     for part in folder.parts:
         if files.NO_CONTENT.fullmatch(part):
             raise UserError(f"fetch.corpus: {name} is hidden, and DVC passes {part} over: give it another name")
-    original = Path(os.environ.get("DVC_ROOT", "."), folder)  # an experiment runs in a copy of the tracked files
+    original = paths.find_root() / folder  # an experiment runs in a copy of the tracked files
     needed = [folder / path.name for path in original.glob("t*") if path.stem in ("train", "test")]
     for path in (folder, *folder.parents, *needed):
         if path.is_symlink() and not path.is_file():

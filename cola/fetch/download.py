@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pooch
 
-from cola.core import files
+from cola.core import files, paths
 from cola.core.errors import UserError
 from cola.fetch import checked, custom, encoders, minimal_pairs, plain_form, sources, tables, wheels
 from cola.fetch.sources import File, Source
@@ -102,7 +102,7 @@ def _fetch_pinned(source: Source, folder: Path) -> None:
 
 def _fetch_unpinned(name: str, revision: str | None, folder: Path) -> Source:
     """Fetch an encoder that sources.py does not pin from the Hub, which states the hashes of its files."""
-    if Path(os.environ.get("DVC_ROOT", "."), name).is_dir() and revision is None:
+    if (paths.find_root() / name).is_dir() and revision is None:
         raise UserError(f"fetch.encoder: {name} would be an encoder of the Hub; for the folder, write ./{name}")
     if revision is None:
         raise UserError(
@@ -153,8 +153,7 @@ def _from_mirror(subfolder: str, expected: dict[str, File], folder: Path) -> Non
         return _from_url(f"{mirror}/{next(iter(expected))}", shown, expected, folder)
     if "://" in mirror:
         raise ProviderError(f"{shown} is neither a folder nor a URL of http or https")
-    # DVC runs an experiment in a copy of the project, and DVC_ROOT is the project.
-    root = Path(os.environ.get("DVC_ROOT", "."), os.path.expanduser(mirror), subfolder)  # noqa: PTH111 - never raises
+    root = paths.find_root() / os.path.expanduser(mirror) / subfolder  # noqa: PTH111 - never raises
     absent = []
     for file, content in expected.items():
         try:

@@ -1,7 +1,6 @@
 """A user's encoder is copied; any encoder that was fetched is tried once."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from textwrap import shorten
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
+from cola.core import paths
 from cola.core.errors import UserError
 from cola.fetch import checked
 from cola.fetch.sources import Source
@@ -31,16 +31,16 @@ def copy(name: str, folder: Path) -> Source:
     project. Prints how a later change gets into the project, for DVC does not watch the folder.
     Raises UserError, in one line, where a file is missing or cannot be used.
     """
-    origin = Path(os.environ.get("DVC_ROOT", "."), Path(name).expanduser())
+    origin = paths.find_root() / Path(name).expanduser()
     if not origin.is_dir():
         raise UserError(f"fetch.encoder: {name} is no folder (params.yaml lists the values that it can have)")
     command = "dvc repro --force --downstream fetch@encoder"
     print(f"{name} is copied as it is now: after a change in it, run `{command}`")
-    paths = [path for path in sorted(origin.iterdir()) if path.is_file() and checked.is_encoder_file(path.name)]
+    selected = [path for path in sorted(origin.iterdir()) if path.is_file() and checked.is_encoder_file(path.name)]
     for file in ("config.json", "model.safetensors"):
-        if origin / file not in paths:
+        if origin / file not in selected:
             raise UserError(f"{name} has no {file} (weights must be in one file; pickles are never loaded)")
-    for path in paths:
+    for path in selected:
         with path.open("rb") as stream:
             is_pointer = stream.read(40).startswith(b"version https://git-lfs")
         if is_pointer:

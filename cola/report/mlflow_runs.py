@@ -41,7 +41,7 @@ class TrainingRun:
         """
         self.settings, self.source, self.machine, self.resumed = settings, source, machine, resumed
         # Host and path distinguish the users of one server.
-        parts = json.dumps([settings, source, machine, platform.node(), str(mlflow_store.find_root())], sort_keys=True)
+        parts = json.dumps([settings, source, machine, platform.node(), str(paths.find_root())], sort_keys=True)
         self.digest = hashlib.sha256(parts.encode()).hexdigest()
         self.run_id = ""  # until the first `update`
         self.logged: dict[str, set[int]] = {}  # {metric: steps that the run already has}

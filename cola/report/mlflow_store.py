@@ -31,7 +31,7 @@ from mlflow.utils.uri import is_local_uri
 from requests import RequestException
 from sqlalchemy.exc import OperationalError
 
-from cola.core import files
+from cola.core import files, paths
 from cola.core.errors import UserError, one_line
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # otherwise it prints a line for each table of a new database
@@ -53,13 +53,13 @@ def connect() -> MlflowClient:
     uri = read_tracking_uri()
     database = Path(uri.partition("///")[2].partition("?")[0])
     # Two processes must not create the database at once. A process that is killed must not leave half a database.
-    with FileLock(find_root() / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
+    with FileLock(paths.find_root() / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
         if uri.startswith("sqlite:////"):
             if not database.exists():
                 with files.atomic_file(database) as unfinished:
                     unfinished.unlink(missing_ok=True)
                     MlflowClient(f"sqlite:///{unfinished}")
-            if database.is_relative_to(find_root()):
+            if database.is_relative_to(paths.find_root()):
                 _relocate(database)
         return MlflowClient(uri)
 
@@ -105,16 +105,11 @@ def show_runs(port: str) -> None:
     os.execv(sys.executable, command)  # noqa: S606
 
 
-def find_root() -> Path:
-    """Return the main project's folder, also in DVC's copy of the project."""
-    return Path(os.environ.get("DVC_ROOT", ".")).absolute()
-
-
 def read_tracking_uri() -> str:
     """Return MLFLOW_TRACKING_URI, or the URI of the project's database, with an absolute path."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    uri = re.sub("^sqlite[^:]*:///(?=[^/:?])", lambda start: f"{start[0]}{find_root()}/", uri)
-    return (find_root() / local_file_uri_to_path(uri)).as_uri() if is_local_uri(uri) else uri
+    uri = re.sub("^sqlite[^:]*:///(?=[^/:?])", lambda start: f"{start[0]}{paths.find_root()}/", uri)
+    return (paths.find_root() / local_file_uri_to_path(uri)).as_uri() if is_local_uri(uri) else uri
 
 
 def _relocate(database: Path) -> None:
@@ -122,11 +117,11 @@ def _relocate(database: Path) -> None:
 
     A path in another project's mlruns/ is replaced if this project has the same folder, or if the path is gone.
     """
-    here = (find_root() / "mlruns").as_uri()
+    here = (paths.find_root() / "mlruns").as_uri()
     with closing(sqlite3.connect(database)) as connection, connection:
         for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-            paths = f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE 'file:///%'"  # noqa: S608
-            for (old,) in connection.execute(paths).fetchall():
+            query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE 'file:///%'"  # noqa: S608
+            for (old,) in connection.execute(query).fetchall():
                 match = re.search(r"/mlruns(/\d+)?(/\w{32}/artifacts)?$", old)
                 if match and not old.startswith(here):
                     new = here + match[0].removeprefix("/mlruns")
@@ -140,7 +135,7 @@ def find_experiment(client: MlflowClient) -> str:
     by_id = identifier and not name
     experiment = client.get_experiment(identifier) if by_id else client.get_experiment_by_name(name or EXPERIMENT)
     if experiment is None:
-        folder = (find_root() / "mlruns").as_uri() if read_tracking_uri().startswith(DATABASES) else None
+        folder = (paths.find_root() / "mlruns").as_uri() if read_tracking_uri().startswith(DATABASES) else None
         return str(client.create_experiment(name or EXPERIMENT, folder))
     if experiment.lifecycle_stage == "deleted":
         command = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
