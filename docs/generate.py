@@ -25,7 +25,6 @@ from cola.core import files, paths
 from cola.core.errors import UserError, run
 from cola.data import tutorial
 from cola.report import console, references
-from cola.report.words import spell
 
 BLOCK = re.compile(r"<!-- (output|table): (\S+)(.*?) -->\n(.*?)<!-- end of \1 -->", re.DOTALL)
 BLOCK_START = re.compile(r"<!-- (?:output|table): ")
@@ -112,15 +111,6 @@ def tabulate_references() -> Iterator[Sequence[str]]:
         yield reference.name, encoder, str(len(mccs)), f"{np.mean(mccs):.3f}", deviation
 
 
-def tabulate_data_curve(name: str) -> Iterator[Sequence[str]]:
-    """Yield the mean test MCCs of a data curve, a row for each number of training sentences."""
-    curve = files.read_json(paths.REFERENCE / "data_curve" / f"{name}.json")["curve"]
-    methods = [key for key in curve[0] if key not in ("sentences", "differences")]
-    yield "training sentences", *map(spell, methods)
-    for row in curve:
-        yield f"{row['sentences']:,}", *(f"{row[method]['mean']:.3f}" for method in methods)
-
-
 def tabulate_speed(part: str, machine: str) -> Iterator[Sequence[str]]:
     """Yield a row for each encoder of a benchmark, part "training" or "prediction"."""
     benchmark = files.read_json(BENCHMARKS / f"{machine}.json")
@@ -157,22 +147,21 @@ def tabulate_tutorial() -> Iterator[Sequence[str]]:
         yield name, times, f"{methods[PIPELINE]['seconds']:.2f} s"
 
 
-def tabulate_outcome(method: str = PIPELINE) -> Iterator[Sequence[str]]:
-    """Yield the tests of equivalence of benchmarks/proofs/outcome.py."""
+def tabulate_outcome(method: str = PIPELINE, last_rows: int = 0) -> Iterator[Sequence[str]]:
+    """Yield the tests of equivalence of benchmarks/proofs/outcome.py, or the last rows of them."""
     yield "mean (standard deviation)", TUTORIAL, method, "difference, 90% interval", "margin", "equal"
     results = files.read_csv(outcome.RESULTS)
-    for column, *cells in outcome.compare_with_tutorial(results, method).itertuples(index=False):
+    for column, *cells in outcome.compare_with_tutorial(results, method)[-last_rows:].itertuples(index=False):
         yield re.sub(r" (\d)$", r", epoch \1", column.replace("_", " ")).replace("mcc", "MCC"), *cells
 
 
 OUTPUTS: dict[str, Callable[..., None]] = {"result": print_result, "data-curve": print_data_curve}
 TABLES: dict[str, Callable[..., Iterator[Sequence[str]]]] = {
     "references": tabulate_references,
-    "data-curve": tabulate_data_curve,
     "speed": tabulate_speed,
     "tutorial": tabulate_tutorial,
     "outcome": tabulate_outcome,
-    "outcome-float16": partial(tabulate_outcome, f"{PIPELINE}, float16"),
+    "outcome-float16": partial(tabulate_outcome, f"{PIPELINE}, float16", last_rows=4),
 }
 
 

@@ -33,6 +33,7 @@ def tried(applied, run):
     return applied
 
 
+@pytest.mark.slow
 def test_the_tables_of_experiments_fit_and_make_table_has_the_best_first(tried, run):
     table = run(tried, "make", "--silent", "table", COLUMNS="80")
     assert max(map(len, table.splitlines())) <= 80
@@ -70,6 +71,7 @@ def test_a_stage_succeeds_where_its_printing_fails(applied, run):
     assert outputs(applied) == before
 
 
+@pytest.mark.slow
 def test_pictures_and_the_page_are_drawn_without_a_network(applied, run):
     run(applied, "python", "-m", "cola.report.plots_page")
     run(applied, "dvc", "plots", "show")

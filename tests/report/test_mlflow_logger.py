@@ -122,6 +122,7 @@ with mlflow_logger.live_run(**TRAINING, resumed=False) as log:
     assert len(run.data.tags["model.sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_an_error_makes_the_run_failed(root):
     code = """
 with mlflow_logger.live_run(**TRAINING, resumed=False):

@@ -213,6 +213,7 @@ def test_a_wrong_variable_of_torchrun_is_one_line(monkeypatch, tmp_path, name, v
     assert str(error.value).isprintable()
 
 
+@pytest.mark.slow
 def test_every_machine_gets_the_first_machines_file(tmp_path):
     code = (
         "import sys, torch\nfrom pathlib import Path\nfrom cola.train import distributed\n"

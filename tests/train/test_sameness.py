@@ -111,6 +111,7 @@ def test_predictions_in_low_precision_deviate_at_most_twice_as_autocasts(family,
     assert 0 < distance < 2 * np.linalg.norm(autocast - exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "precision"), [*((family, "auto") for family in FAMILIES), ("bert", "float16")])
 def test_a_training_repeats_its_bytes_even_if_it_was_killed(family, precision, device, processes, tmp_path):
     first, second = (process.submit(train, family, device, precision) for process in processes)
