@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from benchmarks import methods, workload
 from cola.core import files
-from cola.core.errors import UserError, one_line, run
+from cola.core.errors import UserError, join_lines, run
 from cola.model import families
 from cola.model.device import choose_precision, describe_machine, measure_peak_memory, prepare_device
 
@@ -120,7 +120,7 @@ def measure_in_new_process(
             return process.submit(measure, task, config, device_type, turns).result()
     except Exception as error:
         traceback.print_exception(error)
-        return {"fault": (one_line(error) or type(error).__name__)[:100]}
+        return {"fault": (join_lines(error) or type(error).__name__)[:100]}
 
 
 def measure(task: Task, config: transformers.PreTrainedConfig, device_type: str, turns: Turns) -> Figures:

@@ -30,13 +30,13 @@ def main() -> None:
         raise UserError(
             f"{paths.FINETUNED} has no trained model; run `make repro`, or `make demo` and `dvc exp apply demo`"
         )
-    source = files.read_json(files.verified(paths.FINETUNED) / "source.json")
+    source = files.read_json(files.verify(paths.FINETUNED) / "source.json")
     settings = params.load(paths.PARAMS)
     if sentence:  # starting a GPU would take longer than the CPU takes
         text = decode(sentence.encode(errors="surrogateescape"), "the sentence")
         predictor = Predictor(paths.FINETUNED, torch.device("cpu"), torch.float32)
         ((label, probability),) = predictor.classify([text])
-        write(f"{label} ({probability:.2f})  {text}  [{tutorial.title(source)}]")
+        write(f"{label} ({probability:.2f})  {text}  [{tutorial.make_title(source)}]")
         return
     device = prepare_device(settings.device)
     predictor = Predictor(paths.FINETUNED, device, choose_precision(settings.precision, device))
@@ -49,7 +49,7 @@ def main() -> None:
 
 def read_chunks(stream: BinaryIO) -> Iterator[list[str]]:
     """Yield the lines of a stream, CHUNK at a time, with a progress bar. Raises UserError as decode does."""
-    with progress.bar(None, "sentences", "classified") as bar:
+    with progress.make_bar(None, "sentences", "classified") as bar:
         numbered = enumerate(stream, 1)
         while chunk := list(islice(numbered, CHUNK)):
             yield [decode(line, f"standard input, line {number}") for number, line in chunk]

@@ -95,7 +95,7 @@ def print_result(reference: str) -> None:
     )
     console.print_training(files.read_csv(folder / "history.csv"), source)
     console.print_test(test, analysis, source, references.read())
-    console.print_predictions(f"Predictions: {tutorial.title(source)}", samples)
+    console.print_predictions(f"Predictions: {tutorial.make_title(source)}", samples)
 
 
 def print_data_curve(name: str) -> None:

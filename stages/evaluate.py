@@ -26,7 +26,7 @@ def main() -> None:
         "validation": tables.read(paths.TOKENIZED / "validation.parquet"),
         "test": tables.read(paths.TOKENIZED / "test.parquet"),
     }
-    source = files.read_json(files.verified(paths.FINETUNED) / "source.json")
+    source = files.read_json(files.verify(paths.FINETUNED) / "source.json")
     device = prepare_device(settings.device)
     predictor = Predictor(paths.FINETUNED, device, choose_precision(settings.precision, device))
 

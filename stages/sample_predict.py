@@ -21,7 +21,7 @@ SAMPLES = 5
 def main() -> None:
     settings = params.load(paths.PARAMS)
     test = tables.read(paths.TOKENIZED / "test.parquet")
-    source = files.read_json(files.verified(paths.FINETUNED) / "source.json")
+    source = files.read_json(files.verify(paths.FINETUNED) / "source.json")
     device = prepare_device(settings.device)
     predictor = Predictor(paths.FINETUNED, device, choose_precision(settings.precision, device))
     chosen = test.sample(min(SAMPLES, len(test)), random_state=settings.sample_predict.seed)
@@ -33,7 +33,7 @@ def main() -> None:
     files.write_json(paths.SAMPLES, samples)
     mlflow_logger.record("samples")
     with console.errors_as_warnings():
-        console.print_predictions(f"Predictions: {tutorial.title(source)}", samples)
+        console.print_predictions(f"Predictions: {tutorial.make_title(source)}", samples)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from cola.data import corpus, encoding, tables, tokenize
 
 def main() -> None:
     settings = params.load(paths.PARAMS)
-    source = files.read_json(files.verified(paths.RAW) / "source.json")
-    tokenizer = encoding.load_tokenizer(files.verified(paths.PRETRAINED))
+    source = files.read_json(files.verify(paths.RAW) / "source.json")
+    tokenizer = encoding.load_tokenizer(files.verify(paths.PRETRAINED))
     max_length = settings.tokenize.max_length
     encoding.check_max_length(max_length, paths.PRETRAINED)
 

@@ -47,7 +47,7 @@ def train(settings: params.Params, device: torch.device) -> None:
     }
     distributed.require_same(contents, device)
     configuration = {"train": recipe.model_dump(), "seed": settings.seed, "processes": distributed.world_size()}
-    path = checkpoint.path_for(configuration | machine, [*SPLITS.values(), *paths.PRETRAINED.iterdir()])
+    path = checkpoint.find_path(configuration | machine, [*SPLITS.values(), *paths.PRETRAINED.iterdir()])
     checkpointer = checkpoint.Checkpointer(path)
     live_run = mlflow_logger.live_run(
         settings=params.flatten(settings), source=source, machine=machine, resumed=path.exists()
@@ -57,7 +57,7 @@ def train(settings: params.Params, device: torch.device) -> None:
 
         def on_epoch(epoch: history.Epoch) -> None:
             print(epoch, flush=True)
-            send("epoch", history.epoch_table([epoch]).to_dict("records")[0])
+            send("epoch", history.tabulate_epochs([epoch]).to_dict("records")[0])
 
         torch.manual_seed(settings.seed)  # of the classifier's head, then of dropout
         model = classifier.load(paths.PRETRAINED, device, source["corpus"]["labels"], recipe.pretrained)
@@ -76,7 +76,7 @@ def train(settings: params.Params, device: torch.device) -> None:
 
 def read_source(settings: params.Params) -> dict[str, Any]:
     """The model's source.json: the corpus and the encoder that it is trained with."""
-    encoder = files.read_json(files.verified(paths.PRETRAINED) / "source.json")
+    encoder = files.read_json(files.verify(paths.PRETRAINED) / "source.json")
     if not settings.train.pretrained:
         encoder["name"] += " with random weights"
     return {"corpus": tables.read_source(SPLITS["train"]), "encoder": encoder}
@@ -86,7 +86,7 @@ def write_model(
     model: Any, source: Mapping[str, Any], settings: params.Params, epochs: Sequence[history.Epoch]
 ) -> None:
     counts = [tables.count(path) for path in SPLITS.values()]
-    card = model_card.render(source, settings.train, history.epoch_table(epochs), *counts)
+    card = model_card.render(source, settings.train, history.tabulate_epochs(epochs), *counts)
     with files.atomic_folder(paths.FINETUNED) as folder:
         classifier.save(model, folder)
         encoding.copy_tokenizer(paths.PRETRAINED, folder, settings.tokenize.max_length)
@@ -95,11 +95,11 @@ def write_model(
 
 
 def write_metrics(settings: params.Params, epochs: Sequence[history.Epoch], machine: Mapping[str, Any]) -> None:
-    selected = history.epoch_table([history.select_epoch(epochs, settings.train)])
+    selected = history.tabulate_epochs([history.select_epoch(epochs, settings.train)])
     files.write_json(paths.TRAIN_METRICS, selected.drop(columns="epoch").iloc[0].to_dict())
-    files.write_csv(paths.HISTORY, history.epoch_table(epochs))
-    files.write_csv(paths.STEPS, history.step_table(epochs))
-    files.write_json(paths.TIMINGS, {**history.timings(epochs), **machine})
+    files.write_csv(paths.HISTORY, history.tabulate_epochs(epochs))
+    files.write_csv(paths.STEPS, history.tabulate_steps(epochs))
+    files.write_json(paths.TIMINGS, {**history.compute_timings(epochs), **machine})
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def _sibling(path: Path) -> dict[str, Any]:
 def _state(path: Path, _modified: int) -> dict[str, Any]:
     entry: dict[str, Any] = {"rfilename": path.name, "size": path.stat().st_size}
     if path.suffix == ".safetensors":
-        entry["lfs"] = {"sha256": files.sha256(path), "size": entry["size"], "pointerSize": 134}
+        entry["lfs"] = {"sha256": files.hash_file(path), "size": entry["size"], "pointerSize": 134}
     else:
         blob = b"blob %d\0" % entry["size"] + path.read_bytes()
         entry["blobId"] = hashlib.sha1(blob, usedforsecurity=False).hexdigest()

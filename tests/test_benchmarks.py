@@ -34,7 +34,7 @@ def test_this_training_takes_the_steps_of_the_tutorials_loop(length):
     splits = {"train": train, "validation": tiny.to_train_on(table[:2])}
     with loop.prepare(model, splits, RECIPE, torch.float32, seed=5) as training:
         epochs = loop.fit(training, Checkpointer())
-    assert history.step_table(epochs)["loss"].to_list() == pytest.approx(expected, rel=1e-4)
+    assert history.tabulate_steps(epochs)["loss"].to_list() == pytest.approx(expected, rel=1e-4)
     assert len(expected) == 6
     for (name, weights), reference_weights in zip(model.named_parameters(), reference.parameters(), strict=True):
         if not name.endswith("key.bias"):  # softmax ignores it: its gradient is rounding

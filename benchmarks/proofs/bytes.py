@@ -38,7 +38,7 @@ def run_pipeline(*options: str) -> None:
 def hash_outputs() -> dict[Path, str]:
     """Return the sha256 of every file that must repeat."""
     outputs = sorted(path for folder in FOLDERS for path in folder.iterdir() if path.is_file())
-    return {path: files.sha256(path) for path in outputs if path.name not in (".gitignore", paths.TIMINGS.name)}
+    return {path: files.hash_file(path) for path in outputs if path.name not in (".gitignore", paths.TIMINGS.name)}
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main() -> None:
     expected = list(islice(tutorial.fit(reference, train, recipe, settings.seed), STEPS))
     splits = {"train": train, "validation": validation}
     with loop.prepare(model, splits, recipe, torch.float32, settings.seed) as training:
-        losses = history.step_table(loop.fit(training, Checkpointer()))["loss"]
+        losses = history.tabulate_steps(loop.fit(training, Checkpointer()))["loss"]
 
     print(f"{STEPS} steps, float32, no dropout, {describe_machine(device)}")
     largest = max(abs(losses - expected))

@@ -20,7 +20,7 @@ _OUT_OF_MEMORY_REMEDY = (
 )
 
 
-def one_line(error: BaseException) -> str:
+def join_lines(error: BaseException) -> str:
     """Return the message of a library's error, which may have several lines, as one line."""
     return " ".join(str(error).split())
 

@@ -93,7 +93,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)  # a killed run left it
             partial.mkdir(parents=True)
             yield partial
-            lines = [f"{sha256(file)}  {file.name}\n" for file in sorted(partial.iterdir())]
+            lines = [f"{hash_file(file)}  {file.name}\n" for file in sorted(partial.iterdir())]
             (partial / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
             for file in partial.iterdir():
                 _flush(file)
@@ -103,7 +103,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def verified(path: Path) -> Path:
+def verify(path: Path) -> Path:
     """Return `path`, a folder that atomic_folder filled or a file in such a folder, after a check of its sha256.
 
     Raises UserError where a file has changed, is missing or is new. NO_CONTENT is ignored.
@@ -115,24 +115,24 @@ def verified(path: Path) -> Path:
     for name in sorted(present | recorded.keys()) if path is folder else [path.name]:
         if (folder / name).is_dir():  # DVC does not see an empty folder
             raise UserError(f"{folder / name} does not belong to {folder}: remove it")
-        if not (folder / name).is_file() or sha256(folder / name) != recorded.get(name):
+        if not (folder / name).is_file() or hash_file(folder / name) != recorded.get(name):
             raise UserError(f"{folder / name} is not as it was written; `dvc repro` puts it right")
     return path
 
 
-def digest(configuration: Mapping[str, Any], inputs: Iterable[Path], rooms: Iterable[str]) -> str:
+def compute_digest(configuration: Mapping[str, Any], inputs: Iterable[Path], rooms: Iterable[str]) -> str:
     """Return 16 hex digits that depend on the configuration (plain data), the input files and the code in `rooms`.
 
     A room is a folder of cola/.
     """
     library = Path(__file__).parents[1]
     code = [path for room in rooms for path in sorted((library / room).glob("*.py"))]
-    hashes = {str(path): sha256(path) for path in inputs}
-    hashes |= {path.relative_to(library).as_posix(): sha256(path) for path in code}
+    hashes = {str(path): hash_file(path) for path in inputs}
+    hashes |= {path.relative_to(library).as_posix(): hash_file(path) for path in code}
     return hashlib.sha256(json.dumps([configuration, hashes], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

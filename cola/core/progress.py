@@ -6,7 +6,7 @@ from typing import Any
 from tqdm import tqdm
 
 
-def bar(total: int | None, unit: str, description: str) -> "tqdm[Any]":
+def make_bar(total: int | None, unit: str, description: str) -> "tqdm[Any]":
     """Return a progress bar, a context manager; `update(n)` moves it by n of `total` units (None: unknown).
 
     `unit` is a plural; 'B' shows bytes as kB, MB, GB.

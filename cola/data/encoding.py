@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from cola.core import files
-from cola.core.errors import UserError, one_line
+from cola.core.errors import UserError, join_lines
 
 # In RoBERTa and its descendants, positions begin at pad_token_id + 1: 514 positions are enough for 512 tokens.
 POSITIONS_FROM_PADDING = frozenset(
@@ -33,7 +33,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         )
         positions = max_tokens(_load_config(folder))
     except Exception as error:  # the libraries raise errors of any class
-        raise UserError(f"{folder} has no tokenizer that can be loaded: {one_line(error)}") from None
+        raise UserError(f"{folder} has no tokenizer that can be loaded: {join_lines(error)}") from None
     if positions is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     return tokenizer

@@ -54,8 +54,8 @@ class Sentences(NamedTuple):
 
 
 def read_sentences(path: Path) -> Sentences:
-    """Read a table in data/tokenized. Raises UserError as files.verified."""
-    table = pq.read_table(files.verified(path), columns=["label", "input_ids"])
+    """Read a table in data/tokenized. Raises UserError as files.verify."""
+    table = pq.read_table(files.verify(path), columns=["label", "input_ids"])
     lengths = pc.list_value_length(table["input_ids"]).to_numpy()
     starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     values = pc.list_flatten(table["input_ids"]).to_numpy()

@@ -35,20 +35,20 @@ def write(path: Path, table: pa.Table, source: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> "pd.DataFrame":
-    """Read a table; its source is in `attrs`. Raises UserError as files.verified."""
+    """Read a table; its source is in `attrs`. Raises UserError as files.verify."""
     import pandas as pd  # takes a quarter of a second, which tokenize does not need
 
-    return pd.read_parquet(files.verified(path))
+    return pd.read_parquet(files.verify(path))
 
 
 def read_first_row_group(path: Path) -> "pd.DataFrame":
     """Read the first ROW_GROUP rows of a table, a sample: the rows are in random order. Raises as `read`."""
-    return pq.ParquetFile(files.verified(path)).read_row_group(0).to_pandas()
+    return pq.ParquetFile(files.verify(path)).read_row_group(0).to_pandas()
 
 
 def read_source(path: Path) -> Any:
     """Read the source of a table. Raises as `read`."""
-    return json.loads(pq.read_schema(files.verified(path)).metadata[b"PANDAS_ATTRS"])
+    return json.loads(pq.read_schema(files.verify(path)).metadata[b"PANDAS_ATTRS"])
 
 
 def count(path: Path) -> int:

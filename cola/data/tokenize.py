@@ -30,7 +30,7 @@ def tokenize_splits(
 ) -> dict[str, pa.Table]:
     """Add two columns: input_ids, truncated to `max_length` tokens, and length, the tokens before truncation."""
     tokenized = {}
-    with progress.bar(sum(map(len, splits.values())), "sentences", "tokenize") as bar:
+    with progress.make_bar(sum(map(len, splits.values())), "sentences", "tokenize") as bar:
         for name, rows in splits.items():
             chunks = []
             for start in range(0, len(rows), CHUNK):

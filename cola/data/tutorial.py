@@ -11,7 +11,7 @@ SOURCE: Mapping[str, Any] = {
 }
 
 
-def title(source: Mapping[str, Any]) -> str:
+def make_title(source: Mapping[str, Any]) -> str:
     """Return the corpus and the encoder of a model's source.json: 'cola, google-bert/bert-base-uncased'."""
     return f"{source['corpus']['name']}, {source['encoder']['name']}"
 
@@ -28,12 +28,12 @@ def _identify(origin: Mapping[str, Any]) -> Any:
     return origin["name"], origin["revision"]
 
 
-def comparable(source: Mapping[str, Any]) -> bool:
+def is_comparable(source: Mapping[str, Any]) -> bool:
     """Return whether a test MCC is comparable with the tutorial's."""
     return same_corpus_and_encoder(source, SOURCE)
 
 
-def differences(source: Mapping[str, Any]) -> Iterator[str]:
+def list_differences(source: Mapping[str, Any]) -> Iterator[str]:
     """Yield the tutorial's corpus and encoder where this source.json differs from them, in words."""
     corpus, encoder = SOURCE["corpus"], SOURCE["encoder"]
     if source["corpus"]["name"] != corpus["name"] or source["corpus"]["revision"] != corpus["revision"]:

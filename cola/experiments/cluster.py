@@ -46,7 +46,7 @@ def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) 
     except (OSError, ValueError) as error:  # timeouts are such errors, too
         raise UserError(f"no cluster, or one without workers (make worker): {error}") from None
     faults = {}
-    with client, progress.bar(len(experiments), "experiments", "cluster") as bar:
+    with client, progress.make_bar(len(experiments), "experiments", "cluster") as bar:
         futures = {}
         for name, settings in experiments.items():
             task = (train_one, project, name, dict(settings), list(last_stages))

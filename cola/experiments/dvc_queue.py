@@ -18,7 +18,7 @@ from typing import Any
 from joblib import cpu_count
 
 from cola.core import params, paths
-from cola.core.errors import UserError, one_line, run
+from cola.core.errors import UserError, join_lines, run
 from cola.experiments.overrides import Settings, apply_settings, combine_settings, parse_settings, quote_settings
 from cola.report import console, revision
 
@@ -91,7 +91,7 @@ def _open_repository() -> Iterator[Any]:
         with Repo() as repo:
             yield repo
     except (DvcException, SCMError) as error:
-        raise UserError(f"DVC refuses this: {one_line(error)}") from None
+        raise UserError(f"DVC refuses this: {join_lines(error)}") from None
 
 
 def _require_repository() -> str:

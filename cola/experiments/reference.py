@@ -6,6 +6,7 @@ file of its runs, and the source.json of their models, which tells which other r
 
 import io
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,8 +44,14 @@ def read_run(commit: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    if not (encoders := " ".join(sys.argv[1:]).split()):
+    try:
+        encoders = shlex.split(" ".join(sys.argv[1:]))
+    except ValueError as error:
+        raise UserError(f"ENCODERS cannot be read: {error}") from None
+    if not encoders:
         raise UserError("which encoders? make reference ENCODERS=google-bert/bert-base-uncased")
+    if len({Path(encoder).name for encoder in encoders}) < len(encoders):
+        raise UserError("two of the encoders have the same name, which names a reference: rename a folder")
     for encoder in encoders:  # all, before the first is trained
         apply_settings({"fetch.encoder": encoder})
     commit = revision.read_commit()
@@ -58,7 +65,7 @@ def main() -> None:
         files.write_json(folder / "source.json", revision.read_source(commits))
         runs = {seed: read_run(commits[name]) for seed, name in names.items()}
         path = folder.with_name(f"{folder.name}.json")
-        files.write_json(path, summarize(runs, f"make reference ENCODERS={encoder}", commit))
+        files.write_json(path, summarize(runs, f'make reference ENCODERS="{shlex.quote(encoder)}"', commit))
         print(f"{path} and {folder}: commit them, and name {path} in dvc.yaml's metrics")
 
 

@@ -37,7 +37,7 @@ def is_expected(path: Path, expected: File) -> bool:
     if path.stat().st_size != expected.bytes:
         return False
     if len(expected.hash) != GIT_DIGITS:
-        return files.sha256(path) == expected.hash
+        return files.hash_file(path) == expected.hash
     blob = b"blob %d\0" % expected.bytes + path.read_bytes()
     return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == expected.hash
 

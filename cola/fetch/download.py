@@ -119,7 +119,7 @@ def _make_provenance(source: Source, originals: Iterable[Path]) -> dict[str, Any
     return {
         "name": source.name,
         "revision": source.revision,
-        "files": {path.name: files.sha256(path) for path in sorted(originals)},
+        "files": {path.name: files.hash_file(path) for path in sorted(originals)},
         "license": source.license,
         "citation": source.citation,
     }

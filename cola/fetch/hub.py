@@ -53,7 +53,7 @@ def download(name: str, revision: str, file: str, expected: File) -> Path:
     except errors.HfHubHTTPError as error:
         if error.response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             raise
-    with progress.bar(expected.bytes, "B", file) as bar:
+    with progress.make_bar(expected.bytes, "B", file) as bar:
         options: dict[str, Any] = {"force_download": isinstance(cached, str), "tqdm_class": lambda **_: bar}
         return Path(huggingface_hub.hf_hub_download(name, file, revision=revision, **options))
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cola.core.errors import UserError, one_line
+from cola.core.errors import UserError, join_lines
 
 COLA_LABELS = ["unacceptable", "acceptable"]  # the names of CoLA's labels 0 and 1
 COLA_HEADER = ["source", "label", "label_notes", "text"]  # CoLA's files have no header
@@ -204,7 +204,7 @@ def _read_parquet(path: Path) -> Records:
                 yield f"row {number}", fields
     except Exception as error:  # the library has many, for a spoiled file and for columns that are no text
         raise UserError(
-            f"{path} cannot be read: {one_line(error)}; write it again, with text and label as texts"
+            f"{path} cannot be read: {join_lines(error)}; write it again, with text and label as texts"
         ) from None
 
 

@@ -6,7 +6,7 @@ import re
 import httpx2  # huggingface_hub's HTTP client
 import requests  # pooch's
 
-from cola.core.errors import UserError, one_line
+from cola.core.errors import UserError, join_lines
 
 PROXIES = ("all_proxy", "http_proxy", "https_proxy")
 
@@ -21,7 +21,7 @@ class WrongFileError(UserError):
 
 def describe(error: Exception) -> str:
     """An error of requests, httpx or pip in a few words, without a password."""
-    text = one_line(error) or type(error).__name__
+    text = join_lines(error) or type(error).__name__
     proxies = [name for name in os.environ if name.lower() in PROXIES and os.environ[name]]
     proxy = "the proxy in " + " and ".join(f"{name} ({hide_password(os.environ[name])})" for name in proxies)
     if (response := getattr(error, "response", None)) is not None:

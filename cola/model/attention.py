@@ -44,10 +44,12 @@ AttentionMaskInterface.register(NAME, eager_mask)  # for padded sentences; it is
 
 def make_additive_mask(attention_mask: Tensor) -> Tensor:
     """Return 0 where attention_mask is true and minus infinity elsewhere, in the data type of attention scores."""
-    device = attention_mask.device
+    device, (*sizes, length) = attention_mask.device, attention_mask.shape
     autocast = device.type != "cpu" and torch.is_autocast_enabled(device.type)  # on a CPU, scores are float32
     dtype = torch.get_autocast_dtype(device.type) if autocast else torch.float32
-    return torch.zeros(attention_mask.shape, device=device, dtype=dtype).masked_fill_(~attention_mask, -torch.inf)
+    # A GPU's attention would copy a mask in each layer whose rows are not a multiple of 8 apart.
+    mask = torch.zeros(*sizes, -(-length // 8) * 8, device=device, dtype=dtype)[..., :length]
+    return mask.masked_fill_(~attention_mask, -torch.inf)
 
 
 class Dropout(nn.Dropout):

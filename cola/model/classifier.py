@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
-from cola.core.errors import UserError, one_line
+from cola.core.errors import UserError, join_lines
 from cola.model import batching, families
 from cola.model.device import autocast
 
@@ -44,7 +44,7 @@ def load(
             ignore_mismatched_sizes=True,  # the report names them
         )
     except Exception as error:  # quantizers and readers of files have classes of their own
-        raise UserError(f"{folder} has no model that can be loaded: {one_line(error)}") from None
+        raise UserError(f"{folder} has no model that can be loaded: {join_lines(error)}") from None
     absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     if names:
         absent = _initialize_head(model, absent)

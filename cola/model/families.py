@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
 from cola.core.errors import UserError
@@ -37,11 +38,10 @@ def _encode_first_tokens(model: Any, batch: batching.Packed, positions: Tensor, 
     for layer in layers:
         hidden = layer(hidden, mask)
     row, column = batch.first_token_index // hidden.shape[1], batch.first_token_index % hidden.shape[1]
-    first = hidden.flatten(0, 1).index_select(0, batch.first_token_index).unsqueeze(1)
+    first = _select(hidden.flatten(0, 1), batch.first_token_index).unsqueeze(1)
     block = last.attention.self
     query = block.query(first)
-    key = block.key(hidden).index_select(0, row)
-    value = block.value(hidden).index_select(0, row)
+    key, value = (_select(states, row) for states in (block.key(hidden), block.value(hidden)))
     query, key, value = (
         states.unflatten(-1, (block.num_attention_heads, -1)).transpose(1, 2)  # (sentences, heads, tokens, size)
         for states in (query, key, value)
@@ -52,15 +52,21 @@ def _encode_first_tokens(model: Any, batch: batching.Packed, positions: Tensor, 
     return last.output(last.intermediate(attended), attended)
 
 
+def _select(states: Tensor, rows: Tensor) -> Tensor:
+    """Return states[rows]. On a GPU, the gradient of an embedding takes one kernel, and that of an index fifty."""
+    return embedding(rows, states.flatten(1)).unflatten(1, states.shape[1:])
+
+
 def _encode_all_tokens(model: Any, batch: batching.Packed, positions: Tensor, mask: Any) -> Tensor:
     """Encode with transformers' forward()."""
     encoder = model.base_model
     hidden = encoder(input_ids=batch.input_ids, position_ids=positions, attention_mask=mask).last_hidden_state
-    hidden, first = hidden.flatten(0, 1), batch.first_token_index.unsqueeze(1)
+    hidden = hidden.flatten(0, 1)
     if not _takes_mean(model):
-        return hidden[first]
-    offsets = torch.arange(int(batch.lengths.max()), device=hidden.device)  # within a sentence
-    states = hidden[(first + offsets).clamp(max=len(hidden) - 1)]  # (sentences, tokens, width)
+        return _select(hidden, batch.first_token_index).unsqueeze(1)
+    offsets = torch.arange(batch.input_ids.shape[1], device=hidden.device)  # within a sentence
+    tokens = batch.first_token_index.unsqueeze(1) + offsets
+    states = hidden[tokens.clamp(max=len(hidden) - 1)]  # (sentences, length, width)
     return _average(states, offsets < batch.lengths.unsqueeze(1))
 
 

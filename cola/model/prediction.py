@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from cola.core.errors import UserError, one_line
+from cola.core.errors import UserError, join_lines
 from cola.data import encoding
 from cola.model import attention, batching, classifier, families, metrics
 
@@ -54,7 +54,7 @@ def check_padding(model: PreTrainedModel, folder: Path) -> None:
     try:
         (single,), (batched, _) = (predict_logits(model, ids, torch.float32) for ids in (input_ids[:1], input_ids))
     except Exception as error:  # models that need more than token ids raise errors of many classes
-        raise UserError(f"{model.config.model_type} cannot classify: {one_line(error)}") from None
+        raise UserError(f"{model.config.model_type} cannot classify: {join_lines(error)}") from None
     if not np.allclose(single, batched, rtol=0, atol=READS_PADDING * np.abs(single).max()):
         raise UserError(
             f"{model.config.model_type} reads the padding of a batch, so that a sentence's label depends on its "

@@ -31,7 +31,7 @@ def print_training(history: pd.DataFrame, source: Mapping[str, Any]) -> None:
         scores = row.training_loss, row.validation_loss, row.validation_accuracy, row.validation_mcc
         times = (row.training_seconds, row.validation_seconds) if timed else ()
         table.add_row(f"{row.epoch}", *(f"{score:.3f}" for score in scores), *map(format_time, times))
-    _print_table(f"Training: {tutorial.title(source)}", table)
+    _print_table(f"Training: {tutorial.make_title(source)}", table)
 
 
 def print_test(
@@ -47,7 +47,7 @@ def print_test(
     console = PlainConsole()
     interval = f"{analysis['mcc_low']:.3f} to {analysis['mcc_high']:.3f}"
     console.print(f"Test MCC: {scores['mcc']:.3f}", style="bold")
-    console.print(f"  {tutorial.title(source)}; {scores['sentences']} sentences")
+    console.print(f"  {tutorial.make_title(source)}; {scores['sentences']} sentences")
     console.print(f"  95% interval: {interval}; bag-of-words baseline: {analysis['bag_of_words_mcc']:.3f}")
     console.print("  " + compare([scores["mcc"]], source, references).replace("; ", ";\n  "))
 
@@ -57,7 +57,7 @@ def print_seeds(summary: Mapping[str, Any], source: Mapping[str, Any]) -> None:
     table = make_table(numbers=["seed", "test MCC"])
     for seed, mcc in summary["mcc"].items():
         table.add_row(seed, f"{mcc:.3f}")
-    _print_table(f"Seeds: {tutorial.title(source)}", table)
+    _print_table(f"Seeds: {tutorial.make_title(source)}", table)
     low, high = summary["confidence_interval"]
     console = PlainConsole()
     console.print(f"mean {summary['mean']:.3f}, standard deviation {summary['standard_deviation']:.3f}")
@@ -158,7 +158,7 @@ def main() -> None:
         workspace.check_one_run()
     print_training(history, source)
     print_test(test, analysis, source, read_references())
-    print_predictions(f"Predictions: {tutorial.title(source)}", samples)
+    print_predictions(f"Predictions: {tutorial.make_title(source)}", samples)
 
 
 if __name__ == "__main__":

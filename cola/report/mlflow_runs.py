@@ -185,7 +185,7 @@ def _read_logged_steps(store: Store, run_id: str) -> dict[str, set[int]]:
 
 
 def _hash_model() -> str:
-    return files.sha256(paths.FINETUNED / "model.safetensors")
+    return files.hash_file(paths.FINETUNED / "model.safetensors")
 
 
 def _make_tags(source: Mapping[str, Any]) -> dict[str, str]:

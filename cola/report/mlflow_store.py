@@ -32,7 +32,7 @@ from requests import RequestException
 from sqlalchemy.exc import OperationalError
 
 from cola.core import files, paths
-from cola.core.errors import UserError, one_line
+from cola.core.errors import UserError, join_lines
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # otherwise it prints a line for each table of a new database
 
@@ -157,6 +157,6 @@ def is_temporary(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> str:
     """Return the error in one line, without passwords. The middle of a long text is cut: remedies stand at the end."""
-    text = re.sub("<database_uri>", lambda _: shlex.quote(read_tracking_uri()), one_line(error)) or repr(error)
+    text = re.sub("<database_uri>", lambda _: shlex.quote(read_tracking_uri()), join_lines(error)) or repr(error)
     text = text if len(text) <= 1000 else f"{text[:600]} ... {text[-400:]}"
     return re.sub("//[^/@ ]*@", "//", text).rstrip(".")

@@ -39,7 +39,7 @@ def render(commit: str) -> str:
     templates = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
     template = jinja2.Environment(autoescape=True, loader=templates).get_template("report.html")
     return template.render(
-        title=tutorial.title(source),
+        title=tutorial.make_title(source),
         test=test,
         analysis=scores,
         comparison=references.compare([test["mcc"]], source, results),

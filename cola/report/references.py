@@ -35,7 +35,7 @@ def read() -> list[Reference]:
         except Exception as error:  # a user's file may hold anything
             fault = error if isinstance(error, OSError) else repr(error)
             print(f"warning: {path} is not a reference ({fault}): fix or remove it", file=sys.stderr)
-    return sorted(references, key=lambda reference: (not tutorial.comparable(reference.source), len(reference.mccs)))
+    return sorted(references, key=lambda reference: (not tutorial.is_comparable(reference.source), len(reference.mccs)))
 
 
 def _read_reference(path: Path) -> Reference:
@@ -90,7 +90,7 @@ def compare(mccs: Sequence[float], source: Mapping[str, Any], references: Sequen
             low, high = prediction_interval(several)
             position = f"{mcc:.3f} is {'within' if low <= mcc <= high else 'outside'} the 95% prediction interval"
             phrases.append(f"{position} for one more seed, {low:.3f} to {high:.3f}")
-    if differences := "; ".join(tutorial.differences(source)):
+    if differences := "; ".join(tutorial.list_differences(source)):
         phrases.append(f"not comparable with the tutorial: {differences}")
     return "; ".join(phrases)
 

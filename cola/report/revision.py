@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cola.core import files, paths
-from cola.core.errors import UserError, one_line
+from cola.core.errors import UserError, join_lines
 from cola.core.processes import end_with_parent
 
 
@@ -63,7 +63,7 @@ def read_bytes(path: Path, name: str | None) -> bytes:
         return bytes(dvc.api.read(Path(folder, path).as_posix(), rev=find_commit(name) if name else None, mode="rb"))
     except (OSError, DvcException, SCMError) as error:
         remedy = "`dvc exp list` names the experiments" if name else "run `dvc repro`"
-        raise UserError(f"{path} is not in {name or 'the workspace'} ({one_line(error)}); {remedy}") from None
+        raise UserError(f"{path} is not in {name or 'the workspace'} ({join_lines(error)}); {remedy}") from None
 
 
 def read_source(commits: Mapping[str, str]) -> Any:

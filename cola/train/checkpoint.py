@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cola.core import files, paths
-from cola.core.errors import UserError, one_line
+from cola.core.errors import UserError, join_lines
 from cola.model.device import get_random_states, set_random_state
 from cola.train import distributed
 from cola.train.history import Epoch, LossScale, Progress, Step
@@ -69,10 +69,10 @@ class Checkpointer:
             raise UserError(f"interrupted; `dvc repro` goes on after step {steps}") from None
 
 
-def path_for(configuration: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
+def find_path(configuration: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
     """The path of a training's checkpoint. Settings, input files, code and libraries determine it."""
     libraries = [module.__version__ for module in (numpy, torch, transformers)]
-    digest = files.digest({"configuration": configuration, "libraries": libraries}, inputs, ROOMS)
+    digest = files.compute_digest({"configuration": configuration, "libraries": libraries}, inputs, ROOMS)
     return FOLDER / f"{digest}.safetensors"
 
 
@@ -140,7 +140,7 @@ def read_progress(path: Path) -> Progress:
     except FileNotFoundError:
         return Progress()
     except Exception as error:
-        raise UserError(f"{path} is damaged ({one_line(error)}): remove it, and the training starts again") from None
+        raise UserError(f"{path} is damaged ({join_lines(error)}): remove it, and the training starts again") from None
 
 
 def remove(path: Path) -> None:

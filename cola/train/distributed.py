@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 
 from cola.core import files, paths
-from cola.core.errors import UserError, one_line
+from cola.core.errors import UserError, join_lines
 from cola.model.device import choose_threads
 
 MACHINES = ("PET_MASTER_ADDR", "PET_MASTER_PORT", "PET_NNODES", "PET_NODE_RANK")  # torchrun's own variables
@@ -61,7 +61,7 @@ def launch(module: str, processes: int) -> None:
         except SignalException as error:
             raise KeyboardInterrupt from error
         except Exception as error:  # torchrun raises many kinds
-            fault = one_line(error)
+            fault = join_lines(error)
             raise UserError(f"{variables}: the machines did not connect ({fault}); see docs/performance.md") from None
 
 

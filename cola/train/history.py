@@ -93,18 +93,18 @@ def select_epoch(epochs: Sequence[Epoch], recipe: Train) -> Epoch:
     return select_best(epochs) if recipe.early_stopping else epochs[-1]
 
 
-def epoch_table(epochs: Sequence[Epoch]) -> pd.DataFrame:
+def tabulate_epochs(epochs: Sequence[Epoch]) -> pd.DataFrame:
     """A row per epoch: epoch, training_loss, validation_loss, validation_accuracy, validation_mcc."""
     columns = ["epoch", "training_loss", "validation_loss", "validation_accuracy", "validation_mcc"]
     return pd.DataFrame(epochs)[columns]
 
 
-def step_table(epochs: Sequence[Epoch]) -> pd.DataFrame:
+def tabulate_steps(epochs: Sequence[Epoch]) -> pd.DataFrame:
     """A row per step: step, loss, learning_rate, gradient_norm."""
     return pd.DataFrame([step for epoch in epochs for step in epoch.steps])
 
 
-def timings(epochs: Sequence[Epoch]) -> dict[str, float]:
+def compute_timings(epochs: Sequence[Epoch]) -> dict[str, float]:
     """The seconds that training and validation took, and the rates of training, without validation."""
     seconds = sum(epoch.training_seconds for epoch in epochs)
     return {

@@ -26,7 +26,7 @@ from cola.train.history import Epoch, Progress, Step, has_ended, select_best
 
 @dataclass(frozen=True)
 class Training:
-    """What a training works with. The model's weights and the optimizer's moments change in place."""
+    """A training's model, data and settings. The model's weights and the optimizer's moments change in place."""
 
     model: PreTrainedModel
     train: Sentences
@@ -132,7 +132,9 @@ def take_steps(training: Training, progress: Progress) -> Iterator[Step]:
     epoch = len(progress.epochs) + 1
     batches = split_epoch(training, epoch)
     training.model.train()
-    with progress_bar.bar(len(training.train.labels), "sentences", f"epoch {epoch}/{training.recipe.epochs}") as bar:
+    with progress_bar.make_bar(
+        len(training.train.labels), "sentences", f"epoch {epoch}/{training.recipe.epochs}"
+    ) as bar:
         bar.update(sum(map(len, batches[: len(progress.steps)])))
         started = time.perf_counter() - progress.seconds
         for rows in batches[len(progress.steps) :]:
@@ -158,7 +160,7 @@ def optimizer_step(training: Training, rows: np.ndarray, progress: Progress) -> 
     is computed again with half the loss scale. Raises UserError if loss or norm is not finite.
     """
     number = progress.steps_done + 1
-    learning_rate = training.recipe.learning_rate * linear_decay(number - 1, training.total_steps)
+    learning_rate = training.recipe.learning_rate * decay_linearly(number - 1, training.total_steps)
     training.optimizer.param_groups[0]["lr"] = learning_rate
     scale = progress.loss_scale.factor if training.precision == torch.float16 else 1.0
     loss, norm = update_weights(training, rows, scale)
@@ -171,7 +173,7 @@ def optimizer_step(training: Training, rows: np.ndarray, progress: Progress) -> 
     return Step(number, loss, learning_rate, norm)
 
 
-def linear_decay(step: int, total_steps: int) -> float:
+def decay_linearly(step: int, total_steps: int) -> float:
     """The learning rate's factor at a step (from 0): 1 at the first, 1/total_steps at the last."""
     return 1 - step / total_steps
 
@@ -186,7 +188,7 @@ def update_weights(training: Training, rows: np.ndarray, scale: float) -> tuple[
     loss = backward(training, rows, scale)
     gradients = [weight.grad for weight in training.weights if weight.grad is not None]
     distributed.all_reduce_sum([loss, *gradients])
-    norm = total_norm(gradients) / scale
+    norm = compute_norm(gradients) / scale
     # Clipping divides all gradients by the same number. The fused optimizer does this as it reads them, which saves a
     # pass over the memory. The 1e-6 is from torch's clip_grad_norm_.
     optimizer.grad_scale = ((norm + 1e-6) / training.recipe.max_grad_norm).clamp(min=1.0) * scale
@@ -224,7 +226,7 @@ def weigh(training: Training, rows: np.ndarray) -> float:
     return training.class_weights.cpu()[training.train.labels[rows]].sum().item()
 
 
-def total_norm(gradients: Iterable[Tensor]) -> Tensor:
+def compute_norm(gradients: Iterable[Tensor]) -> Tensor:
     """The Euclidean norm of all gradients together, computed as the norm of the norms of short rows.
 
     A processor sums a row in float32: with BERT's 110 million numbers in one row, the norm would be 1% too low.

@@ -35,5 +35,5 @@ def render(source: Mapping[str, Any], recipe: Train, history: pd.DataFrame, trai
         training=training,
         validation=validation,
         version=transformers.__version__,
-        comparable=tutorial.comparable(source),
+        comparable=tutorial.is_comparable(source),
     )

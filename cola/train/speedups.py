@@ -22,7 +22,7 @@ from cola.model import attention, families
 
 
 class Prepared(NamedTuple):
-    """What a training works with."""
+    """The inputs of a training, prepared for speed."""
 
     sentences: Mapping[str, Sentences]  # by split, with the model's token ids
     parameters: list[nn.Parameter]  # for the optimizer
@@ -42,8 +42,8 @@ def prepare(
             yield prepared
         return
     if recipe.fast:
-        known = ", ".join(families.FAMILIES)
-        print(f"{model.config.model_type} is trained the plain way, on padded sentences; trained fast are {known}")
+        fast = ", ".join(families.FAMILIES)
+        print(f"{model.config.model_type} trains on padded sentences, which is slow; these families train fast: {fast}")
     yield Prepared(sentences, [weight for weight in model.parameters() if weight.requires_grad], packed=False)
 
 

@@ -77,7 +77,7 @@ def test_a_killed_write_leaves_the_old_content_and_the_next_write_tidies_up(tmp_
     assert files.read_json(path) == {"mcc": 0.5}
 
 
-@pytest.mark.parametrize("read", [files.read_json, files.read_csv, files.verified])
+@pytest.mark.parametrize("read", [files.read_json, files.read_csv, files.verify])
 def test_a_missing_file_is_named_with_the_command_that_makes_it(tmp_path, read):
     with pytest.raises(UserError, match=r"file is missing: `dvc repro` makes it$"):
         read(tmp_path / "file")
@@ -120,8 +120,8 @@ def test_the_sums_of_a_folder_are_those_of_sha256sum(folder):
     assert first == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  abc"  # FIPS 180-2, B.1
     checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True, check=True)
     assert checked.stdout == "abc: OK\nlong: OK\n"
-    assert files.verified(folder) == folder
-    assert files.verified(folder / "abc") == folder / "abc"
+    assert files.verify(folder) == folder
+    assert files.verify(folder / "abc") == folder / "abc"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_the_sums_of_a_folder_are_those_of_sha256sum(folder):
 def test_any_change_in_a_folder_is_noticed(folder, change, fault):
     change(folder)
     with pytest.raises(UserError, match=f"raw/{fault}"):
-        files.verified(folder)
+        files.verify(folder)
 
 
 def test_dvc_and_the_check_ignore_the_files_that_editors_and_desktops_leave(folder):
@@ -147,7 +147,7 @@ def test_dvc_and_the_check_ignore_the_files_that_editors_and_desktops_leave(fold
     for name in (".DS_Store", ".abc.swp", "abc~", "desktop.ini", "Thumbs.db"):
         (folder / name).touch()
     (folder / ".#abc").symlink_to("me@host.1:2")
-    assert files.verified(folder) == folder
+    assert files.verify(folder) == folder
     shutil.copy(Path(__file__).parents[2] / ".dvcignore", folder.parent)
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=folder.parent, check=True)

@@ -13,7 +13,7 @@ def show(monkeypatch, steps, unit="sentences", terminal=False, total=None):
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     sys.stderr.isatty = lambda: terminal
-    with progress.bar(total, unit, "epoch 1/4") as bar:
+    with progress.make_bar(total, unit, "epoch 1/4") as bar:
         for units, seconds in steps:
             now[0] += seconds
             bar.update(units)

@@ -10,9 +10,9 @@ MINE = {"name": "mine", "revision": None, "files": {"model.safetensors": "0a"}}
 
 def test_the_tutorials_corpus_and_encoder_are_comparable():
     source = {"corpus": CORPUS, "encoder": ENCODER}
-    assert tutorial.comparable(source)
-    assert list(tutorial.differences(source)) == []
-    assert tutorial.title(source) == "cola, google-bert/bert-base-uncased"
+    assert tutorial.is_comparable(source)
+    assert list(tutorial.list_differences(source)) == []
+    assert tutorial.make_title(source) == "cola, google-bert/bert-base-uncased"
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def test_the_tutorials_corpus_and_encoder_are_comparable():
 )
 def test_a_result_with_another_corpus_or_encoder_is_not_comparable(corpus, encoder, differences):
     source = {"corpus": corpus, "encoder": encoder}
-    assert not tutorial.comparable(source)
-    assert list(tutorial.differences(source)) == differences
+    assert not tutorial.is_comparable(source)
+    assert list(tutorial.list_differences(source)) == differences
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_five_seeds_are_trained_and_written(trained, monkeypatch):
     written = json.loads((paths.REFERENCE / "bert.json").read_text())
     assert (written["mcc"], written["count"]) == (pytest.approx(0.44), 5)
     assert written["standard_deviation"] == pytest.approx(0.0158114)  # of 0.42, 0.43 ... 0.46: the root of 0.00025
-    assert written["about"] == ["command: make reference ENCODERS=tiny/bert", f"commit: {read_commit()}"]
+    assert written["about"] == ['command: make reference ENCODERS="tiny/bert"', f"commit: {read_commit()}"]
     assert written["runs"][0] == {
         "seed": 42,
         "mcc": 0.42,
@@ -68,6 +68,11 @@ def test_five_seeds_are_trained_and_written(trained, monkeypatch):
     ("encoders", "fault"),
     [
         ("", r"^which encoders\? make reference ENCODERS=google-bert/bert-base-uncased$"),
+        ("'./my encoder", r"^ENCODERS cannot be read: No closing quotation$"),
+        (
+            "'./my encoder' './a/my encoder'",
+            r"^two of the encoders have the same name, which names a reference: rename",
+        ),
         ("tiny/bert a/b/c", r"^params.yaml: fetch.encoder .*, not 'a/b/c'$"),
         ("tiny/bert", r"commit first what has changed \(params.yaml\)$"),
     ],

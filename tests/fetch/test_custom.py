@@ -30,7 +30,7 @@ def test_a_corpus_is_written_in_one_form_and_its_source_names_the_users_files(fo
     source = download.fetch_corpus(name.format(root=tmp_path), Path("raw"))
     assert source["name"] == "mine"
     assert source["labels"] == ["farewell", "greeting"]
-    assert source["files"] == {name: files.sha256(folder / name) for name in ("test.csv", "train.csv")}
+    assert source["files"] == {name: files.hash_file(folder / name) for name in ("test.csv", "train.csv")}
     assert {path.name: path.read_text().splitlines() for path in Path("raw").iterdir()} == {
         "train.csv": ["sentence_source,label,sentence", "all,greeting,Hello", 'all,farewell,"Bye, all"'],
         "test.csv": ["sentence_source,label,sentence", "all,farewell,See you"],

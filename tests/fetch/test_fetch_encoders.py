@@ -35,7 +35,7 @@ def fetch(mine):
     folder.mkdir()
     source = download.fetch_encoder(str(mine), None, folder)
     encoders.try_out(str(mine), folder)
-    assert source["files"] == {path.name: files.sha256(path) for path in folder.iterdir()}
+    assert source["files"] == {path.name: files.hash_file(path) for path in folder.iterdir()}
     return folder, source["files"].keys()
 
 
@@ -72,7 +72,7 @@ def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(mine):
     (mine / "old.model").mkdir()
     folder, names = fetch(mine)
     assert names == {"config.json", "model.safetensors", "vocab.txt"}
-    assert files.sha256(folder / "model.safetensors") == files.sha256(mine / "model.safetensors")
+    assert files.hash_file(folder / "model.safetensors") == files.hash_file(mine / "model.safetensors")
 
 
 @pytest.mark.parametrize(

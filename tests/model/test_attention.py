@@ -16,6 +16,12 @@ def test_a_token_attends_to_its_sentence_only():
     assert context.flatten().tolist() == [2.0, 2.0, 7.0]
 
 
+def test_the_rows_of_a_mask_lie_a_multiple_of_8_apart():
+    mask = attention.make_additive_mask(torch.tensor([[True, False, True], [True, True, True]]))
+    assert mask.tolist() == [[0, -torch.inf, 0], [0, 0, 0]]
+    assert mask.stride() == (8, 1)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_dropout_zeroes_a_tenth_and_keeps_the_mean(dtype):
     torch.manual_seed(0)

@@ -136,7 +136,7 @@ def test_a_parent_groups_the_runs_that_trained_its_models(root, runs):
     for weights in (b"one", b"two"):
         write_results(weights)
         mlflow_logger.record("training")
-        models.append(files.sha256(paths.FINETUNED / "model.safetensors"))
+        models.append(files.hash_file(paths.FINETUNED / "model.safetensors"))
     files.write_text(paths.SEEDS, "{}")
     metrics = {"test_mcc_mean": {0: 0.375}, "test_mcc_pretrained": {100: 0.125, 7695: 0.5}}
     mlflow_logger.record("parent", "3 seeds", metrics, [paths.SEEDS], [*models, "c" * 64])  # the third has no run here

@@ -85,13 +85,13 @@ def test_a_lock_that_cannot_be_taken_is_one_line(path):
 def test_every_configuration_has_its_path(tmp_path, monkeypatch):
     file = tmp_path / "train.parquet"
     file.write_bytes(b"content")
-    path = checkpoint.path_for({"seed": 1}, [file])
-    assert path == checkpoint.path_for({"seed": 1}, [file])
-    paths = [path, checkpoint.path_for({"seed": 2}, [file]), checkpoint.path_for({"seed": 1}, [])]
+    path = checkpoint.find_path({"seed": 1}, [file])
+    assert path == checkpoint.find_path({"seed": 1}, [file])
+    paths = [path, checkpoint.find_path({"seed": 2}, [file]), checkpoint.find_path({"seed": 1}, [])]
     file.write_bytes(b"changed")
-    paths.append(checkpoint.path_for({"seed": 1}, [file]))
+    paths.append(checkpoint.find_path({"seed": 1}, [file]))
     monkeypatch.setattr(torch, "__version__", "0.1")
-    paths.append(checkpoint.path_for({"seed": 1}, [file]))
+    paths.append(checkpoint.find_path({"seed": 1}, [file]))
     assert len(set(paths)) == 5
 
 

@@ -47,7 +47,7 @@ def build_project(folder, dropout=0.0, **train):
 def write_encoder(folder, **changes):
     with files.atomic_folder(folder) as partial:
         tiny.encoder(partial, **changes)
-        hashes = {"model.safetensors": files.sha256(partial / "model.safetensors")}
+        hashes = {"model.safetensors": files.hash_file(partial / "model.safetensors")}
         files.write_json(partial / "source.json", SOURCE | {"files": hashes})
 
 

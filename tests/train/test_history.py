@@ -36,20 +36,20 @@ def test_the_loss_scale_is_gradscalers(outcomes, expected):
 
 
 def test_the_tables_have_a_trainings_record():
-    assert history.epoch_table(EPOCHS).to_dict("list") == {
+    assert history.tabulate_epochs(EPOCHS).to_dict("list") == {
         "epoch": [1, 2],
         "training_loss": [0.65, 0.5],
         "validation_loss": [0.5, 0.4],
         "validation_accuracy": [0.75, 0.8],
         "validation_mcc": [0.25, 0.25],
     }
-    assert history.step_table(EPOCHS).to_dict("list") == {
+    assert history.tabulate_steps(EPOCHS).to_dict("list") == {
         "step": [1, 2, 3],
         "loss": [0.7, 0.6, 0.5],
         "learning_rate": [2e-5, 1e-5, 0.0],
         "gradient_norm": [1.5, 0.5, 2.0],
     }
-    assert history.timings(EPOCHS) == {
+    assert history.compute_timings(EPOCHS) == {
         "training_seconds": 5.0,
         "validation_seconds": 1.5,
         "sentences_per_second": 30 / 5.0,

@@ -63,7 +63,7 @@ class KilledError(Exception):
 
 def test_the_norm_of_many_numbers_is_exact():
     gradients = [torch.full((2**25,), 3e-4), torch.full((2**13, 2**12), 4e-4)]  # half of the numbers in each
-    assert loop.total_norm(gradients).item() == pytest.approx(5e-4 * 2**12.5, rel=1e-5)
+    assert loop.compute_norm(gradients).item() == pytest.approx(5e-4 * 2**12.5, rel=1e-5)
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -84,7 +84,7 @@ def test_training_is_the_tutorials_loop(fast, device):
             norms.append(nn.utils.clip_grad_norm_(reference.parameters(), 0.5).item())
             optimizer.step()
             losses.append(loss.item())
-    steps = history.step_table(epochs)
+    steps = history.tabulate_steps(epochs)
     assert min(norms) < 0.5 < max(norms), "some steps must be clipped, and others not"
     assert steps["step"].to_list() == [1, 2, 3, 4, 5, 6]
     assert steps["learning_rate"].to_numpy() == pytest.approx(1e-3 * np.array([6, 5, 4, 3, 2, 1]) / 6)
@@ -112,7 +112,7 @@ def test_an_epochs_record_has_the_validation_sentences_figures():
 
 
 def test_max_steps_does_not_change_the_schedule():
-    steps = history.step_table(fit(build_model(), change(max_steps=4)))
+    steps = history.tabulate_steps(fit(build_model(), change(max_steps=4)))
     assert steps["learning_rate"].to_numpy() == pytest.approx(1e-3 * np.array([6, 5, 4, 3]) / 6)
 
 
@@ -188,16 +188,16 @@ def test_an_overflow_in_float16_changes_nothing_but_the_scale(fast, capsys):
     """A step that begins with a scale of 2**40 has the bytes of a step that begins with the scale it ends with."""
     recipe = change(fast=fast, micro_batch_tokens=30, max_steps=1)
     large, small, too_large = build_model(), build_model(), FromScale(2.0**40)
-    steps = history.step_table(fit(large, recipe, torch.float16, too_large))
+    steps = history.tabulate_steps(fit(large, recipe, torch.float16, too_large))
     lowered = too_large.progress.loss_scale
     assert lowered.overflows > 10
     assert lowered.factor == 2.0 ** (40 - lowered.overflows)
     assert f"float16: gradients overflowed {lowered.overflows} times" in capsys.readouterr().out
     fitting = FromScale(lowered.factor)
-    assert steps.equals(history.step_table(fit(small, recipe, torch.float16, fitting)))
+    assert steps.equals(history.tabulate_steps(fit(small, recipe, torch.float16, fitting)))
     assert fitting.progress.loss_scale == LossScale(lowered.factor, 1, 0)
     assert_same_weights(large, small)
-    exact = history.step_table(fit(build_model(), recipe))
+    exact = history.tabulate_steps(fit(build_model(), recipe))
     for column in ("loss", "gradient_norm"):
         assert steps[column].to_numpy() == pytest.approx(exact[column].to_numpy(), rel=1e-2)
 
@@ -236,8 +236,8 @@ def test_a_killed_training_continues_as_if_it_had_not_been_killed(
     torch.manual_seed(99)
     resumed_epochs = fit(resumed, recipe, precision, actual)
     assert_same_weights(resumed, undisturbed)
-    assert history.epoch_table(resumed_epochs).equals(history.epoch_table(epochs))
-    assert history.step_table(resumed_epochs).equals(history.step_table(epochs))
+    assert history.tabulate_epochs(resumed_epochs).equals(history.tabulate_epochs(epochs))
+    assert history.tabulate_steps(resumed_epochs).equals(history.tabulate_steps(epochs))
     assert actual.progress.loss_scale == expected.progress.loss_scale
     assert (expected.progress.loss_scale.overflows > 0) == (precision == torch.float16)
 
@@ -268,13 +268,13 @@ def test_only_frozen_layers_keep_their_weights(fast, weight_decay):
     """The losses are a plain training's with the same frozen layers; the first loss is also one without them."""
     recipe = change(frozen_layers=1, fast=fast, weight_decay=weight_decay)
     trained, start = build_model(), dict(build_model().named_parameters())
-    losses = history.step_table(fit(trained, recipe))["loss"].to_numpy()
+    losses = history.tabulate_steps(fit(trained, recipe))["loss"].to_numpy()
     frozen = [name for name in start if name.startswith(("bert.embeddings.", "bert.encoder.layer.0."))]
     assert len(frozen) == 5 + 16
     for name, weights in trained.named_parameters():
         assert torch.equal(weights, start[name]) == (name in frozen), name
-    plain = history.step_table(fit(build_model(), recipe.model_copy(update={"fast": False})))
+    plain = history.tabulate_steps(fit(build_model(), recipe.model_copy(update={"fast": False})))
     assert losses == pytest.approx(plain["loss"].to_numpy(), rel=1e-4)
-    unfrozen = history.step_table(fit(build_model(), change(fast=fast)))["loss"].to_numpy()
+    unfrozen = history.tabulate_steps(fit(build_model(), change(fast=fast)))["loss"].to_numpy()
     assert losses[0] == pytest.approx(unfrozen[0])
     assert losses[-1] != pytest.approx(unfrozen[-1], rel=1e-3)

@@ -31,7 +31,7 @@ def test_a_card_describes_the_model_and_has_its_trainings_figures():
     }
     for part in (
         "\n# google-bert/bert-base-uncased, fine-tuned on cola\n\n",
-        "\n- 1,200 sentences trained on, 2 ",
+        "\n- 1,200 training sentences, 2 validation sentences\n",
         "arXiv:1805.12471",
         "\n\n| setting | value |\n| --- | --- |\n| epochs | 2 |\n| batch_size | 8 |\n",
         "\n| max_steps | None |\n",
