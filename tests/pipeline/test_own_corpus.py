@@ -22,12 +22,17 @@ def project(tmp_path, tiny_encoder):
 
 def test_a_users_corpus_runs_through_all_stages(project, monkeypatch, capsys):
     monkeypatch.chdir(project)
+    with Path("corpora/example/train.csv").open("a") as table:
+        table.write("What a day!,exclamation\n")
     for stage in STAGES:
         run_stage(stage)
+    printed = capsys.readouterr().out
+    for split in ("validation", "test"):
+        assert f"note: {split} has no sentence with these labels: exclamation\n" in printed
     test = json.loads(Path("metrics/test.json").read_text())
     assert test.keys() == {"mcc", "accuracy", "macro_f1", "sentences"}
     assert test["sentences"] == 24
-    names = {"question", "request", "statement"}
+    names = {"question", "request", "statement"}  # of the test sentences
     samples = json.loads(Path("metrics/samples.json").read_text())
     assert {sample["label"] for sample in samples} <= names
     predictions = pd.read_csv("metrics/predictions.csv")
@@ -36,9 +41,8 @@ def test_a_users_corpus_runs_through_all_stages(project, monkeypatch, capsys):
     (recorded,) = list_runs(project)
     assert recorded.data.tags["corpus"] == "example"
     monkeypatch.setattr(sys, "argv", ["predict", "Is it late?"])
-    capsys.readouterr()
     predict.main()
-    assert capsys.readouterr().out.split()[0] in names
+    assert capsys.readouterr().out.split()[0] in {*names, "exclamation"}
 
 
 @pytest.mark.slow
