@@ -8,7 +8,7 @@ N ?= 10
 SHAPE ?= bert-base-uncased
 ENCODERS ?= sentence-transformers/all-mpnet-base-v2 sentence-transformers/all-MiniLM-L6-v2
 ENCODER ?= sentence-transformers/all-MiniLM-L6-v2
-SETTINGS ?= fetch.corpus=minimal_pairs fetch.encoder=sentence-transformers/all-MiniLM-L6-v2 train.learning_rate=5.0e-5
+SETTINGS ?= fetch.corpus=minimal_pairs fetch.encoder=sentence-transformers/all-MiniLM-L6-v2 fetch.encoder_revision=null train.learning_rate=5.0e-5
 SWEEP ?= train.batch_size=16,32 train.learning_rate=5.0e-5,3.0e-5,2.0e-5 train.epochs=2,3,4
 # Recipes read these from their environment, as typed: make would expand `$5`, and the shell `~`.
 TYPED := PYTHON PORT N SHAPE ENCODERS ENCODER SETTINGS SWEEP TEXT SCHEDULER
@@ -45,7 +45,7 @@ lock: .venv ## choose the newest packages that pyproject.toml allows; write requ
 
 demo: repository .venv ## run the pipeline on generated sentences with a small encoder, in minutes
 	python -m cola.experiments.dvc_queue demo \
-	  fetch.corpus=minimal_pairs "fetch.encoder=$$ENCODER" train.learning_rate=5.0e-5
+	  fetch.corpus=minimal_pairs "fetch.encoder=$$ENCODER" fetch.encoder_revision=null train.learning_rate=5.0e-5
 	@python -m cola.report.console demo
 	@echo "Look further:  make ui                                        the run in MLflow"
 	@echo "               dvc exp apply demo && dvc plots show           its pictures"

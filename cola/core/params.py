@@ -91,6 +91,16 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _construct_number(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
+    """A number that DVC reads alike. To DVC, which reads YAML 1.2, 042 is 42 instead of 34, and 1:30 is a text."""
+    if re.search("^[-+]?0[0-9]|[:_]", node.value):
+        remedy = "write it without leading zeros, : and _"
+        raise yaml.YAMLError(f"{node.value}, line {node.start_mark.line + 1}, is another value to DVC: {remedy}")
+    return yaml.SafeLoader.yaml_constructors[node.tag](loader, node)
+
+
+for _tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+    _StrictLoader.add_constructor(_tag, _construct_number)
 # DVC writes 5.0e-5 as 5e-05 (YAML 1.2), which PyYAML (1.1) would take for a string.
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")

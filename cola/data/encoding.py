@@ -18,6 +18,8 @@ POSITIONS_FROM_PADDING = frozenset(
     "camembert data2vec-text esm ibert layoutlmv3 lilt longformer luke markuplm mpnet roberta roberta-prelayernorm "
     "xlm-roberta xlm-roberta-xl xmod".split()
 )
+# The files of any tokenizer. Its class names the others.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 UNKNOWN_SHARE = 0.5  # with more unknown tokens, the corpus is hardly in the encoder's language
 _truncation = Lock()  # truncation is a state of the tokenizer, which two threads would change for each other
 
@@ -80,7 +82,8 @@ def copy_tokenizer(encoder: Path, folder: Path, max_length: int) -> None:
 
     Its model_max_length becomes `max_length`, at which transformers' pipelines then truncate, as the training did.
     """
-    for name in files.read_json(encoder / "source.json")["files"].keys() - {"config.json", "model.safetensors"}:
+    names = {*load_tokenizer(encoder).vocab_files_names.values(), *TOKENIZER_FILES}
+    for name in files.read_json(encoder / "source.json")["files"].keys() & names:
         shutil.copyfile(encoder / name, folder / name)
     config = folder / "tokenizer_config.json"
     settings = files.read_json(config) if config.exists() else {}

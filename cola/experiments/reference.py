@@ -58,7 +58,7 @@ def main() -> None:
     if changed := revision.list_changes():
         raise UserError(f"a reference names its commit: commit first what has changed ({' '.join(changed)})")
     for encoder in encoders:
-        settings = {seed: {"fetch.encoder": encoder, "seed": seed} for seed in SEEDS}
+        settings = {seed: {"fetch.encoder": encoder, "fetch.encoder_revision": None, "seed": seed} for seed in SEEDS}
         names = {seed: name_experiment(settings[seed]) for seed in SEEDS}
         commits = dvc_queue.train({names[seed]: settings[seed] for seed in SEEDS})
         folder = paths.REFERENCE / Path(encoder).name

@@ -15,7 +15,8 @@ def find_corpus(name: str) -> Path:
 
     Raises UserError where DVC would not notice a later change: it compares the files in corpora/ and follows no link.
     """
-    folder = Path(os.path.relpath(name))
+    root = paths.find_root()
+    folder = Path(os.path.relpath(root / name, root))
     if paths.CORPORA not in (folder, *folder.parents):
         raise UserError(
             f"fetch.corpus: {name} is neither {' nor '.join(CORPORA)} nor a folder in corpora/, where DVC notices a "
@@ -24,7 +25,7 @@ def find_corpus(name: str) -> Path:
     for part in folder.parts:
         if files.NO_CONTENT.fullmatch(part):
             raise UserError(f"fetch.corpus: {name} is hidden, and DVC passes {part} over: give it another name")
-    original = paths.find_root() / folder  # an experiment runs in a copy of the tracked files
+    original = root / folder  # an experiment runs in a copy of the tracked files
     needed = [folder / path.name for path in original.glob("t*") if path.stem in ("train", "test")]
     for path in (folder, *folder.parents, *needed):
         if path.is_symlink() and not path.is_file():
@@ -33,7 +34,8 @@ def find_corpus(name: str) -> Path:
             typed = shlex.quote(str(folder))
             raise UserError(
                 f"fetch.corpus: git does not track {path}, and an experiment would not see a change in it: "
-                f"run `git add {typed}` (for large tables: `dvc add {typed} && git add corpora`)"
+                f"run `git add {typed} && git commit -m corpus` (for large tables `dvc add {typed} && git add corpora "
+                "&& git commit -m corpus`)"
             )
     if not folder.is_dir():
         raise UserError(f"fetch.corpus: {name} is no folder in this project: make it, with train.csv and test.csv")

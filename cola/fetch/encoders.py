@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -78,13 +79,15 @@ def try_out(name: str, folder: Path) -> None:
     logging.set_verbosity_error()  # the checks below say it in one line
     remedy = "save it anew, or take another encoder"
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
             ignore_mismatched_sizes=True,  # its head may have another number of labels
         )
+        _check_weights(name, model, report)
         remedy = TOKENIZER_REMEDY
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -99,9 +102,34 @@ def try_out(name: str, folder: Path) -> None:
         raise UserError(f"{name} cannot be used: {reason}; {remedy}") from None
 
 
+def _check_weights(name: str, model: Any, report: Mapping[str, Any]) -> None:
+    """Raise UserError where the file lacks weights of the encoder. Print a note where the encoder leaves some out.
+
+    `report` is transformers' report of the loading. A pooler may be missing or left out: it belongs to a head.
+    """
+    prefix, names = f"{model.base_model_prefix}.", [*model.base_model.state_dict()]
+    parts = {weight.partition(".")[0] for weight in names} - {"pooler"}
+
+    def select(weights: Iterable[str]) -> list[str]:
+        return sorted(weight for weight in weights if weight.removeprefix(prefix).partition(".")[0] in parts)
+
+    if absent := select([*report["missing_keys"], *(weight for weight, *_ in report["mismatched_keys"])]):
+        raise UserError(
+            f"{name}: model.safetensors does not fit config.json: {absent[0]} is missing or misshapen; save the model "
+            "anew with its save_pretrained"
+        )
+    if unused := select(report["unexpected_keys"]):
+        print(f"note: {name}: transformers leaves out {len(unused)} of the file's weights, such as {unused[0]}")
+
+
 def _check_files(name: str, folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
     """Raise UserError where a tokenizer differs from its files: transformers invents a tokenizer without files."""
     encoded = [tokenizer(sentence)["input_ids"] for sentence in SENTENCES]  # some fail only now
+    if tokenizer.cls_token_id is not None and tokenizer.cls_token_id not in encoded[0]:
+        raise UserError(
+            f"{name}: its tokenizer does not add {tokenizer.cls_token}, which the classifier reads: save it with a "
+            "post-processor that does"
+        )
     if not (folder / "tokenizer.json").exists():
         names = [file for key, file in tokenizer.vocab_files_names.items() if key != "tokenizer_file"]
         if tokenizer.is_fast and not (names and all((folder / file).exists() for file in names)):
@@ -131,8 +159,8 @@ def _check_ids(name: str, tokenizer: "PreTrainedTokenizerBase", config: Any) -> 
         )
     stated = getattr(config, "pad_token_id", None)
     if stated is None or stated != tokenizer.pad_token_id:
-        likely = next((token for token in sorted(tokenizer.get_vocab()) if "pad" in token.lower()), tokenizer.unk_token)
-        padding = tokenizer.pad_token or tokenizer.eos_token or likely
+        usual = [tokenizer.pad_token, "[PAD]", "<pad>", tokenizer.eos_token, tokenizer.unk_token]
+        padding = next((token for token in usual if token in tokenizer.get_vocab()), None)
         raise UserError(
             f"{name}: {config.model_type} needs the same padding token in its tokenizer and in config.json: write "
             f"{json.dumps({'pad_token': padding})} to tokenizer_config.json, and "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cola.core.errors import UserError, join_lines
@@ -30,7 +31,7 @@ HEADER_REMEDIES = {  # the first pattern that occurs in the first field of a hea
     r"[;|]": "separate the columns by commas (in a .tsv: by tabs)",
     r"\t": "name the file .tsv",
     r",": "name the file .csv, without quotation marks around whole lines",
-    r"": "name the columns text and label in the first line",
+    r"": "the header must name the columns text and label",
 }
 NOT_UTF8 = re.compile("[\0\ud800-\udfff]")  # NUL, and the surrogates that Python reads for wrong bytes
 # Invisible characters that Unicode counts among letters, signs and accents.
@@ -122,9 +123,14 @@ def _read_rows(path: Path, records: Records, header: Sequence[str]) -> Rows:
 
 
 def _find_fault(fields: list[str], header: Sequence[str], columns: Mapping[str, int]) -> str | None:
-    """The fault of a record, with a remedy, or None. Empty fields beyond the header are removed."""
+    """The fault of a record, with a remedy, or None.
+
+    Empty fields beyond the header are removed. Fields after text and label may be missing: Excel writes no empty ones.
+    """
     while len(fields) > len(header) and not fields[-1]:
         fields.pop()
+    if len(fields) > max(columns["text"], columns["label"]):
+        fields += [""] * (len(header) - len(fields))
     for field in fields:
         if match := NOT_UTF8.search(field):
             return f"{match[0]!a} is not UTF-8: save the table as UTF-8"
@@ -174,7 +180,8 @@ def _read_json_lines(path: Path) -> Records:
             if not content.strip():
                 continue
             try:
-                record = json.loads(content, parse_float=str, parse_int=str, parse_constant=str)
+                # NaN, which pandas writes for a missing value, is empty
+                record = json.loads(content, parse_float=str, parse_int=str, parse_constant=lambda _: "")
                 texts = {normalize(key): _to_text(value) for key, value in record.items() if normalize(key) in COLUMNS}
             except (ValueError, TypeError, AttributeError, RecursionError):
                 fault = "not a JSON object of texts and numbers: write an object in every line"
@@ -182,6 +189,8 @@ def _read_json_lines(path: Path) -> Records:
             if not header:
                 header = [normalize(key) for key in record]
                 yield f"line {number}", header
+            if more := sorted(texts.keys() - set(header)):
+                raise UserError(f"{path}, line {number}: {more[0]} is not in the first line: write it in every line")
             yield f"line {number}", [texts.get(name, "") for name in header]
 
 
@@ -196,16 +205,23 @@ def _read_parquet(path: Path) -> Records:
     try:
         table, numbers = pq.ParquetFile(path), count(1)
         header = table.schema_arrow.names
+        yield "the header", header
         names = [name for name in header if normalize(name) in COLUMNS]
-        yield "the header", names or header
         for batch in table.iter_batches(columns=names):
-            columns = [batch[name].cast(pa.string()).fill_null("").to_pylist() for name in names]
+            columns = [_to_texts(batch[name]) if name in names else [""] * len(batch) for name in header]
             for *fields, number in zip(*columns, numbers, strict=False):
                 yield f"row {number}", fields
     except Exception as error:  # the library has many, for a spoiled file and for columns that are no text
         raise UserError(
             f"{path} cannot be read: {join_lines(error)}; write it again, with text and label as texts"
         ) from None
+
+
+def _to_texts(column: pa.Array) -> list[str]:
+    """A Parquet column as texts; null and NaN are empty."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    return column.cast(pa.string()).fill_null("").to_pylist()
 
 
 READERS = {".csv": _read_separated, ".tsv": _read_separated, ".jsonl": _read_json_lines, ".parquet": _read_parquet}

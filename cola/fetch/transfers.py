@@ -26,8 +26,10 @@ def describe(error: Exception) -> str:
     proxy = "the proxy in " + " and ".join(f"{name} ({hide_password(os.environ[name])})" for name in proxies)
     if (response := getattr(error, "response", None)) is not None:
         return f"HTTP {response.status_code}"
-    if proxies and ("SOCKS" in text or "scheme for proxy" in text):
-        return f"{proxy} needs socks5:// and `pip install socksio PySocks`"
+    if proxies and "scheme for proxy" in text:
+        return f"{proxy} must begin with socks5://, http:// or https://"
+    if proxies and "SOCKS" in text:
+        return f"{proxy} needs packages: run `uv pip install socksio PySocks`"
     if isinstance(error, requests.Timeout | httpx2.TimeoutException) or "timed out" in text:
         return "no answer in time"
     if "CERTIFICATE_VERIFY_FAILED" in text:

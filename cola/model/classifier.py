@@ -67,17 +67,19 @@ def _initialize_head(model: PreTrainedModel, absent: set[str]) -> set[str]:
     that belong to the encoder. A pooler does not: masked language models have none.
     """
     encoder, weights = f"{model.base_model_prefix}.", dict(model.named_parameters())
+    pooler = {name for name in weights if name.startswith(f"{encoder}pooler.")}
+    if misfits := {name for name in absent - pooler if name.startswith(encoder)}:
+        return misfits
     head = [name for name in weights if not name.startswith(encoder)]
     if not absent.issuperset(head):
         print(f"the encoder's file has an earlier head, which is left out: {', '.join(head)}")
         initial = dict(AutoModelForSequenceClassification.from_config(model.config).named_parameters())
         for name in head:
             weights[name].data.copy_(initial[name])
-    pooler = {name for name in weights if name.startswith(f"{encoder}pooler.")}
     if pooler and pooler <= absent:
         print(f"the encoder's file has no pooler: {min(pooler)} starts from random values, as the head does")
-        absent = absent - pooler
-    return {name for name in absent if name.startswith(encoder)}
+        return set()
+    return absent & pooler
 
 
 def read_label_names(model: PreTrainedModel) -> list[str]:

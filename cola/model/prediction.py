@@ -13,7 +13,7 @@ from cola.model import attention, batching, classifier, families, metrics
 
 BATCH_SIZE = 128  # sentences; another size changes the speed, and results by rounding only
 BATCH_TOKENS = 2**13  # with padding; bounds the memory: 128 sentences of 64 tokens
-READS_PADDING = 1e-3  # a difference that rounding does not explain, relative to the largest logit
+READS_PADDING = 1e-4  # a difference that rounding does not explain, relative to the largest logit
 
 
 @torch.inference_mode()

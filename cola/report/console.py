@@ -21,6 +21,8 @@ from cola.report.references import Reference, compare
 from cola.report.references import read as read_references
 from cola.report.words import format_time, spell
 
+LONGEST_SENTENCE = 300  # characters
+
 
 def print_training(history: pd.DataFrame, source: Mapping[str, Any]) -> None:
     """Print the tutorial's table, a row per epoch, with times if `history` has them (training_seconds)."""
@@ -104,8 +106,13 @@ def print_predictions(heading: str, predictions: Sequence[Mapping[str, Any]]) ->
     table.add_column("")
     for row in predictions:
         answer = Text("right", style="green") if row["correct"] else Text("wrong", style="red")
-        table.add_row(row["sentence"], row["label"], row["predicted"], f"{row['probability']:.2f}", answer)
+        table.add_row(_cut(row["sentence"]), row["label"], row["predicted"], f"{row['probability']:.2f}", answer)
     _print_table(heading, table)
+
+
+def _cut(sentence: str) -> str:
+    """Cut a long text, which would fill the screen; metrics/predictions.csv has it whole."""
+    return sentence if len(sentence) <= LONGEST_SENTENCE else f"{sentence[: LONGEST_SENTENCE - 1]}…"
 
 
 class PlainConsole(Console):

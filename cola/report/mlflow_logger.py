@@ -116,8 +116,11 @@ def _follow(stage: int, messages: "Queue[Any]", reports: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the stage, which then sends KILLED
     if not processes.end_with_parent(stage):
         return
-    from cola.report import mlflow_runs, mlflow_store  # take seconds to import
-
+    try:
+        from cola.report import mlflow_runs, mlflow_store  # take seconds to import
+    except ModuleNotFoundError as error:
+        reports.send(f"{sys.executable} has no package {error.name}: run `make .venv`, then `make track`")
+        return
     with suppress(Exception):  # the first record raises it again
         mlflow_store.connect()
     gc.freeze()  # the imported objects are never garbage

@@ -39,9 +39,12 @@ class TrainingRun:
 
         A training that is `resumed` continues its earlier run, unless that is FINISHED.
         """
-        self.settings, self.source, self.machine, self.resumed = settings, source, machine, resumed
+        # The settings of later stages may change after the training, and MLflow does not let a run's settings change.
+        later = ("evaluate.", "sample_predict.")
+        self.settings = {name: value for name, value in settings.items() if not name.startswith(later)}
+        self.source, self.machine, self.resumed = source, machine, resumed
         # Host and path distinguish the users of one server.
-        parts = json.dumps([settings, source, machine, platform.node(), str(paths.find_root())], sort_keys=True)
+        parts = json.dumps([self.settings, source, machine, platform.node(), str(paths.find_root())], sort_keys=True)
         self.digest = hashlib.sha256(parts.encode()).hexdigest()
         self.run_id = ""  # until the first `update`
         self.logged: dict[str, set[int]] = {}  # {metric: steps that the run already has}
@@ -72,8 +75,9 @@ class TrainingRun:
             del self.points[:_BATCH]
 
     def log_settings(self, store: Store) -> None:
-        """Log params.yaml. A second call changes nothing."""
-        settings = [Param(name, str(value)) for name, value in self.settings.items()]
+        """Log the settings that the run lacks. Two paths of one folder are two settings of the same training."""
+        present = store.client.get_run(self.run_id).data.params
+        settings = [Param(name, str(value)) for name, value in self.settings.items() if name not in present]
         store.client.log_batch(self.run_id, params=settings)
 
     def log_datasets(self, store: Store) -> None:

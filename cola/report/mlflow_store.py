@@ -16,6 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 # MLflow reads these once, when it is imported. By default a dead server holds each call for minutes.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -51,14 +52,14 @@ class Store:
 def connect() -> MlflowClient:
     """Return a client of MLflow. A missing local database is created, which takes seconds."""
     uri = read_tracking_uri()
-    database = Path(uri.partition("///")[2].partition("?")[0])
+    database = Path(unquote(uri.partition("///")[2].partition("?")[0]))
     # Two processes must not create the database at once. A process that is killed must not leave half a database.
     with FileLock(paths.find_root() / ".dvc" / "tmp" / "mlflow.lock", timeout=60):
         if uri.startswith("sqlite:////"):
             if not database.exists():
                 with files.atomic_file(database) as unfinished:
                     unfinished.unlink(missing_ok=True)
-                    MlflowClient(f"sqlite:///{unfinished}")
+                    MlflowClient(f"sqlite:///{quote(str(unfinished))}")
             if database.is_relative_to(paths.find_root()):
                 _relocate(database)
         return MlflowClient(uri)
@@ -108,7 +109,7 @@ def show_runs(port: str) -> None:
 def read_tracking_uri() -> str:
     """Return MLFLOW_TRACKING_URI, or the URI of the project's database, with an absolute path."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    uri = re.sub("^sqlite[^:]*:///(?=[^/:?])", lambda start: f"{start[0]}{paths.find_root()}/", uri)
+    uri = re.sub("^sqlite[^:]*:///(?=[^/:?])", lambda start: f"{start[0]}{quote(str(paths.find_root()))}/", uri)
     return (paths.find_root() / local_file_uri_to_path(uri)).as_uri() if is_local_uri(uri) else uri
 
 

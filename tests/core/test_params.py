@@ -148,6 +148,9 @@ def test_an_exponent_may_be_written_as_dvc_does(path, written):
         (b"", ": the file must be a section with its settings, not None"),
         (b"- seed\n", ": the file must be a section with its settings, not ['seed']"),
         (b"seed: 1\nseed: 1\n", ": not valid YAML: seed is given twice, line 1 on"),
+        (b"# a\nseed: 042\n", ": not valid YAML: 042, line 2, is another value to DVC: write it without leading zeros"),
+        (b"seed: 1:30\n", ": not valid YAML: 1:30, line 1, is another value to DVC"),
+        (b"seed: 1_000\n", ": not valid YAML: 1_000, line 1, is another value to DVC"),
         (b"seed: [1\n", ": not valid YAML: while parsing a flow sequence"),
         (b"seed: \xff\n", ": not valid YAML: 'utf-8' codec can't decode byte 0xff in position 6"),
         (b"seed: 2020-13-45\n", ": not valid YAML: month must be in 1..12"),
@@ -155,7 +158,7 @@ def test_an_exponent_may_be_written_as_dvc_does(path, written):
         (b"seed: " + b"[" * 1000, ": not valid YAML: "),
         (b"seed: !!python/object/apply:os.getcwd []\n", ": not valid YAML: could not determine a constructor"),
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_a_file_that_is_no_settings_is_refused(path, content, fault):
     path.write_bytes(content)

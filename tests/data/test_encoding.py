@@ -106,15 +106,15 @@ def test_a_corpus_of_unknown_words_prints_a_warning(tmp_path, capsys, sentence, 
 
 def test_a_tokenizers_files_are_copied_with_their_tokenizer_class(tmp_path):
     """transformers 4 does not know TokenizersBackend, transformers 5's name for the class."""
-    for name in ("encoder", "finetuned"):
-        (tmp_path / name).mkdir()
-    encoder, folder = tmp_path / "encoder", tmp_path / "finetuned"
-    names = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
-    (encoder / "source.json").write_text(json.dumps({"files": dict.fromkeys(names)}))
-    (encoder / "tokenizer.json").write_text("{}")
+    encoder, folder = tiny.encoder(tmp_path / "encoder"), tmp_path / "finetuned"
+    folder.mkdir()
+    tiny.word_tokenizer().save_pretrained(encoder)
     (encoder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    (encoder / "trainer_state.json").write_text("{}")
+    (encoder / "source.json").write_text(json.dumps({"files": {path.name: "" for path in encoder.iterdir()}}))
     encoding.copy_tokenizer(encoder, folder, 32)
+    config = '{\n  "tokenizer_class": "PreTrainedTokenizerFast",\n  "model_max_length": 32\n}\n'
     assert {path.name: path.read_text() for path in folder.iterdir()} == {
-        "tokenizer.json": "{}",
-        "tokenizer_config.json": '{\n  "tokenizer_class": "PreTrainedTokenizerFast",\n  "model_max_length": 32\n}\n',
+        "tokenizer.json": (encoder / "tokenizer.json").read_text(),
+        "tokenizer_config.json": config,
     }

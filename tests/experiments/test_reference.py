@@ -45,8 +45,10 @@ def test_five_seeds_are_trained_and_written(trained, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["reference", "tiny/bert"])
     reference.main()
     (experiments,) = trained
-    assert list(experiments.values()) == [{"fetch.encoder": "tiny/bert", "seed": seed} for seed in (42, 43, 44, 45, 46)]
-    assert next(iter(experiments)).startswith("fetch.encoder-tiny-bert-seed-42-")
+    assert list(experiments.values()) == [
+        {"fetch.encoder": "tiny/bert", "fetch.encoder_revision": None, "seed": seed} for seed in (42, 43, 44, 45, 46)
+    ]
+    assert next(iter(experiments)).startswith("fetch.encoder-tiny-bert-fetch.encoder_revision-null-seed-42-")
     written = json.loads((paths.REFERENCE / "bert.json").read_text())
     assert (written["mcc"], written["count"]) == (pytest.approx(0.44), 5)
     assert written["standard_deviation"] == pytest.approx(0.0158114)  # of 0.42, 0.43 ... 0.46: the root of 0.00025

@@ -74,11 +74,14 @@ def test_a_corpus_that_git_does_not_track_is_refused_in_a_copy_of_the_project(fo
     monkeypatch.chdir(tmp_path / "copy")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     for _ in ("no folder", "no file in it"):
-        with pytest.raises(UserError, match=r"git does not track corpora/mine.*: run `git add corpora/mine`"):
+        with pytest.raises(
+            UserError, match=r"git does not track corpora/mine.*: run `git add corpora/mine && git commit"
+        ):
             download.fetch_corpus("corpora/mine", tmp_path / "raw")
         Path("corpora/mine").mkdir(parents=True, exist_ok=True)
     shutil.copytree(tmp_path / folder, folder, dirs_exist_ok=True)  # as `git add` makes DVC do
-    assert download.fetch_corpus("corpora/mine", tmp_path / "raw")["name"] == "mine"
+    for name in ("corpora/mine", str(tmp_path / "corpora/mine")):
+        assert download.fetch_corpus(name, tmp_path / "raw")["name"] == "mine"
 
 
 def test_a_table_that_cannot_be_read_is_named(folder):
@@ -90,7 +93,13 @@ def test_a_table_that_cannot_be_read_is_named(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("remedy", ["git add 'corpora/my é'", "dvc add 'corpora/my é' && git add corpora"])
+@pytest.mark.parametrize(
+    "remedy",
+    [
+        f"{add} && git commit -m corpus"
+        for add in ("git add 'corpora/my é'", "dvc add 'corpora/my é' && git add corpora")
+    ],
+)
 def test_an_experiment_in_a_copy_of_the_project_sees_each_change_in_a_corpus(tmp_path, run, remedy):
     project = copy_of_the_project(tmp_path, fetch__corpus="corpora/my é")
     shutil.copytree(project / "corpora/example", project / "corpora/my é")

@@ -210,7 +210,7 @@ def test_a_proxy_is_named(tmp_path, monkeypatch, proxy):
     pin_cola(monkeypatch, "http://cola.invalid")
     monkeypatch.setenv("all_proxy", proxy)
     shown = f"the proxy in all_proxy ({proxy.replace('me:secret@', '')})"
-    needs = f"{shown} needs socks5:// and `pip install socksio PySocks`"
+    needs = f"{shown} needs packages: run `uv pip install socksio PySocks`"
     reason = needs if proxy.startswith("socks") else f"no connection through {shown}"
     assert f"; cola.invalid: {reason}{REMEDY}" in fail_to_fetch(tmp_path / "raw")
 

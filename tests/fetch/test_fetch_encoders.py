@@ -90,7 +90,8 @@ def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(mine):
         ("config.json", {"model_type": "vit"}, "Unrecognized configuration class <class "),
         ("config.json", {"hidden_size": "wide"}, CANNOT_USE),
         ("config.json", {"quantization_config": {"quant_method": "gptq"}}, "has quantized weights"),
-        ("config.json", {"vocab_size": 39}, "its tokenizer knows 40 tokens, and config.json says 39 (vocab_size)"),
+        ("config.json", {"vocab_size": 39}, "does not fit config.json: bert.embeddings.word_embeddings.weight is miss"),
+        ("config.json", {"num_hidden_layers": 3}, "does not fit config.json: bert.encoder.layer.2.attention."),
         ("model.safetensors", None, "has no model.safetensors "),
         ("model.safetensors", POINTER, "/model.safetensors is a pointer of git-lfs"),
         ("model.safetensors", "cut", CANNOT_USE),
@@ -164,6 +165,25 @@ def test_a_note_about_lost_capitals_names_a_setting_that_keeps_them(mine, capsys
     assert "have capitals" not in capsys.readouterr().out
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     assert tokenizer(f"{word}1")["input_ids"] == [2, 6, 3]
+
+
+def test_weights_that_the_model_leaves_out_are_named(mine, capsys):
+    change(mine / "config.json", {"num_hidden_layers": 1})
+    fetch(mine)
+    note = capsys.readouterr().out
+    assert "transformers leaves out 16 of the file's weights, such as encoder.layer.1.attention.output.Lay" in note
+
+
+def test_a_tokenizer_without_special_tokens_is_refused(mine):
+    save(mine, "bert")
+    tokenizer = json.loads((mine / "tokenizer.json").read_text())
+    change(mine / "tokenizer.json", {"post_processor": None})
+    change(mine / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "cls_token": "[CLS]"})
+    with pytest.raises(UserError, match=r"does not add \[CLS\], which the classifier reads: save it with a post-proc"):
+        fetch(mine)
+    change(mine / "tokenizer.json", tokenizer)
+    change(mine / "tokenizer_config.json", {"pad_token": "[PAD]"})
+    fetch(mine)
 
 
 def test_bertweets_tokenizer_is_copied_with_both_of_its_files(mine):

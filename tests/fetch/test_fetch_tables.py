@@ -1,6 +1,8 @@
 """Users' tables: the forms that are read, and those that are refused, with a remedy that helps."""
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +26,12 @@ READ = {  # the rows of ROWS in several forms
 }
 REFUSED = [  # a file, its fault in the message, and the file after the remedy
     ("csv", b"", "no sentences", TABLE),
-    ("csv", b"sentence,label\nHello.,1\n", "line 1: no column 'text' in the header (sentence, label): name the", TABLE),
+    (
+        "csv",
+        b"sentence,label\nHello.,1\n",
+        "line 1: no column 'text' in the header (sentence, label): the header",
+        TABLE,
+    ),
     ("csv", b"text,Label,label\nHello.,1,1\n", "line 1: two columns are called label: remove or rename", TABLE),
     ("csv", TABLE.replace(b",", b";"), "line 1: no column 'text' in the header (text;label): separate the", TABLE),
     ("csv", TSV, "line 1: no column 'text' in the header (text\tlabel): name the file .tsv", TSV, "tsv"),
@@ -36,6 +43,7 @@ REFUSED = [  # a file, its fault in the message, and the file after the remedy
     ("csv", b"text,label\nHello.,1\nCaf\xe9.,0\n", "line 3: '\\udce9' is not UTF-8: save the", TABLE),
     ("csv", b"text,label\nHello, you,1\n", "line 2: 3 columns, 2 expected (text, label): a field with a comma", TABLE),
     ("csv", b"text,label\nHello.,1\nBye\n", "line 3: 1 columns, 2 expected", TABLE),
+    ("csv", b"source,text,label\na,Hello.,1\nBye.,0\n", "line 3: 2 columns, 3 expected", TABLE),
     ("csv", b'text,label\nHello.,1\n"Bye.,0\n', "line 3: unexpected end of data; a field with a comma", TABLE),
     (
         "tsv",
@@ -54,6 +62,8 @@ REFUSED = [  # a file, its fault in the message, and the file after the remedy
     ("jsonl", b'[{"text": "Hello.", "label": 1}]\n', "line 1: not a JSON object of texts and numbers", LINES),
     ("jsonl", b'{"text": ["Hello."], "label": 1}\n', "line 1: not a JSON object of texts and numbers", LINES),
     ("jsonl", LINES + b'{"text": "Hello."}\n', "line 3: empty label", LINES),
+    ("jsonl", LINES + b'{"text": "Hello.", "label": NaN}\n', "line 3: empty label", LINES),
+    ("jsonl", LINES + b'{"text": "Hello.", "label": 1, "source": "a"}\n', "line 3: source is not in the first", LINES),
     ("jsonl", LINES + b'{"text": "\\ud83d", "label": 1}\n', "line 3: '\\ud83d' is not UTF-8", LINES),
     ("jsonl", LINES + b'{"text": "Caf\xe9", "label": 1}\n', "line 3: '\\udce9' is not UTF-8", LINES),
     ("parquet", b"PAR1", "cannot be read: Parquet file size is 4 bytes", LINES, "jsonl"),
@@ -90,6 +100,7 @@ def test_a_table_that_is_refused_and_its_remedy(read, case):
 def test_fields_by_hand(read):
     content = 'text,label,source\n"Bye, all",no, letters \n"two\r\nli""nes\rmore",NA,\n'
     assert read("csv", content.encode()) == [("letters", "no", "Bye, all"), ("none", "NA", 'two\nli"nes\nmore')]
+    assert read("csv", b"n,text,label,source\n1,Hello.,1\n") == [("none", "1", "Hello.")], "as Excel writes it"
     assert read("csv", b'text,label\n"Dear Sir,\nplease come, now",1\nHello.,0\n')[0].sentence.count("\n") == 1
     assert read("csv", b"text,label\n%s,1\n" % (b"a" * 2**22))[0].sentence == "a" * 2**22
 
@@ -107,11 +118,18 @@ def test_json_and_parquet(read, tmp_path):
         assert read("parquet", (tmp_path / "train.parquet").read_bytes()) == ROWS
     for bad, fault in (
         ({"text": [["a"], ["b"]]}, "cannot be read: Unsupported cast"),
-        ({"text": [None, "b"]}, "row 1: empty"),
+        ({"text": [None, "b"]}, "row 1: empty text"),
     ):
         frame.assign(**bad).to_parquet(tmp_path / "train.parquet")
         with pytest.raises(UserError, match=fault):
             list(tables.read_table(tmp_path / "train.parquet"))
+    table = pa.table({"text": ["Hello.", "Bye."], "label": [1.0, float("nan")]})  # pandas would write null for NaN
+    pq.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(UserError, match="row 2: empty label"):
+        list(tables.read_table(tmp_path / "train.parquet"))
+    frame.rename(columns={"text": "sentence"}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(UserError, match=r"no column 'text' in the header \(n, sentence, Label\): the header must name"):
+        list(tables.read_table(tmp_path / "train.parquet"))
 
 
 @given(

@@ -58,7 +58,7 @@ def test_a_text_reaches_the_command_as_it_was_typed(folder, text):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("data-curve", f"<fetch.corpus=minimal_pairs fetch.encoder={MINILM} train.learning_rate=5.0e-5>"),
+        ("data-curve", f"<fetch.corpus=minimal_pairs fetch.encoder={MINILM} fetch.encoder_revision=null train."),
         ("sweep", "<train.batch_size=16,32 train.learning_rate=5.0e-5,3.0e-5,2.0e-5 train.epochs=2,3,4>"),
         ("reference", f"<sentence-transformers/all-mpnet-base-v2 {MINILM}>"),
         ("seeds", "<10>"),

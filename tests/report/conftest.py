@@ -1,6 +1,7 @@
 """A project with a result, and a project in which DVC runs a stage, for tests of the records in MLflow."""
 
 import shutil
+from urllib.parse import quote
 
 import pytest
 from dvc.repo import Repo
@@ -41,7 +42,7 @@ def runs():
     from mlflow.tracking import MlflowClient  # takes seconds: only here
 
     def runs(root):
-        client = MlflowClient(f"sqlite:///{root}/mlflow.db")
+        client = MlflowClient(f"sqlite:///{quote(str(root))}/mlflow.db")
         return client, client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
 
     return runs

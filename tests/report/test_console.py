@@ -146,6 +146,13 @@ def test_a_terminal_without_a_letter_shows_its_code(result):
     assert r"\u95ee\u9898é" in ended.stdout
 
 
+def test_a_long_text_is_cut(capsys):
+    row = {"sentence": "ü" * 8000, "label": "b", "predicted": "b", "probability": 1.0, "correct": True}
+    console.print_predictions("Predictions", [row])
+    printed = capsys.readouterr().out
+    assert (printed.count("ü"), printed.count("…")) == (299, 1)
+
+
 def test_a_closed_pipe_is_no_error():
     code = "import sys; from cola.report import console; console.PlainConsole().print('x' * 100_000)"
     command = f'"{sys.executable}" -c "{code}; print(\'on\', file=sys.stderr)" | true; exit ${{PIPESTATUS[0]}}'

@@ -212,6 +212,15 @@ def test_a_killed_logger_costs_a_warning(bare_root):
     assert not (bare_root / "mlflow.db").exists()
 
 
+def test_a_missing_package_costs_a_warning_with_the_remedy():
+    code = (
+        "import sys; sys.modules['mlflow'] = None; from cola.report import mlflow_logger; mlflow_logger.start(); "
+        "mlflow_logger.record('samples')"
+    )
+    warning = f"{sys.executable} has no package mlflow.entities: run `make .venv`, then `make track`"
+    assert finished([sys.executable, "-c", code]).stderr == f"warning: not recorded in MLflow: {warning}\n"
+
+
 @pytest.mark.slow
 def test_a_trickling_server_costs_at_most_ten_seconds():
     code = """

@@ -178,6 +178,21 @@ def test_a_refusal_of_files_costs_only_the_files(root, runs, capfd):
     assert (run.data.params["seed"], len(run.inputs.dataset_inputs)) == ("42", 3)
 
 
+def test_a_setting_that_changes_no_model_does_not_hinder_the_record(root, runs, monkeypatch):
+    write_results()
+    mlflow_logger.record("training")
+    settings = Path("params.yaml").read_text()
+    for old, new in (("batch_size: 32  ", "batch_size: 16  "), ("google-bert/bert-base-uncased", "./a/folder")):
+        assert old in settings
+        settings = settings.replace(old, new)
+    Path("params.yaml").write_text(settings)
+    monkeypatch.setattr(workspace, "check_one_run", lambda with_code: None)
+    mlflow_runs.track()
+    (run,) = runs(root)[1]
+    assert run.data.params["fetch.encoder"] == "google-bert/bert-base-uncased"
+    assert not [name for name in run.data.params if name.startswith(("evaluate.", "sample_predict."))]
+
+
 @pytest.mark.parametrize("call", ["create_run", "log_batch", "set_terminated", "log_artifact"])
 def test_make_track_completes_a_record_and_repeated_it_changes_nothing(root, runs, monkeypatch, capfd, call):
     def fail(*_, **__):

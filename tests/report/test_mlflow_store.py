@@ -46,7 +46,7 @@ def test_a_moved_or_copied_project_records_there_and_has_its_earlier_files(root,
     mlflow_logger.record("samples")
     before = sorted(path for path in root.rglob("*") if "mlruns" in path.parts)
     assert before
-    elsewhere = root.with_name("else where")
+    elsewhere = root.with_name("else where? 100%25 #1")
     relocate(root, elsewhere)
     monkeypatch.setenv("DVC_ROOT", str(elsewhere))
     write_results(b"after")

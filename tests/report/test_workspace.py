@@ -64,7 +64,7 @@ def test_files_of_two_runs_are_refused_until_dvc_repro(tmp_path, monkeypatch):
 def test_a_result_of_two_runs_or_without_a_file_is_not_shown(main, result, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["command"])
     Path("dvc.yaml").write_text("stages: {evaluate: {cmd: 'true', deps: [params.yaml]}}")
-    with pytest.raises(UserError, match=r"^the files belong to different runs"):
+    with pytest.raises(UserError, match=r"^the files are not those of one run"):
         main()
     paths.HISTORY.unlink()
     with pytest.raises(UserError) as error:
