@@ -84,7 +84,7 @@ sweep: repository .venv ## train with the settings of BERT's paper: 18 trainings
 table: repository .venv ## list all experiments, the best first: their MCCs and settings
 	@python -m cola.experiments.dvc_queue table
 
-test: .venv ## run the tests, in three minutes
+test: .venv ## run the tests, in two minutes
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --dist worksteal
 
 test-all: .venv ## run the slow tests, too

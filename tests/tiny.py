@@ -78,4 +78,4 @@ def arrow(frame: pd.DataFrame) -> pa.Table:
 
 def to_train_on(frame: pd.DataFrame) -> Sentences:
     """Return a frame of `sentences` as a training reads it."""
-    return Sentences(RaggedArray.from_rows(frame["input_ids"].to_list()), frame["label"].to_numpy(np.int64))
+    return Sentences(RaggedArray.from_rows(frame["input_ids"].to_list()), frame["label"].to_numpy(np.int64, copy=True))

@@ -102,6 +102,7 @@ def test_a_cluster_that_does_not_answer_is_one_line(small, monkeypatch):
         assert refusal().startswith("no cluster, or one without workers (make worker): ")
 
 
+@pytest.mark.slow
 def test_an_experiment_that_fails_three_times_is_named_with_its_fault(small, tmp_path, monkeypatch):
     tries = tmp_path / "tries"
 

@@ -48,6 +48,7 @@ def test_last_stages_leave_out_what_they_do_not_need_and_a_failure_is_an_error(p
     assert "seed: 13" in revision.run_program("dvc", "queue", "logs", "unlucky")
 
 
+@pytest.mark.slow
 def test_an_experiment_is_read_by_its_name_and_is_in_the_table(project, git, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(UserError, match=r"^no experiment has run at this commit: `make demo` runs one$"):

@@ -94,6 +94,7 @@ def test_the_record_is_complete_when_record_returns(bare_root, runs):
     assert {"learning_curve.png", "samples.json"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
 
 
+@pytest.mark.slow
 def test_a_run_is_running_from_the_start_grows_and_ends_with_its_files(root):
     code = """
 with mlflow_logger.live_run(**TRAINING, resumed=False) as log:

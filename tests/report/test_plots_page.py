@@ -14,6 +14,7 @@ from cola.report import plots_page
 EVIL = "</script><script>document.title = 'evil'</script><img src=x onerror=\"document.title = 'evil'\"></plaintext>"
 
 
+@pytest.mark.slow
 def test_the_page_makes_no_request_and_has_the_braces_that_dvc_fills(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Repo.init(no_scm=True).close()
