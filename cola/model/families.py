@@ -53,7 +53,7 @@ def _encode_first_tokens(model: Any, batch: batching.Packed, positions: Tensor, 
 
 
 def _select(states: Tensor, rows: Tensor) -> Tensor:
-    """Return states[rows]. On a GPU, the gradient of an embedding takes one kernel, and that of an index fifty."""
+    """Return states[rows], as an embedding: on a GPU the gradient of an index would take many small kernels."""
     return embedding(rows, states.flatten(1)).unflatten(1, states.shape[1:])
 
 

@@ -58,4 +58,4 @@ def test_files_of_two_runs_are_not_recorded_and_not_shown(applied, run):
     (applied / "params.yaml").write_text(text.replace("max_steps: 20", "max_steps: 21"))
     for command in (["make", "track"], ["make", "report"], ["python", "-m", "cola.report.console"]):
         printed = run(applied, *command, fails=True)
-        assert "error: the files belong to different runs: run `dvc repro` (changed since: params.yaml)" in printed
+        assert "error: the files are not those of one run: run `dvc repro` (changed or missing: params.yaml)" in printed

@@ -30,7 +30,7 @@ def reproduce(*stages):
 def check_refused(path, with_code=False):
     """Check that files of two runs are refused because of a path, until `dvc repro`."""
     with pytest.raises(
-        UserError, match=rf"^the files belong to different runs: run `dvc repro` \(changed since: {path}\)$"
+        UserError, match=rf"^the files are not those of one run: run `dvc repro` \(changed or missing: {path}\)$"
     ):
         workspace.check_one_run(with_code)
     reproduce()
