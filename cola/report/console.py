@@ -19,9 +19,9 @@ from cola.data import tutorial
 from cola.report import revision, workspace
 from cola.report.references import Reference, compare
 from cola.report.references import read as read_references
-from cola.report.words import format_time, spell
+from cola.report.words import format_time, shorten, spell
 
-LONGEST_SENTENCE = 300  # characters
+LONGEST_SENTENCE = 300  # characters; a longer text would fill the screen, and metrics/predictions.csv has it whole
 
 
 def print_training(history: pd.DataFrame, source: Mapping[str, Any]) -> None:
@@ -106,13 +106,14 @@ def print_predictions(heading: str, predictions: Sequence[Mapping[str, Any]]) ->
     table.add_column("")
     for row in predictions:
         answer = Text("right", style="green") if row["correct"] else Text("wrong", style="red")
-        table.add_row(_cut(row["sentence"]), row["label"], row["predicted"], f"{row['probability']:.2f}", answer)
+        table.add_row(
+            shorten(row["sentence"], LONGEST_SENTENCE),
+            row["label"],
+            row["predicted"],
+            f"{row['probability']:.2f}",
+            answer,
+        )
     _print_table(heading, table)
-
-
-def _cut(sentence: str) -> str:
-    """Cut a long text, which would fill the screen; metrics/predictions.csv has it whole."""
-    return sentence if len(sentence) <= LONGEST_SENTENCE else f"{sentence[: LONGEST_SENTENCE - 1]}…"
 
 
 class PlainConsole(Console):

@@ -19,11 +19,12 @@ from matplotlib.ticker import MaxNLocator
 
 from cola.core import files
 from cola.report.references import Reference, prediction_interval
-from cola.report.words import format_time, spell
+from cola.report.words import format_time, shorten, spell
 
 BLUE, ORANGE, GREY = "#3b7fcb", "#d9782d", "#7a7a7a"  # visible on white and on black
 
 MOST_ROWS = 30  # sources or labels: a corpus may have thousands
+LONGEST_NAME = 24  # characters; a longer name would leave no room for the figure beside it
 
 
 def _make_axes(height: float) -> tuple[Figure, Axes]:
@@ -32,11 +33,6 @@ def _make_axes(height: float) -> tuple[Figure, Axes]:
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def _shorten(name: str) -> str:
-    """Cut a name that would leave no room for the figure beside it."""
-    return name if len(name) <= 24 else f"{name[:23]}…"
 
 
 def draw_comparison(
@@ -132,7 +128,7 @@ def draw_mcc_per_source(per_source: pd.DataFrame) -> Figure:
     """Draw the MCC of each of the largest sources (columns of per_source.csv)."""
     sources = select_sources(per_source)
     figure, axes = _make_axes(1 + 0.28 * len(sources))
-    names = [f"{_shorten(row.source)} ({row.sentences})" for row in sources.itertuples()]
+    names = [f"{shorten(row.source, LONGEST_NAME)} ({row.sentences})" for row in sources.itertuples()]
     rows = range(len(names))[::-1]  # the first row on top
     axes.barh(rows, sources["mcc"], color=BLUE)
     axes.set_yticks(rows, names, parse_math=False)
@@ -164,7 +160,7 @@ def draw_confusion_matrix(predictions: pd.DataFrame) -> Figure:
     axes.imshow(counts, cmap=LinearSegmentedColormap.from_list("", [f"{BLUE}1a", BLUE]))  # transparent to blue
     axes.spines[:].set_visible(False)
     axes.set(title="Confusion matrix", xlabel="predicted", ylabel="label")
-    short = [_shorten(name) for name in names]
+    short = [shorten(name, LONGEST_NAME) for name in names]
     axes.set_xticks(range(len(names)), short, parse_math=False, rotation=90 if sum(map(len, short)) > 28 else 0)
     axes.set_yticks(range(len(names)), short, parse_math=False)
     for (row, column), count in np.ndenumerate(counts.to_numpy()):
@@ -230,7 +226,7 @@ def draw_mcc_by_source(summary: Mapping[str, Any]) -> Figure:
     heights = range(len(rows))[::-1]  # the first row on top
     for method, color in _METHODS.items():
         axes.plot([row[method] for row in rows], heights, "o", color=color, label=spell(method))
-    names = [f"{_shorten(spell(row['source']))} ({row['sentences']})" for row in rows]
+    names = [f"{shorten(spell(row['source']), LONGEST_NAME)} ({row['sentences']})" for row in rows]
     axes.set_yticks(heights, names, parse_math=False)
     axes.grid(axis="y", alpha=0.3)
     axes.axvline(0, color="black", linewidth=0.8)

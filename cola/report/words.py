@@ -44,6 +44,11 @@ def format_value(name: str, value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+def shorten(text: str, length: int) -> str:
+    """Cut a text to `length` characters; the last one is then an ellipsis."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def format_time(seconds: float) -> str:
     """75.2 -> '1:15', as the tutorial shows times; below ten seconds '9.9 s'."""
     if seconds < 10:
