@@ -205,10 +205,10 @@ def _read_parquet(path: Path) -> Records:
     try:
         table, numbers = pq.ParquetFile(path), count(1)
         header = table.schema_arrow.names
-        yield "the header", header
         names = [name for name in header if normalize(name) in COLUMNS]
+        yield "the header", names if {"text", "label"} <= set(map(normalize, names)) else header
         for batch in table.iter_batches(columns=names):
-            columns = [_to_texts(batch[name]) if name in names else [""] * len(batch) for name in header]
+            columns = [_to_texts(batch[name]) for name in names]
             for *fields, number in zip(*columns, numbers, strict=False):
                 yield f"row {number}", fields
     except Exception as error:  # the library has many, for a spoiled file and for columns that are no text
