@@ -26,7 +26,8 @@ def describe(error: Exception) -> str:
     proxy = "the proxy in " + " and ".join(f"{name} ({hide_password(os.environ[name])})" for name in proxies)
     if (response := getattr(error, "response", None)) is not None:
         return f"HTTP {response.status_code}"
-    if proxies and "scheme for proxy" in text:
+    names_no_version = any(os.environ[name].startswith("socks://") for name in proxies)  # GNOME writes this
+    if proxies and ("scheme for proxy" in text or ("SOCKS" in text and names_no_version)):
         return f"{proxy} must begin with socks5://, http:// or https://"
     if proxies and "SOCKS" in text:
         return f"{proxy} needs packages: run `uv pip install socksio PySocks`"

@@ -205,13 +205,18 @@ def test_a_mirror_without_the_file_is_passed_over(tmp_path, monkeypatch, mirror,
             fetch(tmp_path / "raw")
 
 
-@pytest.mark.parametrize("proxy", ["socks5://me:secret@127.0.0.1:9", "socks5h://127.0.0.1:9", "http://127.0.0.1:9"])
+@pytest.mark.parametrize(
+    "proxy",
+    ["socks5://me:secret@127.0.0.1:9", "socks5h://127.0.0.1:9", "socks://127.0.0.1:9", "http://127.0.0.1:9"],
+)
 def test_a_proxy_is_named(tmp_path, monkeypatch, proxy):
     pin_cola(monkeypatch, "http://cola.invalid")
     monkeypatch.setenv("all_proxy", proxy)
     shown = f"the proxy in all_proxy ({proxy.replace('me:secret@', '')})"
     needs = f"{shown} needs packages: run `uv pip install socksio PySocks`"
     reason = needs if proxy.startswith("socks") else f"no connection through {shown}"
+    if proxy.startswith("socks:"):
+        reason = f"{shown} must begin with socks5://, http:// or https://"
     assert f"; cola.invalid: {reason}{REMEDY}" in fail_to_fetch(tmp_path / "raw")
 
 
