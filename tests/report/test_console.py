@@ -136,14 +136,15 @@ def test_a_result_is_printed_from_its_files_and_a_broken_reference_is_a_warning(
     assert printed.err.count("\n") == 1
 
 
-def test_a_terminal_without_a_letter_shows_its_code(result):
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", r"\u95ee\u9898\xe9"), ("latin-1", r"\u95ee\u9898é")])
+def test_a_terminal_without_a_letter_shows_its_code(result, encoding, shown):
     (row, _) = files.read_json(paths.SAMPLES)
     files.write_json(paths.SAMPLES, [row | {"sentence": "问题é"}])
     command = [sys.executable, "-m", "cola.report.console"]
-    environment = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, env=environment, capture_output=True, encoding="latin-1", check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert r"\u95ee\u9898é" in ended.stdout
+    assert shown in ended.stdout
 
 
 def test_a_long_text_is_cut(capsys):
