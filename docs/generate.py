@@ -147,11 +147,11 @@ def tabulate_tutorial() -> Iterator[Sequence[str]]:
         yield name, times, f"{methods[PIPELINE]['seconds']:.2f} s"
 
 
-def tabulate_outcome(method: str = PIPELINE, last_rows: int = 0) -> Iterator[Sequence[str]]:
-    """Yield the tests of equivalence of benchmarks/proofs/outcome.py, or the last rows of them."""
+def tabulate_outcome(method: str = PIPELINE, rows: slice = slice(None)) -> Iterator[Sequence[str]]:
+    """Yield the tests of equivalence of benchmarks/proofs/outcome.py, or these `rows` of them."""
     yield "mean (standard deviation)", TUTORIAL, method, "difference, 90% interval", "margin", "equal"
     results = files.read_csv(outcome.RESULTS)
-    for column, *cells in outcome.compare_with_tutorial(results, method)[-last_rows:].itertuples(index=False):
+    for column, *cells in outcome.compare_with_tutorial(results, method)[rows].itertuples(index=False):
         yield re.sub(r" (\d)$", r", epoch \1", column.replace("_", " ")).replace("mcc", "MCC"), *cells
 
 
@@ -161,7 +161,7 @@ TABLES: dict[str, Callable[..., Iterator[Sequence[str]]]] = {
     "speed": tabulate_speed,
     "tutorial": tabulate_tutorial,
     "outcome": tabulate_outcome,
-    "outcome-float16": partial(tabulate_outcome, f"{PIPELINE}, float16", last_rows=4),
+    "outcome-float16": partial(tabulate_outcome, f"{PIPELINE}, float16", slice(-4, None)),  # after the last epoch
 }
 
 

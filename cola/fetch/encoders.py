@@ -69,8 +69,8 @@ def try_out(name: str, folder: Path) -> None:
     """Load the encoder in `folder` and tokenize sentences, so that an unusable encoder ends here.
 
     `name` is the user's name for it. Prints a note about lost capitals. Raises UserError, in one line, where
-    transformers cannot load the model or the tokenizer, where the tokenizer differs from its files, and where a token
-    has no embedding or padding no token.
+    transformers cannot load the model or the tokenizer, where the model or the tokenizer differs from its files, and
+    where a token has no embedding or padding no token.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer  # takes seconds: only here
     from transformers.utils import logging
@@ -107,8 +107,8 @@ def _check_weights(name: str, model: Any, report: Mapping[str, Any]) -> None:
 
     `report` is transformers' report of the loading. A pooler may be missing or left out: it belongs to a head.
     """
-    prefix, names = f"{model.base_model_prefix}.", [*model.base_model.state_dict()]
-    parts = {weight.partition(".")[0] for weight in names} - {"pooler"}
+    prefix = f"{model.base_model_prefix}."
+    parts = {weight.partition(".")[0] for weight in model.base_model.state_dict()} - {"pooler"}
 
     def select(weights: Iterable[str]) -> list[str]:
         return sorted(weight for weight in weights if weight.removeprefix(prefix).partition(".")[0] in parts)
@@ -123,7 +123,10 @@ def _check_weights(name: str, model: Any, report: Mapping[str, Any]) -> None:
 
 
 def _check_files(name: str, folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Raise UserError where a tokenizer differs from its files: transformers invents a tokenizer without files."""
+    """Raise UserError where a tokenizer differs from its files, or does not add the token that a classifier reads.
+
+    transformers invents a tokenizer without files.
+    """
     encoded = [tokenizer(sentence)["input_ids"] for sentence in SENTENCES]  # some fail only now
     if tokenizer.cls_token_id is not None and tokenizer.cls_token_id not in encoded[0]:
         raise UserError(
