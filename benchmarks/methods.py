@@ -120,21 +120,22 @@ def train_fast(
     """Train with the pipeline: with loop.fit's steps."""
     precision = precision or choose_precision("auto", model.device)
     recipe = read_recipe().model_copy(update={"micro_batch_tokens": micro_batch_tokens})
-    sentence = to_sentences([workload.VOCABULARY], torch.zeros(1, dtype=torch.int64))  # all token ids that batches use
+    sentence = to_sentences([([workload.VOCABULARY], torch.zeros(1, dtype=torch.int64))])  # all token ids of batches
     splits = {"train": sentence, "validation": sentence}
     with loop.prepare(model, splits, recipe, precision, seed=0) as training:
         model.train()
-        progress = Progress()
 
-        def step(batch: Batch) -> None:
-            sentences = to_sentences(*batch)
-            loop.optimizer_step(replace(training, train=sentences), np.arange(len(sentences.labels)), progress)
+        def timed(batches: list[Batch]) -> list[float]:
+            on_batches = replace(training, train=to_sentences(batches))
+            rows = iter(np.arange(len(on_batches.train.labels)).reshape(len(batches), -1))
+            return time_steps(lambda _: loop.optimizer_step(on_batches, next(rows), Progress()), model.device)(batches)
 
-        yield time_steps(step, model.device)
+        yield timed
 
 
-def to_sentences(input_ids: list[np.ndarray], labels: torch.Tensor) -> Sentences:
-    return Sentences(RaggedArray.from_rows(input_ids), labels.numpy())
+def to_sentences(batches: list[Batch]) -> Sentences:
+    input_ids = [ids for input_ids, _ in batches for ids in input_ids]
+    return Sentences(RaggedArray.from_rows(input_ids), torch.cat([labels for _, labels in batches]).numpy())
 
 
 @contextmanager

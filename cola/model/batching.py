@@ -11,6 +11,9 @@ TokenIds = Sequence[int] | np.ndarray  # of a sentence, special tokens included
 # The most tokens in a packed row: 32 of CoLA's sentences take twelve such rows. Longer rows have less padding (3% with
 # 64, 5% with 32), and more scores between tokens of different sentences, which are thrown away.
 PACKED_ROW_LENGTH = 32
+# Where few shapes of batches are wanted, rows have a multiple of 48 tokens (CoLA's longest sentence has 47), and their
+# number is even: three of four batches of 32 of CoLA's sentences then have the same shape.
+ROW_LENGTHS, ROW_NUMBERS = 48, 2
 
 
 class Padded(NamedTuple):
@@ -70,18 +73,24 @@ def pad(input_ids: Sequence[TokenIds], pad_token_id: int) -> Padded:
     return Padded(torch.from_numpy(padded), torch.from_numpy(mask))
 
 
-def pack(input_ids: Sequence[TokenIds]) -> Packed:
+def pack(input_ids: Sequence[TokenIds], few_shapes: bool = False) -> Packed:
     """Put sentences into rows of PACKED_ROW_LENGTH tokens, or of the longest sentence's length where that is more.
 
     There are as many rows as the tokens would fill. They become as short as they can; a few tokens longer if need be.
+    With `few_shapes`, row lengths are multiples of ROW_LENGTHS and numbers of rows are multiples of ROW_NUMBERS.
+
     With a length of 6, [[101, 7, 102], [101, 102], [101, 8, 9, 102]] -> input_ids [[101, 8, 9, 102, 0], [101, 7, 102,
     101, 102]], position_ids [[0, 1, 2, 3, 0], [0, 1, 2, 0, 1]], first_token_index [5, 8, 0], lengths [3, 2, 4].
     """
     lengths = [len(ids) for ids in input_ids]
-    rows = -(-sum(lengths) // max(PACKED_ROW_LENGTH, *lengths))
-    row_length = max(-(-sum(lengths) // rows), *lengths)
+    if few_shapes:
+        row_length = round_up(max(lengths), ROW_LENGTHS)
+        rows = round_up(-(-sum(lengths) // row_length), ROW_NUMBERS)
+    else:
+        rows = -(-sum(lengths) // max(PACKED_ROW_LENGTH, *lengths))
+        row_length = max(-(-sum(lengths) // rows), *lengths)
     while (first_token_index := _first_fit(lengths, rows, row_length)) is None:
-        row_length += 1
+        rows, row_length = (rows + ROW_NUMBERS, row_length) if few_shapes else (rows, row_length + 1)
 
     tokens = np.zeros(rows * row_length, dtype=np.int64)
     sentence_of = np.full(len(tokens), -1)  # the sentence of each token; -1: padding
@@ -97,6 +106,10 @@ def pack(input_ids: Sequence[TokenIds]) -> Packed:
         torch.from_numpy(first_token_index),
         torch.tensor(lengths),
     )
+
+
+def round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def _first_fit(lengths: list[int], rows: int, row_length: int) -> np.ndarray | None:

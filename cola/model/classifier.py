@@ -94,10 +94,10 @@ def save(model: PreTrainedModel, folder: Path) -> None:
 
 
 def collate(
-    model: PreTrainedModel, input_ids: Sequence[batching.TokenIds], packed: bool
+    model: PreTrainedModel, input_ids: Sequence[batching.TokenIds], packed: bool, few_shapes: bool = False
 ) -> batching.Padded | batching.Packed:
     """Return a batch of sentences for compute_logits. `packed` needs families.supports(model)."""
-    return batching.pack(input_ids) if packed else batching.pad(input_ids, model.config.pad_token_id)
+    return batching.pack(input_ids, few_shapes) if packed else batching.pad(input_ids, model.config.pad_token_id)
 
 
 def compute_logits(model: PreTrainedModel, batch: batching.Padded | batching.Packed, precision: torch.dtype) -> Tensor:

@@ -54,7 +54,7 @@ def _encode_first_tokens(model: Any, batch: batching.Packed, positions: Tensor, 
 
 def _select(states: Tensor, rows: Tensor) -> Tensor:
     """Return states[rows], as an embedding: on a GPU the gradient of an index would take many small kernels."""
-    return embedding(rows, states.flatten(1)).unflatten(1, states.shape[1:])
+    return embedding(rows, states.flatten(1)).unflatten(-1, states.shape[1:])
 
 
 def _encode_all_tokens(model: Any, batch: batching.Packed, positions: Tensor, mask: Any) -> Tensor:
@@ -66,7 +66,7 @@ def _encode_all_tokens(model: Any, batch: batching.Packed, positions: Tensor, ma
         return _select(hidden, batch.first_token_index).unsqueeze(1)
     offsets = torch.arange(batch.input_ids.shape[1], device=hidden.device)  # within a sentence
     tokens = batch.first_token_index.unsqueeze(1) + offsets
-    states = hidden[tokens.clamp(max=len(hidden) - 1)]  # (sentences, length, width)
+    states = _select(hidden, tokens.clamp(max=len(hidden) - 1))  # (sentences, length, width)
     return _average(states, offsets < batch.lengths.unsqueeze(1))
 
 

@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,16 @@ from cola.data.ragged import Sentences
 from cola.model import batching, classifier, families, metrics, prediction
 from cola.train import distributed, speedups
 from cola.train.checkpoint import Checkpointer
+from cola.train.graphs import Recorded
 from cola.train.history import Epoch, Progress, Step, has_ended, select_best
+
+
+class MicroBatch(NamedTuple):
+    """A part of a batch, computed at once."""
+
+    batch: batching.Padded | batching.Packed
+    labels: Tensor  # (sentences,) int64
+    weight: float  # of its mean loss, in the mean loss of the whole batch
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,21 @@ class Training:
         labels, classes = torch.from_numpy(self.train.labels), len(classifier.read_label_names(self.model))
         counts = torch.bincount(labels, minlength=classes).clamp(min=1)  # a class may have no training sentences
         return (len(labels) / (classes * counts)).to(self.model.device)
+
+    @cached_property
+    def recorded_step(self) -> Recorded | None:
+        """compute_step of a single micro-batch as a CUDA graph. Its arguments are tensors, the micro-batch's first."""
+        if not self.packed or self.model.device.type != "cuda" or distributed.world_size() > 1:
+            return None
+
+        training = replace(self)  # a cycle of references would keep the graphs in memory
+
+        def compute(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+            *batch, labels, learning_rate, scale = tensors
+            micro_batch = MicroBatch(batching.Packed(*batch), labels, 1.0)
+            return compute_step(training, [micro_batch], learning_rate, scale)
+
+        return Recorded(compute, self.model.device)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -83,6 +107,7 @@ def prepare(
             eps=recipe.adam_epsilon,
             weight_decay=recipe.weight_decay,
             fused=True,
+            capturable=model.device.type == "cuda",  # by a CUDA graph
         )
         train, validation = prepared.sentences["train"], prepared.sentences["validation"]
         packed, weights = prepared.packed, prepared.parameters
@@ -161,9 +186,14 @@ def optimizer_step(training: Training, rows: np.ndarray, progress: Progress) -> 
     """
     number = progress.steps_done + 1
     learning_rate = training.recipe.learning_rate * decay_linearly(number - 1, training.total_steps)
-    training.optimizer.param_groups[0]["lr"] = learning_rate
     scale = progress.loss_scale.factor if training.precision == torch.float16 else 1.0
-    loss, norm = update_weights(training, rows, scale)
+    micro_batches = cut(training, rows)
+    if training.recorded_step and len(micro_batches) == 1:
+        batch, labels, _ = micro_batches[0]
+        figures = training.recorded_step(*batch, labels, torch.tensor(learning_rate), torch.tensor(scale))
+    else:
+        figures = compute_step(training, micro_batches, learning_rate, scale)
+    loss, norm = (figure.item() for figure in figures)
     if training.precision == torch.float16:
         overflow = math.isfinite(loss) and not math.isfinite(norm) and scale > 1
         progress.loss_scale = progress.loss_scale.after(overflow)
@@ -178,14 +208,33 @@ def decay_linearly(step: int, total_steps: int) -> float:
     return 1 - step / total_steps
 
 
-def update_weights(training: Training, rows: np.ndarray, scale: float) -> tuple[float, float]:
+def cut(training: Training, rows: np.ndarray) -> list[MicroBatch]:
+    """Cut this process's share of the batch `rows` into micro-batches of at most recipe.micro_batch_tokens tokens."""
+    sentences, tokens = training.train, training.recipe.micro_batch_tokens
+    share = rows[distributed.rank() :: distributed.world_size()]
+    # Every process must have gradients: with an empty share they are 0, from a sentence of weight 0.
+    parts = share if len(share) else rows[:1]
+    micro_batches = []
+    for part in batching.split_into_micro_batches(parts, sentences.input_ids, tokens, padded=not training.packed):
+        input_ids = [sentences.input_ids[row] for row in part]
+        few_shapes = training.recorded_step is not None
+        batch = classifier.collate(training.model, input_ids, training.packed, few_shapes)
+        weight = weigh(training, part) / weigh(training, rows) if len(share) else 0.0
+        micro_batches.append(MicroBatch(batch, torch.from_numpy(sentences.labels[part]), weight))
+    return micro_batches
+
+
+def compute_step(
+    training: Training, micro_batches: Sequence[MicroBatch], learning_rate: float | Tensor, scale: float | Tensor
+) -> tuple[Tensor, Tensor]:
     """Update the weights, unless a gradient is not finite. Returns the batch's loss and its gradient's norm.
 
-    `scale` multiplies the loss in the backward pass only.
+    `scale` multiplies the loss in the backward pass only. Nothing here waits for a GPU: it may be recorded.
     """
     optimizer: Any = training.optimizer
+    optimizer.param_groups[0]["lr"] = learning_rate
     optimizer.zero_grad()
-    loss = backward(training, rows, scale)
+    loss = backward(training, micro_batches, scale)
     gradients = [weight.grad for weight in training.weights if weight.grad is not None]
     distributed.all_reduce_sum([loss, *gradients])
     norm = compute_norm(gradients) / scale
@@ -194,26 +243,16 @@ def update_weights(training: Training, rows: np.ndarray, scale: float) -> tuple[
     optimizer.grad_scale = ((norm + 1e-6) / training.recipe.max_grad_norm).clamp(min=1.0) * scale
     optimizer.found_inf = (~norm.isfinite()).float()  # 1: the fused optimizer changes nothing
     optimizer.step()
-    return loss.item(), norm.item()
+    return loss, norm
 
 
-def backward(training: Training, rows: np.ndarray, scale: float) -> Tensor:
-    """Compute the gradients, times `scale`, of this process's share of the batch `rows`.
-
-    The share is cut into micro-batches of at most recipe.micro_batch_tokens tokens. Returns the share's part of the
-    batch's mean loss.
-    """
-    model, sentences, tokens = training.model, training.train, training.recipe.micro_batch_tokens
-    share = rows[distributed.rank() :: distributed.world_size()]
-    # Every process must have gradients: with an empty share they are 0, from a sentence of weight 0.
-    parts = share if len(share) else rows[:1]
+def backward(training: Training, micro_batches: Sequence[MicroBatch], scale: float | Tensor) -> Tensor:
+    """Compute the gradients, times `scale`, of this process's share of a batch. Returns its part of the mean loss."""
+    model = training.model
     total_loss = torch.zeros((), device=model.device)
-    for part in batching.split_into_micro_batches(parts, sentences.input_ids, tokens, padded=not training.packed):
-        batch = classifier.collate(model, [sentences.input_ids[row] for row in part], training.packed)
+    for batch, labels, weight in micro_batches:
         logits = classifier.compute_logits(model, batch, training.precision)
-        labels = torch.from_numpy(sentences.labels[part]).to(model.device)
-        weight = weigh(training, part) / weigh(training, rows) if len(share) else 0.0
-        loss = cross_entropy(logits, labels, training.class_weights) * weight
+        loss = cross_entropy(logits, labels.to(model.device), training.class_weights) * weight
         (loss * scale).backward()
         total_loss += loss.detach()
     return total_loss

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,11 +39,15 @@ def test_three_sentences_packed(monkeypatch):
     assert batch.attention_mask.int().tolist() == [[four_and_padding], [three_and_two]]
 
 
-@given(token_ids)
-def test_a_packed_sentence_is_whole_and_attends_to_itself_only(input_ids):
-    batch = batching.pack(input_ids)
+@pytest.mark.parametrize("few_shapes", [False, True])
+@given(input_ids=token_ids)
+def test_a_packed_sentence_is_whole_and_attends_to_itself_only(input_ids, few_shapes):
+    batch = batching.pack(input_ids, few_shapes)
     rows, length = batch.input_ids.shape
-    assert rows == -(-sum(map(len, input_ids)) // max(batching.PACKED_ROW_LENGTH, *map(len, input_ids)))
+    if few_shapes:
+        assert (rows % 2, length) == (0, -(-max(map(len, input_ids)) // 48) * 48)
+    else:
+        assert rows == -(-sum(map(len, input_ids)) // max(batching.PACKED_ROW_LENGTH, *map(len, input_ids)))
     assert max(map(len, input_ids)) <= length
     assert batch.attention_mask.shape == (rows, 1, length, length)
     for ids, first in zip(input_ids, batch.first_token_index.tolist(), strict=True):

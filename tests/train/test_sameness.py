@@ -52,6 +52,7 @@ def train(family, device, precision="auto", checkpoint_path=None, on_step=lambda
     splits = {"train": sentences, "validation": sentences}
     with loop.prepare(model, splits, RECIPE, choose_precision(precision, device), seed=0) as training:
         loop.fit(training, checkpoint.Checkpointer(checkpoint_path), on_step)
+        assert device.type == "cpu" or training.recorded_step.graphs, "no step was recorded"
     digest = hashlib.sha256()
     for weights in model.state_dict().values():
         digest.update(weights.cpu().numpy().tobytes())
