@@ -125,12 +125,16 @@ def _name_machine(benchmark: Mapping[str, Any]) -> str:
 
 
 def _format_speed(name: str, method: Mapping[str, float], pipeline_seconds: float) -> str:
-    seconds = f"{method['seconds']:.2f}" if method["seconds"] >= 0.1 else f"{method['seconds']:.2g}"
+    seconds = _format_seconds(method["seconds"])
     if name == PIPELINE:
         return f"**{seconds}**"
     if name == "roofline":
         return f"{seconds} ({method['seconds'] / pipeline_seconds:.0%})"
     return f"{seconds} ({method['ratio']:.1f})"
+
+
+def _format_seconds(seconds: float) -> str:
+    return f"{seconds:.2f}" if seconds >= 0.1 else f"{seconds:.2g}"
 
 
 def tabulate_tutorial() -> Iterator[Sequence[str]]:
@@ -142,9 +146,9 @@ def tabulate_tutorial() -> Iterator[Sequence[str]]:
     for path in sorted(BENCHMARKS.glob("*.json")):
         benchmark = files.read_json(path)
         methods = benchmark["training"]["bert-base-uncased"]
-        times = f"{methods[TUTORIAL]['seconds']:.2f} s ({methods[TUTORIAL]['ratio']:.1f} times)"
+        times = f"{_format_seconds(methods[TUTORIAL]['seconds'])} s ({methods[TUTORIAL]['ratio']:.1f} times)"
         name = f"a step of bert-base-uncased's shape, {_name_machine(benchmark)}"
-        yield name, times, f"{methods[PIPELINE]['seconds']:.2f} s"
+        yield name, times, f"{_format_seconds(methods[PIPELINE]['seconds'])} s"
 
 
 def tabulate_outcome(method: str = PIPELINE, rows: slice = slice(None)) -> Iterator[Sequence[str]]:
