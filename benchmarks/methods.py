@@ -45,7 +45,7 @@ def mark(device: torch.device) -> Any:
     return event
 
 
-def seconds_between(marks: list[Any]) -> list[float]:
+def compute_seconds(marks: list[Any]) -> list[float]:
     """Return the seconds from each mark to the next."""
     if isinstance(marks[0], float):
         return np.diff(marks).tolist()
@@ -59,7 +59,7 @@ def time_steps(step: Callable[[Batch], Any], device: torch.device) -> Timed:
         for batch in batches:
             step(batch)
             marks.append(mark(device))
-        return seconds_between(marks)
+        return compute_seconds(marks)
 
     return timed
 
@@ -108,7 +108,7 @@ def train_with_trainer(model: PreTrainedModel, compiled: bool = False) -> Iterat
         trainer = Trainer(model, arguments, build_collator(), train_dataset=rows, callbacks=[Marks()])
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        return seconds_between([*marks, mark(model.device)])
+        return compute_seconds([*marks, mark(model.device)])
 
     yield timed
 

@@ -183,7 +183,7 @@ def count_work(config: transformers.PreTrainedConfig) -> tuple[float, int]:
     """
     model = workload.build_model(config, torch.device("meta"))
     tokens = 363.4  # in 32 of CoLA's sentences, on average
-    linears = sum(linear.weight.numel() for linear in families.encoder_linears(model))
+    linears = sum(linear.weight.numel() for linear in families.list_encoder_linears(model))
     if getattr(config, "classifier_pooling", "cls") == "cls":
         spared = linears / config.num_hidden_layers - 2 * config.hidden_size**2  # all but keys and values
     else:

@@ -16,7 +16,7 @@ def make_title(source: Mapping[str, Any]) -> str:
     return f"{source['corpus']['name']}, {source['encoder']['name']}"
 
 
-def same_corpus_and_encoder(source: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
+def matches_corpus_and_encoder(source: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
     """Return whether two models have the same corpus and encoder, so that their test MCCs are comparable."""
     return all(_identify(source[part]) == _identify(reference[part]) for part in SOURCE)
 
@@ -30,7 +30,7 @@ def _identify(origin: Mapping[str, Any]) -> Any:
 
 def is_comparable(source: Mapping[str, Any]) -> bool:
     """Return whether a test MCC is comparable with the tutorial's."""
-    return same_corpus_and_encoder(source, SOURCE)
+    return matches_corpus_and_encoder(source, SOURCE)
 
 
 def list_differences(source: Mapping[str, Any]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from cola.core import files, params, paths
 from cola.core.errors import UserError, run
 from cola.experiments import dvc_queue
 from cola.report import console, figures, mlflow_logger, revision
-from cola.report.references import Reference, compare, describe_recipe, prediction_interval, select_comparable
+from cola.report.references import Reference, compare, compute_prediction_interval, describe_recipe, select_comparable
 from cola.report.references import read as read_references
 
 
@@ -36,7 +36,7 @@ def summarize(
         "mean": mean,
         "standard_deviation": deviation,
         "confidence_interval": [mean - margin, mean + margin],
-        "prediction_interval": list(prediction_interval(values)),
+        "prediction_interval": list(compute_prediction_interval(values)),
         "references": {reference.name: list(reference.mccs) for reference in select_comparable(source, references)},
         "comparison": compare(values, source, references),
         "recipe": describe_recipe(source, settings),

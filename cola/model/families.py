@@ -164,7 +164,7 @@ def freeze(model: PreTrainedModel, layers: int) -> None:
             weights.requires_grad_(False)
 
 
-def encoder_linears(model: PreTrainedModel) -> list[nn.Linear]:
+def list_encoder_linears(model: PreTrainedModel) -> list[nn.Linear]:
     """Return the Linears that compute with every token. The head, with its pooler, has few rows and is left out."""
     pooler = getattr(model.base_model, "pooler", None)
     heads = set(pooler.modules()) if pooler else set()

@@ -66,7 +66,7 @@ def make_fast(model: PreTrainedModel, precision: torch.dtype) -> None:
     """Convert the encoder's Linears to `precision` once; autocast would do so at every use. Irreversible."""
     if families.supports(model):
         model.set_attn_implementation(attention.NAME)
-    for linear in families.encoder_linears(model):
+    for linear in families.list_encoder_linears(model):
         linear.to(precision)
 
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cola.core import files
-from cola.report.references import Reference, prediction_interval
+from cola.report.references import Reference, compute_prediction_interval
 from cola.report.words import format_time, shorten, spell
 
 BLUE, ORANGE, GREY = "#3b7fcb", "#d9782d", "#7a7a7a"  # visible on white and on black
@@ -55,7 +55,9 @@ def draw_comparison(
     for y, (_, mccs, color) in enumerate(rows):
         mean = float(np.mean(mccs))
         if len(mccs) > 1:
-            axes.plot(prediction_interval(mccs), [y, y], color=color, alpha=0.2, linewidth=12, solid_capstyle="butt")
+            axes.plot(
+                compute_prediction_interval(mccs), [y, y], color=color, alpha=0.2, linewidth=12, solid_capstyle="butt"
+            )
             axes.plot([mean, mean], [y - 0.25, y + 0.25], color=color, linewidth=2)
         axes.plot(mccs, y + _spread(mccs), "o", color=color, alpha=0.7 if len(mccs) > 1 else 1)
         axes.text(1.02, y, f"{mean:.3f}", transform=axes.get_yaxis_transform(), va="center")

@@ -47,13 +47,13 @@ def _read_reference(path: Path) -> Reference:
     if path.stem in published:
         return Reference(published[path.stem], tutorial.SOURCE, mccs)
     source = json.loads((path.with_suffix("") / "source.json").read_text(encoding="utf-8"))
-    tutorial.same_corpus_and_encoder(source, source)  # raises if a field that is compared is missing
+    tutorial.matches_corpus_and_encoder(source, source)  # raises if a field that is compared is missing
     return Reference(f"{path.stem} here, {len(mccs)} seeds", source, mccs)
 
 
 def select_comparable(source: Mapping[str, Any], references: Sequence[Reference]) -> list[Reference]:
     """Return the references with the corpus and the encoder of this source.json."""
-    return [reference for reference in references if tutorial.same_corpus_and_encoder(source, reference.source)]
+    return [reference for reference in references if tutorial.matches_corpus_and_encoder(source, reference.source)]
 
 
 def split_by_encoder(
@@ -63,7 +63,7 @@ def split_by_encoder(
     same_corpus = [
         reference
         for reference in references
-        if tutorial.same_corpus_and_encoder({**reference.source, "corpus": source["corpus"]}, reference.source)
+        if tutorial.matches_corpus_and_encoder({**reference.source, "corpus": source["corpus"]}, reference.source)
     ]
     comparable = select_comparable(source, same_corpus)
     return comparable, [reference for reference in same_corpus if reference not in comparable]
@@ -87,7 +87,7 @@ def compare(mccs: Sequence[float], source: Mapping[str, Any], references: Sequen
             phrases.append(f"{difference} difference from {np.mean(mccs):.3f} (Welch's t-test)")
         elif len(mccs) > 1 or len(reference.mccs) > 1:
             (mcc,), several = sorted((mccs, reference.mccs), key=len)
-            low, high = prediction_interval(several)
+            low, high = compute_prediction_interval(several)
             position = f"{mcc:.3f} is {'within' if low <= mcc <= high else 'outside'} the 95% prediction interval"
             phrases.append(f"{position} for one more seed, {low:.3f} to {high:.3f}")
     if differences := "; ".join(tutorial.list_differences(source)):
@@ -95,7 +95,7 @@ def compare(mccs: Sequence[float], source: Mapping[str, Any], references: Sequen
     return "; ".join(phrases)
 
 
-def prediction_interval(mccs: Sequence[float]) -> tuple[float, float]:
+def compute_prediction_interval(mccs: Sequence[float]) -> tuple[float, float]:
     """Return the interval in which the next run's MCC lies in 95 of 100 cases, from at least two MCCs."""
     quantile = stdtrit(len(mccs) - 1, 0.975)  # of Student's t; scipy.stats, which has it too, takes 0.3 s to load
     margin = float(quantile * np.std(mccs, ddof=1) * (1 + 1 / len(mccs)) ** 0.5)

@@ -102,7 +102,7 @@ def flatten_weights(model: PreTrainedModel, precision: torch.dtype) -> Iterator[
     originals: dict[Tensor, Tensor] = {weight: weight.data for weight in model.parameters()}  # float32
     hooks = _collect_gradients(vector, weights)
     if precision != torch.float32:
-        hooks += _lower_precision(families.encoder_linears(model), precision, originals)
+        hooks += _lower_precision(families.list_encoder_linears(model), precision, originals)
     try:
         yield vector
     finally:

@@ -47,5 +47,5 @@ def test_a_result_with_another_corpus_or_encoder_is_not_comparable(corpus, encod
 )
 def test_an_encoder_without_a_revision_is_identified_by_its_files(encoder, is_same):
     source, reference = ({"corpus": CORPUS, "encoder": part} for part in (MINE, encoder))
-    assert tutorial.same_corpus_and_encoder(source, reference) == is_same
-    assert not tutorial.same_corpus_and_encoder(source, reference | {"corpus": CORPUS | {"revision": "2"}})
+    assert tutorial.matches_corpus_and_encoder(source, reference) == is_same
+    assert not tutorial.matches_corpus_and_encoder(source, reference | {"corpus": CORPUS | {"revision": "2"}})

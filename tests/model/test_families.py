@@ -67,7 +67,7 @@ def test_attention_drops_with_the_configurations_probability(family, probability
 def test_the_encoders_linears_are_all_but_the_heads_two(family):
     model = build_classifier(workload.configure(family))
     linears = sum(isinstance(module, torch.nn.Linear) for module in model.modules())
-    assert len(families.encoder_linears(model)) == linears - 2
+    assert len(families.list_encoder_linears(model)) == linears - 2
 
 
 def test_decoders_and_other_families_are_not_supported():

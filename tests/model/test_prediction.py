@@ -47,7 +47,7 @@ def test_a_text_gets_the_label_of_its_largest_logit_and_the_process_stays_as_it_
 
 def test_only_the_encoders_linears_are_in_low_precision(folder):
     model = Predictor(folder, CPU, torch.bfloat16).model
-    linears = families.encoder_linears(model)
+    linears = families.list_encoder_linears(model)
     assert len(linears) == 2 * 6
     assert {linear.weight.dtype for linear in linears} == {torch.bfloat16}
     assert model.classifier.weight.dtype == torch.float32
