@@ -114,7 +114,7 @@ def measure_in_new_process(
     used CUDA, which would not work in a fork.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.speed"])
+    context.set_forkserver_preload(["benchmarks.methods"])
     try:
         with ProcessPoolExecutor(1, context) as process:
             return process.submit(measure, task, config, device_type, turns).result()

@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig
 
 from benchmarks import workload
@@ -61,6 +63,37 @@ def test_attention_drops_with_the_configurations_probability(family, probability
     model.set_attn_implementation(attention.NAME)
     batch = batching.pack(draw_sentences())
     assert torch.equal(compute_logits(model, batch), compute_logits(model, batch)) == (probability == 0)
+
+
+class CopiesBetweenDevices(TorchDispatchMode):
+    """Records the operations that copy between devices; counts all."""
+
+    def __init__(self):
+        super().__init__()
+        self.copies, self.count = [], 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **kwargs or {})
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        if len({tensor.device for tensor in tensors}) > 1:
+            self.copies.append(operation)
+        self.count += 1
+        return result
+
+
+@every_family
+def test_a_step_never_waits_for_its_device_as_a_cuda_graph_asks(family, monkeypatch):
+    """The meta device has no values: an operation that waits for one raises. A copy from the CPU would wait, too."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # the meta device knows no autocast
+    model = build_classifier(workload.configure(family)).to("meta").train()
+    model.set_attn_implementation(attention.NAME)
+    batch = batching.Packed(*(tensor.to("meta") for tensor in batching.pack(draw_sentences(), few_shapes=True)))
+    with CopiesBetweenDevices() as operations:
+        logits = families.classify(model, families.encode(model, batch))
+        logits.sum().backward()
+    assert logits.shape == (15, 2)
+    assert operations.copies == []
+    assert operations.count > 200
 
 
 @pytest.mark.parametrize("family", ["bert", "albert", "distilbert", "roberta", "modernbert"])
