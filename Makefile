@@ -17,6 +17,8 @@ export $(TYPED)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # dvc runs the stages in $$SHELL, and a user's shell may refuse that (nologin).
 export SHELL
+# It would hide the project's modules from `python -m`.
+unexport PYTHONSAFEPATH
 # DVC needs a user's name, and a home for its caches. A container's user may have neither.
 ifeq ($(LOGNAME)$(USER),)
 export USER := user-$(shell id -u)

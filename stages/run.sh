@@ -11,4 +11,5 @@ if [ ! -x "$python" ]; then
 fi
 stage=$1
 shift
+unset PYTHONSAFEPATH  # it would hide the project's modules
 DVC_PID=$PPID exec "$python" -m "stages.$stage" "$@"

@@ -45,6 +45,11 @@ def test_a_stage_runs_in_any_shell_as_a_child_of_dvc(project, shell):
     assert run(project, shell, **BARE) == (f"['a', 'b'] {project / '.venv'} True\n", "")
 
 
+def test_a_stage_runs_where_python_is_told_to_leave_out_the_current_folder(project):
+    use_environment(project)
+    assert run(project, **BARE, PYTHONSAFEPATH="1") == (f"['a', 'b'] {project / '.venv'} True\n", "")
+
+
 def test_in_a_copy_of_the_project_the_environment_is_the_projects(project, tmp_path_factory):
     use_environment(project)
     copy = shutil.copytree(project / "stages", tmp_path_factory.mktemp("copy") / "stages").parent
