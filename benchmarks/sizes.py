@@ -5,6 +5,7 @@ bert-base-uncased with random weights. Then it measures how train.micro_batch_to
 the time of a step, times sentences / batch size * epochs.
 """
 
+import argparse
 import multiprocessing
 import statistics
 from concurrent.futures import ProcessPoolExecutor
@@ -48,6 +49,7 @@ MEMORY = [  # the longest sentence of 10.8 times CoLA's has 508 tokens
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m benchmarks.sizes").parse_args()
     cases = sorted({sizes for points in COST.values() for sizes in points.values()} | set(MEMORY), key=str)
     # Every measurement has a new process, because a process's peak memory never falls.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as processes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cola.core import progress
-from cola.core.errors import UserError
+from cola.core.errors import UserError, join_lines
 from cola.experiments.overrides import Settings, quote_settings
 from cola.report.revision import list_changes, read_commit, run_program
 
@@ -53,7 +53,7 @@ def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) 
             futures[client.submit(*task, key=f"{name}-{project.commit}", retries=RETRIES)] = name
         for future in as_completed(futures):  # type: ignore[no-untyped-call]
             if fault := future.exception():
-                faults[futures[future]] = str(fault)
+                faults[futures[future]] = join_lines(fault)
             bar.update()
     run_program("dvc", "exp", "pull", "--no-cache", "--force", "--rev", project.commit, project.origin)
     if faults:

@@ -15,6 +15,5 @@ def check_one_run(with_code: bool = False) -> None:
     states = {path: state for change in changes for changed in change.values() for path, state in changed.items()}
     paths = sorted(path for path, state in states.items() if state != "not in cache")  # an unchanged file
     if changed := [path for path in paths if with_code or not path.startswith(CODE)]:
-        raise UserError(
-            f"the files are not those of one run: run `dvc repro` (changed or missing: {', '.join(changed)})"
-        )
+        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        raise UserError(f"the files are not those of one run: run `dvc repro` (changed or missing: {shown})")

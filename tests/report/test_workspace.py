@@ -44,6 +44,8 @@ def test_files_of_two_runs_are_refused_until_dvc_repro(tmp_path, monkeypatch):
     Path("cola").mkdir()
     for name, text in {"dvc.yaml": PIPELINE, "params.yaml": "seed: 1\n", "cola/train": "code\n"}.items():
         Path(name).write_text(text)
+    with pytest.raises(UserError, match=r"\(changed or missing: cola/train, model, params.yaml and 1 more\)$"):
+        workspace.check_one_run(with_code=True)
     reproduce()
     workspace.check_one_run(with_code=True)
     Path("params.yaml").write_text("seed: 2\n")
