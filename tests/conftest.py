@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -19,6 +20,11 @@ with suppress(ImportError):  # a machine that runs the tests marked gpu may lack
     # The same examples on every run, however busy the machine.
     settings.register_profile("repeatable", derandomize=True, deadline=None)
     settings.load_profile("repeatable")
+
+
+def pytest_configure():
+    """Let SIGINT interrupt the processes that tests start. A shell's background job ignores it, and passes that on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
