@@ -214,10 +214,10 @@ def cut(training: Training, rows: np.ndarray) -> list[MicroBatch]:
     share = rows[distributed.rank() :: distributed.world_size()]
     # Every process must have gradients: with an empty share they are 0, from a sentence of weight 0.
     parts = share if len(share) else rows[:1]
+    few_shapes = training.recorded_step is not None
     micro_batches = []
     for part in batching.split_into_micro_batches(parts, sentences.input_ids, tokens, padded=not training.packed):
         input_ids = [sentences.input_ids[row] for row in part]
-        few_shapes = training.recorded_step is not None
         batch = classifier.collate(training.model, input_ids, training.packed, few_shapes)
         weight = weigh(training, part) / weigh(training, rows) if len(share) else 0.0
         micro_batches.append(MicroBatch(batch, torch.from_numpy(sentences.labels[part]), weight))

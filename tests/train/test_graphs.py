@@ -5,14 +5,11 @@ import torch
 
 from cola.train.graphs import Recorded
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
+]
 CUDA = torch.device("cuda")
-
-
-@pytest.fixture(autouse=True)
-def _needs_cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("this machine has no CUDA device")
 
 
 def test_a_function_is_recorded_once_for_each_shape_and_then_only_replayed():
