@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from urllib.request import urlopen
 
 from project import ROOT
 
@@ -26,6 +27,15 @@ def wait_for(condition, seconds, explain=lambda: "it took too long"):
         assert time.monotonic() < deadline, explain()
         time.sleep(0.05)
     return result
+
+
+def mlflow_answers(uri):
+    """Return whether an MLflow server answers: it accepts connections seconds before it can."""
+    try:
+        with urlopen(f"{uri}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=10) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
 
 
 def finished(command, folder=ROOT, **variables):

@@ -9,9 +9,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from processes import free_port, running, wait_for
+from processes import free_port, mlflow_answers, running, wait_for
 from project import ROOT
 from test_distributed import build_project, train
 
@@ -62,14 +61,6 @@ def database():
         shutil.rmtree(folder)
 
 
-def answers(client):
-    try:
-        client.search_experiments()
-    except MlflowException:
-        return False
-    return True
-
-
 @pytest.fixture
 def server(database, tmp_path):
     """The address of an MLflow server with that database, and a folder for files."""
@@ -78,8 +69,9 @@ def server(database, tmp_path):
     command += ["--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(tmp_path / "files")]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with running(command, log, cwd=tmp_path, env=environment):
-        wait_for(lambda: answers(MlflowClient(f"http://127.0.0.1:{port}")), 120, log.read_text)
-        yield f"http://127.0.0.1:{port}"
+        address = f"http://127.0.0.1:{port}"
+        wait_for(lambda: mlflow_answers(address), 120, log.read_text)
+        yield address
 
 
 def test_eight_trainings_at_once_are_all_recorded(server, tmp_path):
