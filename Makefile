@@ -27,7 +27,7 @@ ifneq ($(shell test -w "$$HOME" && echo writable),writable)
 export HOME := $(CURDIR)/.dvc/tmp/home
 endif
 
-.PHONY: help .venv repository lock demo repro ui track predict report seeds data-curve reference worker sweep table test test-all verify torture audit bench profile docs lint clean
+.PHONY: help .venv repository lock demo repro ui track predict report seeds data-curve reference scheduler worker sweep table test test-all verify torture audit bench profile docs lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z.-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -76,6 +76,9 @@ data-curve: repository .venv ## train with 100 to all training sentences, pretra
 
 reference: repository .venv ## measure metrics/reference/ again: five seeds of each encoder (make reference ENCODERS=...)
 	python -m cola.experiments.reference "$$ENCODERS"
+
+scheduler: .venv ## start the scheduler of a cluster, on port 8786
+	PYTHONPATH=. dask scheduler --no-dashboard
 
 worker: .venv ## run experiments for a cluster: make worker SCHEDULER=tcp://first.example:8786
 	PYTHONPATH=. dask worker "$${SCHEDULER:?which one? make worker SCHEDULER=tcp://first.example:8786}" --nthreads 1 --no-dashboard --local-directory .dvc/tmp

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase  # imported where it is used: it takes seconds
 
 SENTENCES = ("What did Nobody say?", "She isn't naïve: it costs $5.99 (or 6), he wrote.", "the book")
-TOKENIZER_REMEDY = (
-    "save its tokenizer anew; if tokenizer.json is right, write "
-    '{"tokenizer_class": "PreTrainedTokenizerFast"} to tokenizer_config.json; a .model file of sentencepiece needs '
-    "`pip install sentencepiece`"
-)
 
 
 def copy(name: str, folder: Path) -> Source:
@@ -88,7 +84,7 @@ def try_out(name: str, folder: Path) -> None:
             ignore_mismatched_sizes=True,  # its head may have another number of labels
         )
         _check_weights(name, model, report)
-        remedy = TOKENIZER_REMEDY
+        remedy = _suggest_for_tokenizer(folder)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
@@ -100,6 +96,17 @@ def try_out(name: str, folder: Path) -> None:
     except Exception as error:  # the libraries raise any class over a spoiled file
         reason = shorten(f"{type(error).__name__}: {error}".replace(str(folder), name), 300)
         raise UserError(f"{name} cannot be used: {reason}; {remedy}") from None
+
+
+def _suggest_for_tokenizer(folder: Path) -> str:
+    """What to do where transformers cannot load the tokenizer in `folder`."""
+    present = {path.name for path in folder.iterdir() if path.suffix != ".safetensors"}
+    if all(name.endswith(("config.json", "tokens.json", "tokens_map.json")) for name in present):
+        return "it has no tokenizer: add tokenizer.json"
+    if any(name.endswith(".model") for name in present) and find_spec("sentencepiece") is None:
+        return "its .model file is sentencepiece's: `pip install sentencepiece`"
+    settings = '{"tokenizer_class": "PreTrainedTokenizerFast"}'
+    return f"save its tokenizer anew, or, if tokenizer.json is right, write {settings} to tokenizer_config.json"
 
 
 def _check_weights(name: str, model: Any, report: Mapping[str, Any]) -> None:

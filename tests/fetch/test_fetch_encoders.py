@@ -128,7 +128,7 @@ def test_an_encoder_that_cannot_be_used_is_refused_in_one_line(mine, file, conte
     [
         (
             "albert",
-            f"{CANNOT_USE}TypeError: 'dict' object is not an instance of 'Sequence'; save its tokenizer anew; if ",
+            f"{CANNOT_USE}TypeError: 'dict' object is not an instance of 'Sequence'; save its tokenizer anew, or, ",
         ),
         ("bert", ": transformers' BertTokenizer does not tokenize as tokenizer.json does"),
         ("esm", ": esm needs the same padding token in its tokenizer and in config.json"),
@@ -201,7 +201,15 @@ def test_a_file_of_sentencepiece_needs_its_package(mine):
     save(mine, "deberta-v2")
     change(mine / "tokenizer.json", None)
     change(mine / "spm.model", "\n\x05")
-    with pytest.raises(UserError, match="needs `pip install sentencepiece`"):
+    with pytest.raises(UserError, match=r"its .model file is sentencepiece's: `pip install sentencepiece`$"):
+        fetch(mine)
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "mpnet"])
+def test_an_encoder_without_a_tokenizer_is_refused_as_such(mine, kind):
+    save(mine, kind)
+    change(mine / "tokenizer.json", None)
+    with pytest.raises(UserError, match=r"has no tokenizer: add (vocab.txt, or )?tokenizer.json$"):
         fetch(mine)
 
 
