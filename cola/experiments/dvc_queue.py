@@ -125,7 +125,8 @@ def _list_waiting(baseline: str, names: Collection[str]) -> list[str]:
     """The names of the experiments in DVC's queue. Raises UserError where it has one of these `names`."""
 
     def select_taken(entries: Iterable[Any]) -> list[str]:
-        return [entry.name for entry in entries if entry.name in names and entry.baseline_rev == baseline]
+        """Their revisions: DVC takes a name for an experiment that has ended, if an earlier commit had one."""
+        return [entry.stash_rev[:7] for entry in entries if entry.name in names and entry.baseline_rev == baseline]
 
     deadline = time.monotonic() + SECONDS_TO_END
     with _open_repository() as repo:
@@ -139,7 +140,8 @@ def _list_waiting(baseline: str, names: Collection[str]) -> list[str]:
         if taken := select_taken(entries):
             remedies.append(f"{command} {' '.join(taken)}")
     if remedies:
-        raise UserError(f"an earlier command still runs experiments of these names: wait, or {' && '.join(remedies)}")
+        wait = "wait, or " if running else ""
+        raise UserError(f"DVC's queue still has experiments of these names: {wait}{' && '.join(remedies)}")
     return [entry.name or entry.stash_rev[:7] for entry in (*running, *queued)]
 
 

@@ -1,5 +1,6 @@
 """Experiments through a real DVC, in a project that is a folder of a larger repository."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +81,9 @@ def test_an_experiment_of_other_settings_is_no_result(project, git):
 
 
 @pytest.mark.slow
-def test_names_in_dvcs_queue_are_refused_until_its_commands_have_removed_them(project, capfd):
+def test_names_in_dvcs_queue_are_refused_until_its_commands_have_removed_them(project, git, capfd):
+    dvc_queue.train({"seed-2": {"seed": 9}})  # it has ended, and must not be taken for the one in the queue
+    git("commit", "--quiet", "--allow-empty", "--message", "second")
     with Repo() as repo:
         for name, seed in (("seed-1", 99), ("seed-2", 2), ("mine", 3)):
             repo.experiments.run(queue=True, name=name, params=[f"seed={seed}"])
@@ -93,8 +96,8 @@ def test_names_in_dvcs_queue_are_refused_until_its_commands_have_removed_them(pr
     with pytest.raises(UserError) as error:
         dvc_queue.train(experiments)
     refusal, remedies = str(error.value).split(": wait, or ")
-    assert refusal == "an earlier command still runs experiments of these names"
-    assert remedies == "dvc queue remove seed-2 && dvc queue kill --force seed-1"
+    assert refusal == "DVC's queue still has experiments of these names"
+    assert re.fullmatch("dvc queue remove [0-9a-f]{7} && dvc queue kill --force [0-9a-f]{7}", remedies)
     for remedy in remedies.split(" && "):
         revision.run_program(*remedy.split())
     commits = dvc_queue.train(experiments)
