@@ -54,24 +54,24 @@ def compute_seconds(marks: list[Any]) -> list[float]:
 
 
 def time_steps(step: Callable[[Batch], Any], device: torch.device) -> Timed:
-    def timed(batches: list[Batch]) -> list[float]:
+    def measure(batches: list[Batch]) -> list[float]:
         marks = [mark(device)]
         for batch in batches:
             step(batch)
             marks.append(mark(device))
         return compute_seconds(marks)
 
-    return timed
+    return measure
 
 
 def time_a_call(predict: Callable[[list[Batch]], Any], device: torch.device) -> Timed:
     """Return a function that predicts all batches in one call. Its seconds of every batch are the mean."""
 
-    def timed(batches: list[Batch]) -> list[float]:
+    def measure(batches: list[Batch]) -> list[float]:
         (seconds,) = time_steps(lambda _: predict(batches), device)(batches[:1])
         return [seconds / len(batches)] * len(batches)
 
-    return timed
+    return measure
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def train_with_trainer(model: PreTrainedModel, compiled: bool = False) -> Iterat
     """Train with transformers' Trainer. `compiled` needs a new process: accelerate decides on it once per process."""
     from transformers import PrinterCallback, Trainer, TrainerCallback
 
-    def timed(batches: list[Batch]) -> list[float]:
+    def measure(batches: list[Batch]) -> list[float]:
         marks: list[Any] = []
 
         class Marks(TrainerCallback):
@@ -110,7 +110,7 @@ def train_with_trainer(model: PreTrainedModel, compiled: bool = False) -> Iterat
         trainer.train()
         return compute_seconds([*marks, mark(model.device)])
 
-    yield timed
+    yield measure
 
 
 @contextmanager
@@ -125,12 +125,16 @@ def train_fast(
     with loop.prepare(model, splits, recipe, precision, seed=0) as training:
         model.train()
 
-        def timed(batches: list[Batch]) -> list[float]:
+        def measure(batches: list[Batch]) -> list[float]:
             on_batches = replace(training, train=to_sentences(batches))
             rows = iter(np.arange(len(on_batches.train.labels)).reshape(len(batches), -1))
-            return time_steps(lambda _: loop.optimizer_step(on_batches, next(rows), Progress()), model.device)(batches)
 
-        yield timed
+            def step(_: Batch) -> None:
+                loop.take_optimizer_step(on_batches, next(rows), Progress())
+
+            return time_steps(step, model.device)(batches)
+
+        yield measure
 
 
 def to_sentences(batches: list[Batch]) -> Sentences:
@@ -218,8 +222,8 @@ def allow_nondeterminism(method: Method, model: PreTrainedModel) -> Iterator[Tim
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
     try:
-        with method(model) as timed:
-            yield timed
+        with method(model) as measure:
+            yield measure
     finally:
         torch.use_deterministic_algorithms(before)
 

@@ -81,7 +81,7 @@ def format_output(function: Callable[..., None], arguments: Sequence[str]) -> st
 
 
 def format_table(function: Callable[..., Iterator[Sequence[str]]], arguments: Sequence[str]) -> str:
-    """Return the function's rows, of which the first has the headings, as a table in Markdown."""
+    """Return the function's rows as a table in Markdown. The first row has the headings."""
     headings, *rows = function(*arguments)
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"

@@ -138,7 +138,7 @@ def whole_run(once, tiny_encoder, empty_database, run):
     """
 
     def fill(folder):
-        project = projects.copy_of_the_project(folder)
+        project = projects.copy_project(folder)
         projects.change_settings(
             project, fetch__corpus="minimal_pairs", fetch__encoder=str(tiny_encoder), train__max_steps=20
         )

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
-from processes import free_port
+from processes import find_free_port
 from safetensors.numpy import save_file
 
 from cola.core import files
@@ -25,9 +25,9 @@ from cola.core import files
 CHUNK_BYTES = 1 << 20
 
 
-def closed_port() -> str:
+def find_closed_port() -> str:
     """The URL of a port on which nothing listens."""
-    return f"http://127.0.0.1:{free_port()}"
+    return f"http://127.0.0.1:{find_free_port()}"
 
 
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def hub(
             elif revision not in path:
                 self.reply(404, {"X-Error-Code": "RevisionNotFound"}, b"")
             elif path == f"/api/models/{repository}/revision/{revision}":
-                siblings = [_sibling(file) | (lies or {}).get(file.name, {}) for file in sorted(folder.iterdir())]
+                siblings = [_find_sibling(file) | (lies or {}).get(file.name, {}) for file in sorted(folder.iterdir())]
                 model = {"id": repository, "modelId": repository, "sha": revision, "siblings": siblings}
                 self.reply(200, {"Content-Type": "application/json"}, json.dumps(model).encode())
             elif path.startswith(prefix) and (folder / path.removeprefix(prefix)).is_file():
@@ -128,7 +128,7 @@ def hub(
                 self.reply(404, {"X-Error-Code": "EntryNotFound"}, b"")
 
         def send_file(self, path: Path) -> None:
-            stated = _sibling(path)
+            stated = _find_sibling(path)
             etag, size = stated["lfs"]["sha256"] if "lfs" in stated else stated["blobId"], str(stated["size"])
             headers = {"X-Repo-Commit": revision, "ETag": f'"{etag}"', "Content-Length": size}
             if "lfs" in stated:
@@ -189,13 +189,13 @@ def _serve(handler: type[_Handler]) -> Iterator[Server]:
             server.shutdown()
 
 
-def _sibling(path: Path) -> dict[str, Any]:
+def _find_sibling(path: Path) -> dict[str, Any]:
     """The entry of a file in the Hub's API: the hash of a git blob, or the sha256 of a file in Git LFS."""
-    return dict(_state(path, path.stat().st_mtime_ns))
+    return dict(_read_state(path, path.stat().st_mtime_ns))
 
 
 @cache  # hashing 440 MB for each request would take a while
-def _state(path: Path, _modified: int) -> dict[str, Any]:
+def _read_state(path: Path, _modified: int) -> dict[str, Any]:
     entry: dict[str, Any] = {"rfilename": path.name, "size": path.stat().st_size}
     if path.suffix == ".safetensors":
         entry["lfs"] = {"sha256": files.hash_file(path), "size": entry["size"], "pointerSize": 134}
@@ -210,7 +210,7 @@ BERT_BASE_BYTES = 440_449_768  # of the true model.safetensors, to the byte
 BERT_BASE_CONFIG = {"architectures": ["BertForMaskedLM"], "model_type": "bert", "pad_token_id": 0}
 
 
-def bert_base_shapes() -> dict[str, tuple[int, ...]]:
+def list_bert_base_shapes() -> dict[str, tuple[int, ...]]:
     """The tensors of google-bert/bert-base-uncased's file: old LayerNorm names, two heads, without the tied decoder."""
     import torch  # takes seconds, as transformers does
     from transformers import BertConfig, BertForPreTraining
@@ -221,11 +221,11 @@ def bert_base_shapes() -> dict[str, tuple[int, ...]]:
     return {old[name]: tuple(tensor.shape) for name, tensor in weights.items() if ".decoder." not in name}
 
 
-def bert_base_checkpoint(folder: Path, seed: int, vocabulary: Path) -> None:
+def make_bert_base_checkpoint(folder: Path, seed: int, vocabulary: Path) -> None:
     """Write a look-alike of google-bert/bert-base-uncased: its names, shapes, config and size; weights are random."""
     random = np.random.default_rng(seed)
     tensors = {}
-    for name, shape in bert_base_shapes().items():
+    for name, shape in list_bert_base_shapes().items():
         tensors[name] = random.standard_normal(shape, dtype=np.float32)
         tensors[name] *= np.float32(0.02)  # no copy: the file takes 440 MB of memory
         if name.endswith("gamma"):

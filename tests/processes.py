@@ -13,7 +13,7 @@ from urllib.request import urlopen
 from project import ROOT
 
 
-def free_port():
+def find_free_port():
     """Return a port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -38,7 +38,7 @@ def mlflow_answers(uri):
         return False
 
 
-def finished(command, folder=ROOT, **variables):
+def run_to_end(command, folder=ROOT, **variables):
     """Run a command with the project on Python's path and these environment variables; return how it ended."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

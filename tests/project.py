@@ -31,7 +31,7 @@ STAGES = ("fetch", "tokenize", "train", "evaluate", "sample_predict")
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def copy_of_the_project(folder, **settings):
+def copy_project(folder, **settings):
     """Make a clone in `folder` with this test's environment and changed settings of params.yaml; return the folder."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -62,7 +62,7 @@ def change_settings(project, **settings):
     (project / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def pipeline_and_halves():
+def read_pipeline_and_halves():
     """Return the stages of dvc.yaml, with the two halves of fetch as one stage; and the halves, by name."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     template, halves = stages["fetch"]["do"], {}

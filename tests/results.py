@@ -81,7 +81,7 @@ def _estimate(mean, *mccs):
     return {"mcc": list(mccs), "mean": mean, "low": mean - 0.125, "high": mean + 0.125}
 
 
-def _epochs(method, *mccs):
+def _make_epochs(method, *mccs):
     rows = [{"epoch": epoch, "validation_mcc": mcc, "seconds": 60.0 * epoch} for epoch, mcc in enumerate(mccs, 1)]
     return {"way": method, "rows": rows}
 
@@ -99,7 +99,7 @@ DATA_CURVE = {  # contents of data_curve.json: two sizes, two seeds
         }
         for sentences, pretrained in ((100, 0.125), (7695, 0.5))
     ],
-    "epochs": [_epochs("pretrained", 0.125, 0.375), _epochs("random_weights", 0.0, 0.125)],
+    "epochs": [_make_epochs("pretrained", 0.125, 0.375), _make_epochs("random_weights", 0.0, 0.125)],
     "bag_of_words_validation_mcc": [0.125, 0.25],
     "sources": [
         {"source": "passive", "sentences": 60, "pretrained": 0.25, "random_weights": 0.0, "bag_of_words": 0.125},

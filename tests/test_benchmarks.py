@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from processes import finished
+from processes import run_to_end
 from tiny import RECIPE
 from transformers import BertForSequenceClassification
 
@@ -43,7 +43,7 @@ def test_this_training_takes_the_steps_of_the_tutorials_loop(length):
 
 def test_cola_sets_how_threads_wait_before_pytorch_loads():
     code = "import benchmarks, sys; print('cola' in sys.modules, 'torch' in sys.modules)"
-    assert finished([sys.executable, "-c", code]).stdout == "True False\n"
+    assert run_to_end([sys.executable, "-c", code]).stdout == "True False\n"
 
 
 def test_the_tutorial_pads_to_64():

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from project import ROOT, pipeline_and_halves
+from project import ROOT, read_pipeline_and_halves
 
 from cola.core import params, paths
 
@@ -103,7 +103,7 @@ def test_the_workflow_runs_targets_and_modules_that_exist():
 def test_the_picture_is_the_pipeline():
     picture = re.search(r"```mermaid\n(.*?)```", read("README.md"), re.DOTALL)[1]
     arrows = re.findall(r'(\w+) -- "([^"]+)" --> (\w+)', picture)
-    stages, _ = pipeline_and_halves()
+    stages, _ = read_pipeline_and_halves()
     flows = {
         (source, out, target)
         for source in stages

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 import run_notebook
 from nbclient.exceptions import CellExecutionError
-from project import MINILM, ROOT, copy_of_the_project
+from project import MINILM, ROOT, copy_project
 
 COMMITTED = nbformat.read(ROOT / run_notebook.NAME, as_version=4)
 CORPUS_CELLS = ["splits", "examples"]  # ids of cells whose outputs depend on the corpus only
@@ -31,7 +31,7 @@ sys.addaudithook(hook)
 """
 
 
-def code_cells(notebook):
+def list_code_cells(notebook):
     return {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
 
 
@@ -62,9 +62,9 @@ def run_offline(tmp_path):
         )
         assert "the network was asked for example.org" in answer.stderr
         started = time.monotonic()
-        cells = code_cells(run_notebook.run(folder, env=offline))
+        cells = list_code_cells(run_notebook.run(folder, env=offline))
         assert time.monotonic() - started < 120
-        assert [cell.source for cell in cells.values()] == [cell.source for cell in code_cells(COMMITTED).values()]
+        assert [cell.source for cell in cells.values()] == [cell.source for cell in list_code_cells(COMMITTED).values()]
         check_outputs(cells)
         return cells
 
@@ -99,12 +99,12 @@ def check_steps(cells):
 def check_committed(cells, names):
     """These cells show the committed outputs."""
     for name in names:
-        expected = shown(code_cells(COMMITTED)[name])
+        expected = shown(list_code_cells(COMMITTED)[name])
         assert shown(cells[name]) == expected, f"{name}: run the notebook again, as CONTRIBUTING.md says"
 
 
 def test_its_committed_outputs_are_those_of_the_demo():
-    cells = code_cells(COMMITTED)
+    cells = list_code_cells(COMMITTED)
     assert len(cells) > 20
     check_outputs(cells)
     check_steps(cells)
@@ -128,7 +128,7 @@ def test_it_runs_on_any_result(whole_run, environment, run_offline):
 
 def test_without_a_result_it_names_the_commands_in_one_line(tmp_path, environment):
     with pytest.raises(CellExecutionError) as ended:
-        run_notebook.run(copy_of_the_project(tmp_path), env=environment)
+        run_notebook.run(copy_project(tmp_path), env=environment)
     remedy = "run `make demo`, then `dvc exp apply demo`, and start again from the top"
     assert ended.value.evalue.endswith(remedy)
     assert "Traceback" not in ended.value.traceback
@@ -136,7 +136,7 @@ def test_without_a_result_it_names_the_commands_in_one_line(tmp_path, environmen
 
 @pytest.mark.slow
 def test_it_runs_on_the_demos_result(tmp_path, run_offline, environment, run):
-    project = copy_of_the_project(tmp_path / "project", train__max_steps=20)
+    project = copy_project(tmp_path / "project", train__max_steps=20)
     run(project, "make", "demo")
     run(project, "dvc", "exp", "apply", "demo")
     cells = run_offline(project, environment)
@@ -149,9 +149,9 @@ def test_on_colab_the_first_cell_makes_the_result(tmp_path, tiny_encoder):
     """Colab has a bare folder, uv on the path, no display, no git identity, and no environment of this project."""
     uv = Path(sys.executable).with_name("uv")
     origin, bare = tmp_path / "origin", tmp_path / "bare"
-    copy_of_the_project(origin, train__max_steps=20)
+    copy_project(origin, train__max_steps=20)
     notebook = nbformat.read(ROOT / run_notebook.NAME, as_version=4)
-    cell = code_cells(notebook)["colab"]
+    cell = list_code_cells(notebook)["colab"]
     demo = f"make demo ENCODER={tiny_encoder} && .venv/bin/dvc exp apply demo"
     for old, new in (("https://github.com/OWNER/bert-cola", str(origin)), ("make repro", demo)):
         assert cell.source.count(f'= "{old}"') == 1
@@ -167,7 +167,7 @@ def test_on_colab_the_first_cell_makes_the_result(tmp_path, tiny_encoder):
         "PATH": f"{tmp_path}/bin:/usr/local/bin:/usr/bin:/bin",
         "UV_CACHE_DIR": cache,
     }
-    cells = code_cells(run_notebook.run(bare, env=environment))
+    cells = list_code_cells(run_notebook.run(bare, env=environment))
     assert "setting up .venv" in shown(cells["colab"])
     assert "tiny-bert" in shown(cells["result"])
     check_steps(cells)

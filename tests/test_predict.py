@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from processes import finished
+from processes import run_to_end
 from project import ROOT
 
 import cola.predict
@@ -60,7 +60,7 @@ def predict(trained, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_a_sentence_is_printed_with_its_label_and_the_models_name(trained):
-    answer = finished([sys.executable, "-m", "cola.predict", "word1 isn't word2."], trained)
+    answer = run_to_end([sys.executable, "-m", "cola.predict", "word1 isn't word2."], trained)
     assert answer.stdout.startswith(("acceptable (0.", "unacceptable (0."))
     assert answer.stdout.endswith("  word1 isn't word2.  [toy, tiny/bert]\n")
     assert answer.stderr == ""
@@ -123,7 +123,7 @@ def test_memory_does_not_grow_with_the_number_of_sentences(trained):
     peaks = []
     for count in (10_000, 50_000):
         sentences = f"yes word1 word2 word3 | head -{count}"
-        answer = finished(["sh", "-c", f'{sentences} | "$0" -c "$1"', sys.executable, code], trained)
+        answer = run_to_end(["sh", "-c", f'{sentences} | "$0" -c "$1"', sys.executable, code], trained)
         assert answer.stdout.count("\n") == count + 1, answer.stderr
         peaks.append(int(answer.stderr.split()[-1]))  # kB
     assert peaks[1] - peaks[0] < 30_000

@@ -46,7 +46,7 @@ def encoder(folder: Path, **changes) -> Path:
     return folder
 
 
-def word_tokenizer(lowercase: bool = True) -> PreTrainedTokenizerFast:
+def make_word_tokenizer(lowercase: bool = True) -> PreTrainedTokenizerFast:
     """Return a tokenizer of the same words and BERT's special tokens, which is saved in one file, tokenizer.json."""
     words = {word: number for number, word in enumerate(SPECIAL + WORDS)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))  # noqa: S106

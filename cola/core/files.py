@@ -39,7 +39,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Raises UserError where the file is missing or is not JSON."""
     try:
-        return json.loads(_existing(path).read_text(encoding="utf-8"))
+        return json.loads(_require_existing(path).read_text(encoding="utf-8"))
     except ValueError as error:  # also where it is not UTF-8
         raise UserError(f"{path} is not JSON ({error}): remove it, and `dvc repro` makes it anew") from None
 
@@ -58,7 +58,7 @@ def read_csv(file: Path | TextIO) -> "pd.DataFrame":
     """
     import pandas as pd  # takes a quarter of a second, which fetch and tokenize do not need
 
-    source = _existing(file) if isinstance(file, Path) else file
+    source = _require_existing(file) if isinstance(file, Path) else file
     return pd.read_csv(source, keep_default_na=False, dtype=dict.fromkeys(TEXT_COLUMNS, str))
 
 
@@ -108,9 +108,9 @@ def verify(path: Path) -> Path:
 
     Raises UserError where a file has changed, is missing or is new. NO_CONTENT is ignored.
     """
-    folder = path if _existing(path).is_dir() else path.parent
-    lines = [line.partition("  ") for line in _existing(folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()]
-    recorded = {name: digest for digest, _, name in lines}
+    folder = path if _require_existing(path).is_dir() else path.parent
+    checksums = _require_existing(folder / CHECKSUMS).read_text(encoding="utf-8")
+    recorded = {name: digest for digest, _, name in (line.partition("  ") for line in checksums.splitlines())}
     present = {entry.name for entry in folder.iterdir() if not NO_CONTENT.fullmatch(entry.name)} - {CHECKSUMS}
     for name in sorted(present | recorded.keys()) if path is folder else [path.name]:
         if (folder / name).is_dir():  # DVC does not see an empty folder
@@ -176,7 +176,7 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _existing(path: Path) -> Path:
+def _require_existing(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"{path} is missing: `dvc repro` makes it")
     return path

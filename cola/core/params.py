@@ -15,7 +15,7 @@ NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that both NumPy and PyTorch take
 
-# What a setting must be, in plain words; by pydantic's type of the error, or by the setting that has a pattern.
+# Allowed values of settings, in plain words; by pydantic's type of the error, or by the setting that has a pattern.
 EXPECTED = {
     "bool_type": "true or false",
     "float_type": "a number",
@@ -111,8 +111,8 @@ def load(path: Path) -> Params:
     """Read and check the whole file: a wrong setting of any stage must stop the first stage. Raises as `parse`."""
     try:
         return parse(path.read_bytes(), path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): run this from the project's root") from None
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run this from the project's root") from None
 
 
 def parse(content: bytes, path: Path) -> Params:

@@ -8,7 +8,7 @@ PARAMS = Path("params.yaml")
 SCRATCH = Path(os.environ.get("DVC_ROOT", ".")) / ".dvc" / "tmp"
 
 # fetch
-CORPORA = Path("corpora")  # the user's corpora; fetch runs again when one changes
+CORPORA = Path("corpora")  # the user's corpora; fetch runs again when a file in it changes
 RAW = Path("data/raw")
 PRETRAINED = Path("models/pretrained")
 

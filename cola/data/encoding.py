@@ -33,7 +33,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-        positions = max_tokens(_load_config(folder))
+        positions = read_max_tokens(_load_config(folder))
     except Exception as error:  # the libraries raise errors of any class
         raise UserError(f"{folder} has no tokenizer that can be loaded: {join_lines(error)}") from None
     if positions is not None:
@@ -41,7 +41,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def max_tokens(config: PreTrainedConfig) -> int | None:
+def read_max_tokens(config: PreTrainedConfig) -> int | None:
     """Return the number of tokens that an encoder has positions for; None if its positions are not absolute."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
     if positions is None or positions < 1:  # XLNet's is -1
@@ -54,7 +54,7 @@ def check_max_length(max_length: int, folder: Path) -> None:
 
     The tokenizer's model_max_length does not count: in a model of this pipeline, it is that training's max_length.
     """
-    positions = max_tokens(_load_config(folder))
+    positions = read_max_tokens(_load_config(folder))
     if positions is not None and max_length > positions:
         raise UserError(f"tokenize.max_length is {max_length}, and this encoder takes at most {positions}")
 

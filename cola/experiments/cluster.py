@@ -25,7 +25,7 @@ PATIENCE = 30  # seconds, for the scheduler and for its first worker
 
 
 class Project(NamedTuple):
-    """What workers need: the git remote's address, a commit, the project's folder in it, and MLflow's address."""
+    """The workers' inputs: the git remote's address, a commit, the project's folder in it, and MLflow's address."""
 
     origin: str
     commit: str
@@ -49,7 +49,7 @@ def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) 
     with client, progress.make_bar(len(experiments), "experiments", "cluster") as bar:
         futures = {}
         for name, settings in experiments.items():
-            task = (train_one, project, name, dict(settings), list(last_stages))
+            task = (run_on_worker, project, name, dict(settings), list(last_stages))
             futures[client.submit(*task, key=f"{name}-{project.commit}", retries=RETRIES)] = name
         for future in as_completed(futures):  # type: ignore[no-untyped-call]
             if fault := future.exception():
@@ -60,7 +60,7 @@ def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) 
         raise UserError("; ".join(f"{name} failed: {faults[name]}" for name in sorted(faults)))
 
 
-def train_one(project: Project, name: str, settings: Settings, last_stages: Sequence[str]) -> None:
+def run_on_worker(project: Project, name: str, settings: Settings, last_stages: Sequence[str]) -> None:
     """Run an experiment on a worker, and push it to the project's git remote. Raises a failed command's UserError."""
     local = Path(get_worker().local_directory)
     if not (local / project.commit).exists():

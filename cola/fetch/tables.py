@@ -17,7 +17,7 @@ from cola.core.errors import UserError, join_lines
 
 COLA_LABELS = ["unacceptable", "acceptable"]  # the names of CoLA's labels 0 and 1
 COLA_HEADER = ["source", "label", "label_notes", "text"]  # CoLA's files have no header
-COLUMNS = ("text", "label", "source")  # the others are not read
+COLUMNS = ("text", "label", "source")  # other columns are ignored
 LONGEST_FIELD = 2**22  # characters; cola/data/corpus.py reads rows of such fields
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 QUOTING = (

@@ -76,7 +76,7 @@ def pad(input_ids: Sequence[TokenIds], pad_token_id: int) -> Padded:
 def pack(input_ids: Sequence[TokenIds], few_shapes: bool = False) -> Packed:
     """Put sentences into rows of PACKED_ROW_LENGTH tokens, or of the longest sentence's length where that is more.
 
-    There are as many rows as the tokens would fill. They become as short as they can; a few tokens longer if need be.
+    The number of rows is what the tokens would fill. Rows become as short as they can; a few tokens longer if need be.
     With `few_shapes`, row lengths are multiples of ROW_LENGTHS and numbers of rows are multiples of ROW_NUMBERS.
 
     With a length of 6, [[101, 7, 102], [101, 102], [101, 8, 9, 102]] -> input_ids [[101, 8, 9, 102, 0], [101, 7, 102,
@@ -89,7 +89,7 @@ def pack(input_ids: Sequence[TokenIds], few_shapes: bool = False) -> Packed:
     else:
         rows = -(-sum(lengths) // max(PACKED_ROW_LENGTH, *lengths))
         row_length = max(-(-sum(lengths) // rows), *lengths)
-    while (first_token_index := _first_fit(lengths, rows, row_length)) is None:
+    while (first_token_index := _pack_first_fit(lengths, rows, row_length)) is None:
         rows, row_length = (rows + ROW_NUMBERS, row_length) if few_shapes else (rows, row_length + 1)
 
     tokens = np.zeros(rows * row_length, dtype=np.int64)
@@ -112,7 +112,7 @@ def round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def _first_fit(lengths: list[int], rows: int, row_length: int) -> np.ndarray | None:
+def _pack_first_fit(lengths: list[int], rows: int, row_length: int) -> np.ndarray | None:
     """Put each sentence, the longest first, into the first row that has room for it.
 
     Returns the index of each sentence's first token in the flattened rows, (sentences,) int64; None if they do not fit.

@@ -130,15 +130,15 @@ def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
 
 def get_random_states(device: torch.device) -> dict[str, torch.Tensor]:
     """Return PyTorch's random states by device type, uint8 tensors on the CPU: the CPU's, and an accelerator's."""
-    return {kind: _random_module(kind).get_rng_state() for kind in ("cpu", device.type)}
+    return {kind: _get_random_module(kind).get_rng_state() for kind in ("cpu", device.type)}
 
 
 def set_random_state(device_type: str, state: torch.Tensor) -> None:
     """Set one of the states that `get_random_states` has returned."""
-    _random_module(device_type).set_rng_state(state)
+    _get_random_module(device_type).set_rng_state(state)
 
 
-def _random_module(device_type: str) -> Any:
+def _get_random_module(device_type: str) -> Any:
     return torch if device_type == "cpu" else torch.get_device_module(device_type)
 
 

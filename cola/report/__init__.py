@@ -1,1 +1,1 @@
-"""What shows a result: console, pictures, page, MLflow. No stage's output depends on it."""
+"""The presentation of a result: console, pictures, page, MLflow. No stage's output depends on it."""

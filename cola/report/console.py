@@ -96,7 +96,7 @@ def _format_estimate(estimate: Mapping[str, float]) -> str:
 
 
 def print_predictions(heading: str, predictions: Sequence[Mapping[str, Any]]) -> None:
-    """Print predictions, if there are any, a row each. They have the keys of metrics/samples.json."""
+    """Print predictions, a row each; nothing for an empty list. They have the keys of metrics/samples.json."""
     if not predictions:
         return
     table = make_table()

@@ -36,17 +36,17 @@ def _make_axes(height: float) -> tuple[Figure, Axes]:
 
 
 def draw_comparison(
-    mcc: float, analysis: Mapping[str, Any], comparable: Sequence[Reference], others: Sequence[Reference]
+    mcc: float, analysis: Mapping[str, Any], comparable: Sequence[Reference], incomparable: Sequence[Reference]
 ) -> Figure:
     """Draw a test MCC with its interval above the baseline and the references, in a row each.
 
-    `analysis` has mcc_low, mcc_high and bag_of_words_mcc. `others` used another encoder; they are grey.
+    `analysis` has mcc_low, mcc_high and bag_of_words_mcc. `incomparable` ones used another encoder, and are grey.
     """
     rows = [
         ("this run, with its 95% interval", [mcc], BLUE),
         ("bag-of-words baseline, without an encoder", [analysis["bag_of_words_mcc"]], "black"),
         *((reference.name, reference.mccs, "black") for reference in comparable),
-        *((_name_with_encoder(reference), reference.mccs, GREY) for reference in others),
+        *((_name_with_encoder(reference), reference.mccs, GREY) for reference in incomparable),
     ]
     figure, axes = _make_axes(1.4 + 0.45 * len(rows))
     low, high = analysis["mcc_low"], analysis["mcc_high"]
@@ -67,7 +67,7 @@ def draw_comparison(
     axes.set_yticks(range(len(rows)), lines, parse_math=False)
     if len(rows) > 2:
         legend = "dot: a run; line: the mean; bar: 95% prediction interval"
-        axes.set_xlabel(f"{legend}\ngrey: another encoder, not comparable" if others else legend, loc="right")
+        axes.set_xlabel(f"{legend}\ngrey: another encoder, not comparable" if incomparable else legend, loc="right")
     return figure
 
 

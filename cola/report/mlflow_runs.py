@@ -94,7 +94,7 @@ class TrainingRun:
 def log_training(store: Store, run: TrainingRun | None = None) -> str:
     """Log the outputs of the stage train, and end the run. Returns its id.
 
-    A live training, `run`, never shares its run: others may train the same model at the same time. Without `run`, as in
+    A live training, `run`, never shares its run: other users may train this model at this time. Without `run`, as in
     `make track`, the record goes to the newest run that trained this model.
     """
     history, timings, model = files.read_csv(paths.HISTORY), files.read_json(paths.TIMINGS), _hash_model()

@@ -22,7 +22,7 @@ WIDTH = 5  # inches of a figure: its text is 10 pixels high on a phone of 390 pi
 
 
 class Section(NamedTuple):
-    """A heading of the page and a text, then figures and tables, side by side if there is room."""
+    """A heading of the page and a text, then figures and tables, side by side if they fit."""
 
     heading: str
     text: str = ""

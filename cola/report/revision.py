@@ -72,8 +72,8 @@ def read_source(commits: Mapping[str, str]) -> Any:
     Raises UserError if their corpora or encoders have different files, as machines of a cluster may have.
     """
     sources = {name: json.loads(read(paths.FINETUNED / "source.json", commit)) for name, commit in commits.items()}
-    first, *others = sources
-    for name in others:
+    first, *later = sources
+    for name in later:
         if any(sources[name][part].get("files") != sources[first][part].get("files") for part in ("corpus", "encoder")):
             raise UserError(
                 f"{name} and {first} were trained with different files (models/finetuned/source.json has the sha256): "

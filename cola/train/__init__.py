@@ -1,1 +1,1 @@
-"""The tutorial's training loop, what makes it fast, and what lets it be killed."""
+"""The tutorial's training loop, its speedups and its checkpoints."""

@@ -130,7 +130,7 @@ def load(path: Path, optimizer: torch.optim.Optimizer) -> Progress:
 
 
 def read_progress(path: Path) -> Progress:
-    """The checkpoint's progress, without weights; a new training's if there is no checkpoint.
+    """The checkpoint's progress, without weights; a new training's without a checkpoint.
 
     Raises UserError if the file is damaged.
     """

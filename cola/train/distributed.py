@@ -99,7 +99,7 @@ def leave_errors_to_launcher(main: Callable[[], None]) -> Callable[[], None]:
     So an error is printed once, however many processes there are.
     """
 
-    def silent() -> None:
+    def run_silently() -> None:
         try:
             record(main)()
         except (Exception, KeyboardInterrupt):
@@ -107,7 +107,7 @@ def leave_errors_to_launcher(main: Callable[[], None]) -> Callable[[], None]:
                 raise
             sys.exit(1)
 
-    return silent
+    return run_silently
 
 
 @contextmanager

@@ -21,7 +21,7 @@ class Recorded:
     """
 
     def __init__(self, function: Callable[..., Figures], device: torch.device) -> None:
-        gc.collect()  # an earlier training's graphs: one that is freed during a recording would end it
+        gc.collect()  # an earlier training's graphs: if a graph is freed during a recording, the recording fails
         self._function = function
         self._device = device
         self._seen: set[tuple[torch.Size, ...]] = set()

@@ -125,8 +125,8 @@ def fit(
     From a checkpoint the training continues as if it had never stopped. on_step is called with every step taken,
     on_epoch with every epoch, including the checkpoint's. recipe.max_steps ends the training early, without a change of
     the learning rate's schedule; so does recipe.early_stopping, which leaves the best epoch's weights. All processes
-    must call this; each computes a share of every batch and returns the same records. Raises UserError if a loss, a
-    gradient or a weight is not finite.
+    must call this. Each process computes a share of every batch, and all return the same records. Raises UserError if a
+    loss, a gradient or a weight is not finite.
     """
     progress = checkpointer.load(training.optimizer)
     for epoch in progress.epochs:
@@ -163,7 +163,7 @@ def take_steps(training: Training, progress: Progress) -> Iterator[Step]:
         bar.update(sum(map(len, batches[: len(progress.steps)])))
         started = time.perf_counter() - progress.seconds
         for rows in batches[len(progress.steps) :]:
-            step = optimizer_step(training, rows, progress)
+            step = take_optimizer_step(training, rows, progress)
             progress.steps.append(step)
             progress.seconds = time.perf_counter() - started
             bar.set_postfix(loss=f"{step.loss:.3f}", refresh=False)
@@ -178,7 +178,7 @@ def split_epoch(training: Training, epoch: int) -> list[np.ndarray]:
     return batches[: training.last_step - training.steps_per_epoch * (epoch - 1)]
 
 
-def optimizer_step(training: Training, rows: np.ndarray, progress: Progress) -> Step:
+def take_optimizer_step(training: Training, rows: np.ndarray, progress: Progress) -> Step:
     """Take the tutorial's step on the batch `rows`: forward, backward, clipping, AdamW.
 
     Returns the loss and the norm of the whole batch. If float16's gradients overflow, no weight changes, and the batch
@@ -198,7 +198,7 @@ def optimizer_step(training: Training, rows: np.ndarray, progress: Progress) -> 
         overflow = math.isfinite(loss) and not math.isfinite(norm) and scale > 1
         progress.loss_scale = progress.loss_scale.after(overflow)
         if overflow:
-            return optimizer_step(training, rows, progress)
+            return take_optimizer_step(training, rows, progress)
     require_finite(training, f"step {number}", {"loss": loss, "norm of the gradient": norm})
     return Step(number, loss, learning_rate, norm)
 
@@ -320,9 +320,9 @@ def predict_validation(training: Training) -> Tensor:
     return logits.cpu()
 
 
-def require_finite(training: Training, place: str, figures: Mapping[str, float]) -> None:
-    """Raise UserError, with the `place` in the training and all figures, if a figure is not finite."""
+def require_finite(training: Training, moment: str, figures: Mapping[str, float]) -> None:
+    """Raise UserError, with the `moment` of the training and all figures, if a figure is not finite."""
     if not all(map(math.isfinite, figures.values())):
         shown = ", ".join(f"{name} {figure}" for name, figure in figures.items())
         remedy = ", or set precision to float32" if training.precision == torch.float16 else ""
-        raise UserError(f"{place} went wrong ({shown}): lower train.learning_rate{remedy}")
+        raise UserError(f"{moment} went wrong ({shown}): lower train.learning_rate{remedy}")

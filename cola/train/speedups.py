@@ -1,4 +1,4 @@
-"""What makes the same training faster, part by part. `train.fast: false` does without it.
+"""Speedups of the same training, part by part. `train.fast: false` does without it.
 
 Three parts are elsewhere: sentences are packed instead of padded (model/batching.py), the last layer computes only what
 the head reads (model/families.py), and matrices are multiplied in bfloat16 where the processor has units for it

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 import torch
-from processes import finished
+from processes import run_to_end
 
 from cola.core.errors import run
 
@@ -10,7 +10,7 @@ from cola.core.errors import run
 def run_main(body, **variables):
     """Run a command whose main has this body; return how it ended."""
     code = f"from cola.core.errors import UserError, run\ndef main():\n    {body}\nrun(main)"
-    return finished([sys.executable, "-c", code], **variables)
+    return run_to_end([sys.executable, "-c", code], **variables)
 
 
 @pytest.mark.parametrize(
@@ -50,5 +50,5 @@ def test_any_other_error_keeps_its_traceback():
 
 def test_a_reader_that_ends_early_is_no_error():
     code = "from cola.core.errors import run\ndef main():\n    while True: print('line')\nrun(main)"
-    ended = finished(["bash", "-c", f'{sys.executable} -c "{code}" | head -1'])
+    ended = run_to_end(["bash", "-c", f'{sys.executable} -c "{code}" | head -1'])
     assert (ended.stdout, ended.stderr) == ("line\n", "")

@@ -22,7 +22,7 @@ HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.1 + 0.2]})
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
 
-def listing(folder):
+def read_listing(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -38,7 +38,7 @@ def test_a_value_that_json_lacks_is_refused_and_the_old_file_stays(tmp_path, val
     (tmp_path / "file.json").write_text("old")
     with pytest.raises((ValueError, TypeError)):
         files.write_json(tmp_path / "file.json", {"mcc": value})
-    assert listing(tmp_path) == ["file.json"]
+    assert read_listing(tmp_path) == ["file.json"]
     assert (tmp_path / "file.json").read_text() == "old"
 
 
@@ -73,7 +73,7 @@ def test_a_killed_write_leaves_the_old_content_and_the_next_write_tidies_up(tmp_
     assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == -9
     assert path.read_text() == "old"
     files.write_json(path, {"mcc": 0.5})
-    assert listing(tmp_path) == ["test.json"]
+    assert read_listing(tmp_path) == ["test.json"]
     assert files.read_json(path) == {"mcc": 0.5}
 
 
@@ -98,12 +98,12 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     with suppress(KeyboardInterrupt), files.atomic_folder(path) as folder:
         (folder / "half").write_text("2")
         raise KeyboardInterrupt
-    assert (listing(path.parent), listing(path)) == (["raw"], ["SHA256SUMS", "old"])
+    assert (read_listing(path.parent), read_listing(path)) == (["raw"], ["SHA256SUMS", "old"])
     folder.mkdir()
     (folder / "half").write_text("2")  # a killed run leaves this
     with files.atomic_folder(path) as folder:
         (folder / "new").write_text("3")
-    assert (listing(path.parent), listing(path)) == (["raw"], ["SHA256SUMS", "new"])
+    assert (read_listing(path.parent), read_listing(path)) == (["raw"], ["SHA256SUMS", "new"])
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_full_disk_is_named_in_one_line_and_the_old_file_stays(tmp_path, write
     with small_disk(10), pytest.raises(UserError) as error:
         write(path)
     assert str(error.value) == f"{path} cannot be written: File too large; fix that and run `dvc repro`"
-    assert listing(tmp_path) == ["file"]
+    assert read_listing(tmp_path) == ["file"]
     assert path.read_text() == "old"
 
 
@@ -190,7 +190,7 @@ def test_an_error_of_the_system_names_the_path_that_it_concerns(tmp_path, path, 
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match=f"{fault}$"), files.atomic_folder(tmp_path / path):
         (tmp_path / read).read_text()
-    assert listing(tmp_path) == ["file", "folder"]
+    assert read_listing(tmp_path) == ["file", "folder"]
 
 
 def test_a_copy_that_cannot_be_written_does_not_blame_the_file_that_is_read(tmp_path):
@@ -206,4 +206,4 @@ def test_stale_files_are_deleted(tmp_path):
         os.utime(tmp_path / name, times=(0, time.time() - days * 24 * 3600))
     files.remove_stale(tmp_path)
     files.remove_stale(tmp_path / "absent")
-    assert listing(tmp_path) == ["young"]
+    assert read_listing(tmp_path) == ["young"]

@@ -50,7 +50,7 @@ def test_a_model_computes_its_number_of_positions_and_no_more(kind, expected):
     config = AutoConfig.for_model(
         kind, **sizes | FURTHER_SIZES.get(kind, {}), vocab_size=60, max_position_embeddings=40, pad_token_id=1
     )
-    assert encoding.max_tokens(config) == expected
+    assert encoding.read_max_tokens(config) == expected
     model = AutoModel.from_config(config).eval()
     if kind == "xmod":
         model.set_default_language("en_XX")
@@ -63,7 +63,7 @@ def test_a_model_computes_its_number_of_positions_and_no_more(kind, expected):
 @pytest.mark.parametrize(("kind", "positions"), [("t5", None), ("xlnet", None), ("esm", 1025), ("mpnet", 510)])
 def test_a_config_tells_the_number_of_positions(kind, positions):
     """T5 has no absolute positions, XLNet's number is -1, and ESM's padding may have no id."""
-    assert encoding.max_tokens(AutoConfig.for_model(kind)) == positions
+    assert encoding.read_max_tokens(AutoConfig.for_model(kind)) == positions
 
 
 def test_a_tokenizer_knows_the_encoders_limit(tmp_path):
@@ -108,7 +108,7 @@ def test_a_tokenizers_files_are_copied_with_their_tokenizer_class(tmp_path):
     """transformers 4 does not know TokenizersBackend, transformers 5's name for the class."""
     encoder, folder = tiny.encoder(tmp_path / "encoder"), tmp_path / "finetuned"
     folder.mkdir()
-    tiny.word_tokenizer().save_pretrained(encoder)
+    tiny.make_word_tokenizer().save_pretrained(encoder)
     (encoder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     (encoder / "trainer_state.json").write_text("{}")
     (encoder / "source.json").write_text(json.dumps({"files": {path.name: "" for path in encoder.iterdir()}}))

@@ -30,7 +30,7 @@ def to_frame(**labels):
             0.75,
             1 / 3**0.5,
         ),
-        # No training sentence has the label 2. Of two equally frequent labels, the majority is the first, 0.
+        # No training sentence has the label 2. If two labels are equally frequent, the majority is the first, 0.
         (to_frame(good_day=1, bad_day=0), to_frame(good=1, bad=0, rare=2, so_rare=2), 0.25, 0.5, None),
         # All training labels are equal, as when the rarest label is in validation only.
         (to_frame(good_day=1), to_frame(good=1, bad=0), 0.5, 0.5, 0.0),

@@ -15,7 +15,7 @@ from distributed import LocalCluster
 from dvc.repo import Repo
 from mlflow.tracking import MlflowClient
 from processes import running, wait_for
-from project import MINILM, ROOT, copy_of_the_project
+from project import MINILM, ROOT, copy_project
 
 from cola.core.errors import UserError
 from cola.experiments import cluster
@@ -28,7 +28,7 @@ def project_for_a_cluster(tmp_path, run):
     project, stores = tmp_path / "project", tmp_path / "stores"
     stores.mkdir()
     recipe = {"train__learning_rate": 1e-4, "train__max_steps": 4}
-    copy_of_the_project(project, fetch__corpus="corpora/example", fetch__encoder=MINILM, **recipe)
+    copy_project(project, fetch__corpus="corpora/example", fetch__encoder=MINILM, **recipe)
     run(project, "dvc", "remote", "add", "--default", "store", str(stores / "dvc"))
     run(project, "git", "commit", "--quiet", "--all", "--message", "a store")
     run(project, "git", "init", "--quiet", "--bare", str(stores / "git"))
@@ -76,7 +76,7 @@ def small(project, git, tmp_path, monkeypatch):
     return remote
 
 
-def refusal():
+def read_refusal():
     with pytest.raises(UserError) as error:
         cluster.train({"seed-1": {"seed": 1}})
     return str(error.value)
@@ -84,35 +84,36 @@ def refusal():
 
 def test_files_that_workers_cannot_clone_are_refused(small, project, git, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert refusal() == "a cluster's runs need one MLflow server: set MLFLOW_TRACKING_URI to one that its workers reach"
+    fault = "a cluster's runs need one MLflow server: set MLFLOW_TRACKING_URI to one that its workers reach"
+    assert read_refusal() == fault
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///nowhere.db")
     (project / "params.yaml").write_text("seed: 43\n")
-    assert refusal() == "a cluster trains the commit: commit first what has changed (params.yaml)"
+    assert read_refusal() == "a cluster trains the commit: commit first what has changed (params.yaml)"
     git("commit", "--quiet", "--all", "--message", "mine")
-    assert refusal() == "a cluster's workers clone `origin`, which lacks this commit: git push"
+    assert read_refusal() == "a cluster's workers clone `origin`, which lacks this commit: git push"
     with Repo().config.edit("repo") as config:
         del config["core"]["remote"]
     git("commit", "--quiet", "--all", "--message", "no store")
-    assert refusal().startswith("a cluster's results need a DVC remote: `dvc remote add --default`, then")
+    assert read_refusal().startswith("a cluster's results need a DVC remote: `dvc remote add --default`, then")
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(small, monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE", 1)
     with dask.config.set({"scheduler-address": "tcp://127.0.0.1:9"}):
-        assert refusal().startswith("no cluster, or one without workers (make worker): ")
+        assert read_refusal().startswith("no cluster, or one without workers (make worker): ")
 
 
 @pytest.mark.slow
 def test_an_experiment_that_fails_three_times_is_named_with_its_fault(small, tmp_path, monkeypatch):
     tries = tmp_path / "tries"
 
-    def train_one(project, name, settings, last_stages):
+    def run_on_worker(project, name, settings, last_stages):
         with tries.open("a") as file:  # Dask gives its worker a copy of this function
             print(name, file=file)
         if name == "seed-2":
             raise UserError("dvc exp run: it is broken")
 
-    monkeypatch.setattr(cluster, "train_one", train_one)
+    monkeypatch.setattr(cluster, "run_on_worker", run_on_worker)
     addresses = {"dashboard_address": None, "worker_dashboard_address": "127.0.0.1:0"}
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, processes=False, **addresses) as dask_cluster,
@@ -131,7 +132,7 @@ def test_a_worker_pushes_an_experiment_which_no_worker_runs_again(small, project
         local = tmp_path / worker
         local.mkdir()
         monkeypatch.setattr(cluster, "get_worker", lambda local=local: SimpleNamespace(local_directory=local))
-        cluster.train_one(pushed, "seed-1", {"seed": 1}, ["train"])
+        cluster.run_on_worker(pushed, "seed-1", {"seed": 1}, ["train"])
         assert git("ls-remote", str(small), "refs/exps/*").endswith("/seed-1")
     (trained,) = tmp_path.glob(f"*/*/{folder}trained")
     assert trained.read_text() == "seed: 1\n"

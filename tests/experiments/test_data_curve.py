@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from project import ROOT, copy_of_the_project, list_runs
+from project import ROOT, copy_project, list_runs
 
 from cola.core import params, paths
 from cola.experiments import data_curve
@@ -67,7 +67,7 @@ def test_a_source_has_the_mean_mcc_of_the_runs_with_all_sentences():
         Run("random_weights", 900, 42): CONSTANT,
         Run("bag_of_words", 900, 42): MOST,
     }
-    # Source a: the labels 0 1 1 1 1 1, MOST 1 0 1 1 1 1: one of each label is wrong, -1/5. Source b has one label.
+    # Source a: the labels 0 1 1 1 1 1, MOST 1 0 1 1 1 1: one sentence a label is wrong, -1/5. Source b has one label.
     assert data_curve.average_by_source(sources, LABELS, predicted) == [
         {
             "source": "a",
@@ -107,7 +107,7 @@ def test_a_curve_of_many_labels_that_are_numbers_in_a_folder_of_a_larger_reposit
     """The folder's name has letters that mean something to hydra and to the shell. Trainings stop early, unevenly."""
     larger, project = tmp_path, tmp_path / "nlp"
     corpus = project / "corpora/réclamations (1), mine"
-    copy_of_the_project(project, fetch__encoder=str(tiny_encoder))
+    copy_project(project, fetch__encoder=str(tiny_encoder))
     corpus.mkdir()
     for split, copies in (("train", 6), ("test", 2)):
         rows = [f"the book number {label} is {copy},{label}" for label in range(14) for copy in range(copies)]

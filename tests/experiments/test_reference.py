@@ -79,7 +79,7 @@ def test_five_seeds_are_trained_and_written(trained, monkeypatch):
         ("tiny/bert", r"commit first what has changed \(params.yaml\)$"),
     ],
 )
-def test_what_is_wrong_is_refused_before_any_training(trained, monkeypatch, encoders, fault):
+def test_wrong_settings_are_refused_before_any_training(trained, monkeypatch, encoders, fault):
     run_program("git", "add", "params.yaml")  # which is not committed
     monkeypatch.setattr(sys, "argv", ["reference", encoders])
     with pytest.raises(UserError, match=fault):

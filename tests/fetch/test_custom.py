@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from project import copy_of_the_project
+from project import copy_project
 
 from cola.core import files
 from cola.core.errors import UserError
@@ -101,7 +101,7 @@ def test_a_table_that_cannot_be_read_is_named(folder):
     ],
 )
 def test_an_experiment_in_a_copy_of_the_project_sees_each_change_in_a_corpus(tmp_path, run, remedy):
-    project = copy_of_the_project(tmp_path, fetch__corpus="corpora/my é")
+    project = copy_project(tmp_path, fetch__corpus="corpora/my é")
     shutil.copytree(project / "corpora/example", project / "corpora/my é")
     experiment = ("dvc", "exp", "run", "--temp", "fetch@corpus")
     assert "training: 66 sentences" in run(project, "dvc", "repro", "fetch@corpus")

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pooch
 import pytest
-from loopback import Answer, clean_environment, closed_port, file_server
+from loopback import Answer, clean_environment, file_server, find_closed_port
 
 from cola.core.errors import UserError
 from cola.fetch import download, sources
@@ -195,7 +195,7 @@ def test_a_mirror_comes_before_the_cache_and_the_host(tmp_path, monkeypatch):
 )
 def test_a_mirror_without_the_file_is_passed_over(tmp_path, monkeypatch, mirror, reason):
     with file_server({}) as server:
-        mirror = mirror.format(folder=tmp_path, server=server.url, closed=closed_port())
+        mirror = mirror.format(folder=tmp_path, server=server.url, closed=find_closed_port())
         monkeypatch.setenv("COLA_MIRROR", mirror)
         pin_cola(monkeypatch, "http://cola.invalid")
         assert fail_to_fetch(tmp_path / "failed").startswith(
@@ -226,10 +226,10 @@ def test_a_proxy_is_named(tmp_path, monkeypatch, proxy):
 def test_the_password_of_a_mirror_is_not_shown(tmp_path, monkeypatch, capfd, password):
     log = io.StringIO()
     monkeypatch.setattr(pooch.get_logger(), "handlers", [logging.StreamHandler(log)])
-    pin_cola(monkeypatch, closed_port())
+    pin_cola(monkeypatch, find_closed_port())
     lines = []
     with file_server({f"wrong/{ZIP}": b"wrong"}, [Answer(status=503)] * 3) as server:
-        for number, url in enumerate((server.url, f"{server.url}/wrong", closed_port(), "http://[")):
+        for number, url in enumerate((server.url, f"{server.url}/wrong", find_closed_port(), "http://[")):
             monkeypatch.setenv("COLA_MIRROR", url.replace("//", "//" + password))
             lines.append(fail_to_fetch(tmp_path / str(number)))
             assert f"({url})" in lines[-1]

@@ -62,7 +62,7 @@ def save(mine, kind, *, lowercase=True):
     sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = AutoConfig.for_model(kind, **sizes | {"intermediate_size": 24} | KINDS.get(kind, {}))
     AutoModel.from_config(config).save_pretrained(mine)
-    tiny.word_tokenizer(lowercase).save_pretrained(mine)
+    tiny.make_word_tokenizer(lowercase).save_pretrained(mine)
     for file in ("tokenizer_config.json", "vocab.txt"):
         (mine / file).unlink()
 

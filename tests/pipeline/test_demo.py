@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from project import MINILM, check_contracts, copy_of_the_project, list_runs
+from project import MINILM, check_contracts, copy_project, list_runs
 
 pytestmark = pytest.mark.slow
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory, tiny_encoder, run):
     """A project after `make demo` with a tiny encoder, and the command's output."""
-    project = copy_of_the_project(tmp_path_factory.mktemp("demo"), train__max_steps=20)
+    project = copy_project(tmp_path_factory.mktemp("demo"), train__max_steps=20)
     return project, run(project, "make", "demo", f"ENCODER={tiny_encoder}")
 
 
@@ -59,7 +59,7 @@ def test_the_demo_applied_is_a_whole_result_and_a_second_demo_comes_from_the_cac
 
 
 def test_the_demo_with_minilm_gives_the_same_bytes_twice_on_two_threads(tmp_path, run):
-    project = copy_of_the_project(tmp_path, train__max_steps=20)
+    project = copy_project(tmp_path, train__max_steps=20)
     printed = run(project, "make", "demo", OMP_NUM_THREADS="2")
     assert f"Training: minimal_pairs, {MINILM}" in printed
     run(project, "dvc", "exp", "apply", "demo")

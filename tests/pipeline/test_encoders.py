@@ -42,7 +42,7 @@ def fetched(request, tmp_path):
     torch.manual_seed(1)
     config = AutoConfig.for_model(request.param, **SIZES | KINDS[request.param])
     AutoModel.from_config(config).save_pretrained(tmp_path / "mine")
-    tiny.word_tokenizer().save_pretrained(tmp_path / "mine")
+    tiny.make_word_tokenizer().save_pretrained(tmp_path / "mine")
     download.fetch_encoder(str(tmp_path / "mine"), None, tmp_path / "pretrained")
     encoders.try_out("mine", tmp_path / "pretrained")
     return request.param, tmp_path / "pretrained"

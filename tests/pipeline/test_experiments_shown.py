@@ -5,7 +5,7 @@ import json
 
 import pytest
 import yaml
-from project import copy_of_the_project, outputs
+from project import copy_project, outputs
 
 WIDTH = 120
 FOLDER = "/home/somebody/projects/encoders/trained-further-on-our-own-sentences/checkpoint-12000"
@@ -51,7 +51,7 @@ def test_the_tables_of_experiments_fit_and_make_table_has_the_best_first(tried, 
 
 
 def test_a_fresh_clone_shows_the_references_in_a_table_that_fits(tmp_path, run):
-    table = run(copy_of_the_project(tmp_path), "dvc", "metrics", "show", COLUMNS="100").splitlines()
+    table = run(copy_project(tmp_path), "dvc", "metrics", "show", COLUMNS="100").splitlines()
     assert max(map(len, table)) <= 100
     rows = {line.split()[0]: line.split()[1:] for line in table if line.strip()}
     assert rows["Path"] == ["count", "mcc", "standard_deviation"]

@@ -4,7 +4,7 @@ import re
 import sys
 
 import pytest
-from processes import finished, small_disk
+from processes import run_to_end, small_disk
 from project import change_settings, outputs, run_stage, tiny_encoder
 
 from cola.core import files, paths
@@ -45,7 +45,7 @@ def test_too_little_memory_is_one_line(project):
     before = outputs(project)
     limited = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (1_500_000_000,) * 2)"  # bytes
     train = "import runpy; runpy.run_module('stages.train', run_name='__main__')"
-    ended = finished([sys.executable, "-c", f"{limited}; {train}"], project)
+    ended = run_to_end([sys.executable, "-c", f"{limited}; {train}"], project)
     assert ended.returncode == 1, ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("error: out of memory: set train.micro_batch_tokens")
     assert "Traceback" not in ended.stderr

@@ -7,11 +7,11 @@ import signal
 import psutil
 import pytest
 from mlflow.tracking import MlflowClient
-from processes import free_port, mlflow_answers, running, wait_for
+from processes import find_free_port, mlflow_answers, running, wait_for
 from project import outputs
 
 
-def listening(port):
+def find_listening(port):
     """The addresses on which a server listens at a port."""
     servers = [connection for connection in psutil.net_connections("tcp") if connection.status == "LISTEN"]
     return {server.laddr.ip for server in servers if server.laddr.port == port}
@@ -21,7 +21,7 @@ def listening(port):
 def server(applied, environment):
     """`make ui` in a project with a result, and without a record of it: its process group and port."""
     (applied / "mlflow.db").unlink()
-    port, log = free_port(), applied.parent / "ui.log"
+    port, log = find_free_port(), applied.parent / "ui.log"
     with running(["make", "ui", f"PORT={port}"], log, cwd=applied, env=environment) as process:
         wait_for(lambda: mlflow_answers(f"http://127.0.0.1:{port}"), 120, log.read_text)
         yield process.pid, port
@@ -30,7 +30,7 @@ def server(applied, environment):
 @pytest.mark.slow
 def test_mlflow_listens_locally_and_make_track_records_after_it_hung(applied, server, run):
     group, port = server
-    assert listening(port) == {"127.0.0.1"}
+    assert find_listening(port) == {"127.0.0.1"}
     before = outputs(applied)
     client = MlflowClient(f"http://127.0.0.1:{port}")
 

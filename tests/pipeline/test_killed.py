@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from processes import running, wait_for
-from project import MINILM, STAGES, copy_of_the_project, outputs
+from project import MINILM, STAGES, copy_project, outputs
 
 pytestmark = pytest.mark.torture
 KILLS = int(os.environ.get("KILLS", "30"))
@@ -52,7 +52,7 @@ def kill(project, how):
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory, run):
     """The outputs of an undisturbed run."""
-    undisturbed = copy_of_the_project(tmp_path_factory.mktemp("undisturbed"), **SETTINGS)
+    undisturbed = copy_project(tmp_path_factory.mktemp("undisturbed"), **SETTINGS)
     run(undisturbed, "dvc", "repro")
     assert len(outputs(undisturbed)) > 15
     return outputs(undisturbed)
@@ -61,7 +61,7 @@ def expected(tmp_path_factory, run):
 @pytest.fixture
 def project(tmp_path):
     (tmp_path / "project").mkdir()
-    return copy_of_the_project(tmp_path / "project", **SETTINGS)
+    return copy_project(tmp_path / "project", **SETTINGS)
 
 
 def test_control_c_ends_at_once_and_names_the_step_to_resume_after(project, environment, run, expected):

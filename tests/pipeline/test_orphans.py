@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from processes import finished, wait_for
+from processes import run_to_end, wait_for
 
 START = "from cola.core import processes; processes.start_stage()"
 DIED = "error: the dvc that started this stage has died; run `dvc repro` again\n"
@@ -23,7 +23,7 @@ DIED = "error: the dvc that started this stage has died; run `dvc repro` again\n
     ids=["a living dvc", "an unknown dvc", "no dvc", "a dead dvc"],
 )
 def test_a_stage_runs_unless_its_dvc_has_died(variables, ended):
-    stage = finished([sys.executable, "-c", f"{START}; print('runs')"], DVC_STAGE="train", **variables)
+    stage = run_to_end([sys.executable, "-c", f"{START}; print('runs')"], DVC_STAGE="train", **variables)
     assert (stage.returncode, stage.stdout, stage.stderr) == ended
 
 
@@ -37,6 +37,6 @@ def test_a_running_stage_ends_when_dvc_is_killed():
         print(stage.pid, flush=True)
         os.kill(os.getpid(), 9)
     """)
-    killed = finished([sys.executable, "-c", dvc], DVC_STAGE="train")
+    killed = run_to_end([sys.executable, "-c", dvc], DVC_STAGE="train")
     process = Path("/proc", killed.stdout.strip())
     wait_for(lambda: not process.exists() or (process / "stat").read_text().split()[2] == "Z", 5)

@@ -1,4 +1,4 @@
-"""What DVC runs again after an edit of code, a setting or a user's folder; and what it keeps."""
+"""Stages that DVC runs again, or keeps, after an edit of code, a setting or a user's folder."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from processes import running, wait_for
-from project import change_settings, copy_of_the_project, outputs
+from project import change_settings, copy_project, outputs
 
 HALVES = ["fetch@corpus", "fetch@encoder"]
 AFTER_FETCH = ["tokenize", "train", "evaluate", "sample_predict"]
@@ -17,8 +17,8 @@ SKIPPED = "Stage '{}' didn't change, skipping"
 RESTORED = "Stage '{}' is cached - skipping run, checking out outputs"
 
 
-def stages_with(line, printed):
-    """Return the stages of which `dvc repro` printed a line, in the order in which they run."""
+def find_stages(line, printed):
+    """Return the stages that have a line in what `dvc repro` printed, in the order in which they run."""
     return [stage for stage in HALVES + AFTER_FETCH if line.format(stage) in printed]
 
 
@@ -41,7 +41,7 @@ def project(tmp_path, tiny_encoder):
     (tmp_path / "project").mkdir()
     encoder = str(tmp_path / "encoder")
     settings = {"fetch__corpus": "corpora/mine", "fetch__encoder": encoder, "train__epochs": 1, "train__max_steps": 2}
-    project = copy_of_the_project(tmp_path / "project", **settings)
+    project = copy_project(tmp_path / "project", **settings)
     shutil.copytree(project / "corpora/example", project / "corpora/mine")
     for command in (["add", "corpora"], ["commit", "-q", "-m", "a corpus"]):
         subprocess.run(["git", *command], cwd=project, check=True)
@@ -75,16 +75,14 @@ def test_an_edit_reruns_the_stages_that_it_can_change_only(applied, run, edited,
 
 @pytest.mark.slow
 def test_an_edit_of_fetch_keeps_the_checkpoint_of_a_killed_training(tmp_path, tiny_encoder, environment, run):
-    project = copy_of_the_project(
-        tmp_path, fetch__corpus="minimal_pairs", fetch__encoder=str(tiny_encoder), train__epochs=8
-    )
+    project = copy_project(tmp_path, fetch__corpus="minimal_pairs", fetch__encoder=str(tiny_encoder), train__epochs=8)
     checkpoints, log = project / ".dvc/tmp/checkpoints", project / ".git/log"
     with running(["dvc", "repro", "train"], log, cwd=project, env=environment) as pipeline:
         wait_for(lambda: list(checkpoints.glob("*.safetensors")), 300, log.read_text)
         os.killpg(pipeline.pid, signal.SIGKILL)
     append_comment(project / "cola/fetch/download.py")
     printed = run(project, "dvc", "repro", "train")
-    assert stages_with(RUN, printed) == [*HALVES, "train"]
+    assert find_stages(RUN, printed) == [*HALVES, "train"]
     # A training deletes its checkpoint at its end. If it had not resumed from this checkpoint, the file would be there.
     assert list(checkpoints.iterdir()) == []
 
@@ -97,22 +95,22 @@ def test_a_label_is_corrected_while_the_encoder_is_not_available(project, run):
     (project.parent / "encoder").rename(project.parent / "away")
     correct_a_label(project)
     printed = run(project, "dvc", "repro", "fetch")
-    assert stages_with(RUN, printed) == ["fetch@corpus"]
-    assert stages_with(SKIPPED, printed) == ["fetch@encoder"]
+    assert find_stages(RUN, printed) == ["fetch@corpus"]
+    assert find_stages(SKIPPED, printed) == ["fetch@encoder"]
     after = outputs(project)
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {"data/raw/train.csv", "data/raw/source.json", "data/raw/SHA256SUMS"}
 
     run(project, "git", "checkout", "corpora")
     printed = run(project, "dvc", "repro", "fetch")
-    assert stages_with(RUN, printed) == []
-    assert stages_with(RESTORED, printed) == ["fetch@corpus"]
+    assert find_stages(RUN, printed) == []
+    assert find_stages(RESTORED, printed) == ["fetch@corpus"]
     assert outputs(project) == before
 
     correct_a_label(project)
     printed = run(project, "dvc", "exp", "run", "--temp", "--name", "corrected")
-    assert stages_with(RESTORED, printed) == HALVES
-    assert stages_with(RUN, printed) == AFTER_FETCH
+    assert find_stages(RESTORED, printed) == HALVES
+    assert find_stages(RUN, printed) == AFTER_FETCH
     run(project, "dvc", "exp", "apply", "corrected")
     assert "Data and pipelines are up to date." in run(project, "dvc", "repro")
     assert "all,question,Had we dinner there?" in (project / "data/raw/train.csv").read_text()
@@ -134,6 +132,6 @@ def test_a_failed_fetch_loses_nothing(project, run):
 
     change_settings(project, fetch__encoder=str(project.parent / "encoder"))
     printed = run(project, "dvc", "repro", "fetch")
-    assert stages_with(RUN, printed) == []
-    assert stages_with(RESTORED, printed) == ["fetch@encoder"]
+    assert find_stages(RUN, printed) == []
+    assert find_stages(RESTORED, printed) == ["fetch@encoder"]
     assert outputs(project) == before

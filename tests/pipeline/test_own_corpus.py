@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from project import ROOT, STAGES, copy_of_the_project, list_runs, outputs, run_stage
+from project import ROOT, STAGES, copy_project, list_runs, outputs, run_stage
 
 from cola import predict
 from cola.experiments.overrides import combine_settings
@@ -17,7 +17,7 @@ SETTINGS = {"fetch__corpus": "corpora/example", "train__epochs": 1}
 
 @pytest.fixture
 def project(tmp_path, tiny_encoder):
-    return copy_of_the_project(tmp_path, fetch__encoder=str(tiny_encoder), **SETTINGS)
+    return copy_project(tmp_path, fetch__encoder=str(tiny_encoder), **SETTINGS)
 
 
 def test_a_users_corpus_runs_through_all_stages(project, monkeypatch, capsys):

@@ -6,8 +6,8 @@ import secrets
 import sys
 
 import pytest
-from processes import finished
-from project import check_contracts, copy_of_the_project, list_runs, outputs
+from processes import run_to_end
+from project import check_contracts, copy_project, list_runs, outputs
 
 from cola.core import errors
 
@@ -63,7 +63,7 @@ def test_a_run_in_a_changed_environment_gives_the_same_bytes_loads_no_pickle_and
     assert len(after) > 25
 
     canary = "import pickle, pathlib; pickle.loads(pickle.dumps(pathlib.Path()))"
-    assert finished([sys.executable, "-c", canary], **audited).returncode == 0
+    assert run_to_end([sys.executable, "-c", canary], **audited).returncode == 0
     pickles = (tmp_path / "pickles").read_text().splitlines()
     assert any(line.startswith("-c ") for line in pickles), "the hook sees nothing"
     assert [line for line in pickles if line.startswith("-m ")] == []
@@ -103,7 +103,7 @@ def test_a_changed_byte_is_noticed_before_its_use_and_dvc_repro_restores_it(appl
 
 
 def test_a_wrong_setting_stops_the_pipeline_in_one_line(tmp_path, run):
-    project = copy_of_the_project(tmp_path, fetch__corpus="minimal_pairs", train__epochs=0)
+    project = copy_project(tmp_path, fetch__corpus="minimal_pairs", train__epochs=0)
     printed = run(project, "dvc", "repro", fails=True)
     assert "error: params.yaml: train.epochs must be greater than or equal to 1, not 0" in printed
     assert "Traceback" not in printed

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import requests
-from processes import free_port, running, wait_for
+from processes import find_free_port, running, wait_for
 from project import ROOT
 
 
@@ -15,7 +15,7 @@ def test_the_guides_commands_serve_the_trained_model(applied, environment):
     _, _, rest = (ROOT / "docs/guide.md").read_text().partition("<!-- serve the model -->\n```sh\n")
     commands, _, _ = rest.partition("```")
     assert commands.count("--port 5001") == 1
-    port, log = free_port(), applied.parent / "serve.log"
+    port, log = find_free_port(), applied.parent / "serve.log"
     commands = commands.replace("--port 5001", f"--port {port}")
 
     def answer():

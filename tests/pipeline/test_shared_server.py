@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
-from processes import free_port, mlflow_answers, running, wait_for
+from processes import find_free_port, mlflow_answers, running, wait_for
 from project import ROOT
 from test_distributed import build_project, train
 
@@ -39,32 +39,32 @@ def database():
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     if not installed:
         pytest.skip("PostgreSQL is needed: Debian's package postgresql")
-    folder, port = Path(tempfile.mkdtemp()), free_port()  # the user postgres cannot enter tmp_path
+    folder, port = Path(tempfile.mkdtemp()), find_free_port()  # the user postgres cannot enter tmp_path
     owner = []
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(folder, "postgres")
         owner = [str(shutil.which("runuser", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")), "-u", "postgres", "--"]
 
-    def postgresql(tool, *arguments):
+    def run_postgresql(tool, *arguments):
         command = [*owner, str(installed[-1].with_name(tool)), *arguments]
         with (folder / "log").open("a") as log:
             subprocess.run(command, cwd=folder, check=True, stdout=log, stderr=log)
 
     data, options = str(folder / "data"), f"-c listen_addresses=127.0.0.1 -p {port} -k {folder}"
-    postgresql("initdb", "-D", data, "-U", "mlflow", "--auth=trust")
-    postgresql("pg_ctl", "-D", data, "-o", options, "-w", "start")
+    run_postgresql("initdb", "-D", data, "-U", "mlflow", "--auth=trust")
+    run_postgresql("pg_ctl", "-D", data, "-o", options, "-w", "start")
     try:
-        postgresql("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow")
+        run_postgresql("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow")
         yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow"
     finally:
-        postgresql("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        run_postgresql("pg_ctl", "-D", data, "-m", "immediate", "stop")
         shutil.rmtree(folder)
 
 
 @pytest.fixture
 def server(database, tmp_path):
     """The address of an MLflow server with that database, and a folder for files."""
-    port, log = free_port(), tmp_path / "mlflow.log"
+    port, log = find_free_port(), tmp_path / "mlflow.log"
     command = [Path(sys.executable).with_name("mlflow"), "server", "--backend-store-uri", database, "--workers", "2"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(tmp_path / "files")]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}

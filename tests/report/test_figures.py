@@ -11,7 +11,7 @@ from cola.report.references import Reference
 BERT = {"encoder": {"name": "google-bert/bert-base-uncased"}}
 
 
-def tick_labels(axis):
+def read_tick_labels(axis):
     return [tick.get_text() for tick in axis.get_ticklabels()]
 
 
@@ -27,7 +27,7 @@ def test_a_run_stands_above_the_baseline_and_the_references():
     comparable = [Reference("the tutorial", BERT, [0.498]), Reference("2 public runs", BERT, [0.52, 0.56])]
     grey = Reference("tiny here, 2 seeds", {"encoder": {"name": "tiny/electra"}}, [0.2, 0.3])
     (axes,) = figures.draw_comparison(0.5, ANALYSIS, comparable, [grey]).axes
-    assert dict(zip(tick_labels(axes.yaxis), [text.get_text() for text in axes.texts], strict=True)) == {
+    assert dict(zip(read_tick_labels(axes.yaxis), [text.get_text() for text in axes.texts], strict=True)) == {
         "this run\nwith its 95% interval": "0.500",
         "bag-of-words baseline\nwithout an encoder": "0.100",
         "the tutorial": "0.498",
@@ -66,7 +66,7 @@ def test_the_confusion_matrix_counts_each_pair_of_label_and_prediction():
     labels = ["acceptable"] * 5 + ["unacceptable"] * 3
     predicted = ["acceptable"] * 3 + ["unacceptable"] * 4 + ["acceptable"]
     (axes,) = figures.draw_confusion_matrix(pd.DataFrame({"label": labels, "predicted": predicted})).axes
-    assert tick_labels(axes.xaxis) == tick_labels(axes.yaxis) == ["acceptable", "unacceptable"]
+    assert read_tick_labels(axes.xaxis) == read_tick_labels(axes.yaxis) == ["acceptable", "unacceptable"]
     assert np.asarray(axes.images[0].get_array()).tolist() == [[3, 2], [1, 2]]
     counts = {text.get_position(): text.get_text() for text in axes.texts}
     assert counts == {(0, 0): "3", (1, 0): "2", (0, 1): "1", (1, 1): "2"}
@@ -76,7 +76,7 @@ def test_the_rarest_of_many_labels_share_a_row_and_long_labels_are_cut():
     labels = ["a" * 25, *(f"label {number:02}" for number in range(1, 32))]
     predictions = pd.DataFrame({"label": [*labels, *labels[:30]], "predicted": [*labels[1:], labels[0], *labels[:30]]})
     (axes,) = figures.draw_confusion_matrix(predictions).axes
-    assert tick_labels(axes.yaxis) == tick_labels(axes.xaxis) == ["a" * 23 + "…", *labels[1:30], "2 others"]
+    assert read_tick_labels(axes.yaxis) == read_tick_labels(axes.xaxis) == ["a" * 23 + "…", *labels[1:30], "2 others"]
     assert {tick.get_rotation() for tick in axes.get_xticklabels()} == {90}
     counts = np.asarray(axes.images[0].get_array())
     assert counts.sum() == 62
@@ -99,7 +99,7 @@ def test_the_largest_sources_are_bars_with_their_publications():
     (axes,) = figures.draw_mcc_per_source(sources).axes
     bars = sorted(axes.patches, key=lambda bar: bar.get_y(), reverse=True)
     assert [bar.get_width() for bar in bars] == [-0.25] + [0.5] * 29
-    names = dict(zip(axes.get_yticks(), tick_labels(axes.yaxis), strict=True))
+    names = dict(zip(axes.get_yticks(), read_tick_labels(axes.yaxis), strict=True))
     shown = [names[bar.get_y() + bar.get_height() / 2] for bar in bars]
     assert shown == ["Williams 1980 (2)", *(f"s{number:02} (2)" for number in range(1, 31) if number != 7)]
 
@@ -108,7 +108,7 @@ def test_every_seed_is_drawn_above_the_references():
     summary = {"mcc": {"1": 0.1, "2": 0.2, "5": 0.3}, "mean": 0.2, "confidence_interval": [-0.0484, 0.4484]}
     (axes,) = figures.draw_seeds(summary | {"references": {"2 public runs": [0.5, 0.6]}}).axes
     dots = [line.get_xdata().tolist() for line in axes.lines if line.get_marker() == "o"]
-    assert dict(zip(tick_labels(axes.yaxis), dots, strict=True)) == {
+    assert dict(zip(read_tick_labels(axes.yaxis), dots, strict=True)) == {
         "these seeds": [0.1, 0.2, 0.3],
         "2 public runs": [0.5, 0.6],
     }
@@ -118,7 +118,7 @@ def test_every_seed_is_drawn_above_the_references():
 def test_the_data_curve_has_means_intervals_and_seeds_on_a_log_scale():
     (axes,) = figures.draw_data_curve(DATA_CURVE).axes
     assert axes.get_xscale() == "log"
-    assert tick_labels(axes.xaxis) == ["100", "7,695"]
+    assert read_tick_labels(axes.xaxis) == ["100", "7,695"]
     means = points(axes, "None")
     assert means[figures.BLUE] == [[100, 0.125], [7695, 0.5]]
     assert means[figures.ORANGE] == [[100, 0], [7695, 0]]
@@ -132,12 +132,12 @@ def test_the_validation_mcc_is_drawn_by_epoch_and_time():
     (axes,) = figures.draw_mcc_by_epoch(DATA_CURVE).axes
     assert points(axes, "o") == {figures.BLUE: [[1, 0.125], [2, 0.375]], figures.ORANGE: [[1, 0], [2, 0.125]]}
     assert points(axes, "None")[figures.GREY] == [[0, 0.1875], [1, 0.1875]], "the baseline's line"
-    assert tick_labels(axes.xaxis) == ["1\n1:00", "2\n2:00"]
+    assert read_tick_labels(axes.xaxis) == ["1\n1:00", "2\n2:00"]
 
 
 def test_methods_are_dots_for_each_source_with_the_best_on_top():
     (axes,) = figures.draw_mcc_by_source(DATA_CURVE).axes
-    names = dict(zip(axes.get_yticks(), tick_labels(axes.yaxis), strict=True))
+    names = dict(zip(axes.get_yticks(), read_tick_labels(axes.yaxis), strict=True))
     assert names == {1: "case (40)", 0: "passive (60)"}
     assert points(axes, "o") == {
         figures.BLUE: [[0.75, 1], [0.25, 0]],

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from loopback import Answer, file_server
 from mlflow.tracking import MlflowClient
-from processes import finished, wait_for
+from processes import run_to_end, wait_for
 from project import ROOT
 from results import SOURCE, write_results
 
@@ -63,7 +63,7 @@ def run_stage(code):
         return process.returncode, error
 
 
-def runs_and_losses(root):
+def read_runs_and_losses(root):
     """Returns (run, {step: [loss]}) of each run, the newest first."""
     client = MlflowClient(f"sqlite:///{root}/mlflow.db")
     experiment = client.get_experiment_by_name("bert-cola")
@@ -76,14 +76,14 @@ def runs_and_losses(root):
     return listed
 
 
-def only_run(root, status, steps=0):
+def read_only_run(root, status, steps=0):
     """Wait until a run has this status and so many steps. Returns it, which must be the only run, and its losses."""
 
     def is_ready():
-        return [run for run, losses in runs_and_losses(root) if run.info.status == status and len(losses) >= steps]
+        return [run for run, losses in read_runs_and_losses(root) if run.info.status == status and len(losses) >= steps]
 
-    wait_for(is_ready, 60, lambda: str(runs_and_losses(root)))
-    (run,) = runs_and_losses(root)
+    wait_for(is_ready, 60, lambda: str(read_runs_and_losses(root)))
+    (run,) = read_runs_and_losses(root)
     return run
 
 
@@ -105,18 +105,18 @@ with mlflow_logger.live_run(**TRAINING, resumed=False) as log:
     mlflow_logger.record("training")
 """
     with stage(code, DVC_EXP_NAME="demo") as process:
-        run, losses = only_run(root, "RUNNING")
+        run, losses = read_only_run(root, "RUNNING")
         assert run.info.run_name == "demo"
         assert (run.data.tags["corpus"], run.data.tags["device"]) == ("cola", "cpu")
         assert losses == {}
         process.stdin.write("\n")
         process.stdin.flush()
-        run, losses = only_run(root, "RUNNING", 1)
+        run, losses = read_only_run(root, "RUNNING", 1)
         assert losses == {1: [0.1 + 0.2]}
         assert run.data.params == {"seed": "42"}
         _, error = process.communicate("\n", timeout=60)
     assert (process.returncode, error) == (0, "")
-    run, losses = only_run(root, "FINISHED")
+    run, losses = read_only_run(root, "FINISHED")
     assert losses == {1: [0.1 + 0.2], 2: [0.6]}, "the files have the second step, too"
     assert run.data.metrics["validation_mcc"] == 0.25
     assert run.data.tags["device"] == "cpu, 2 threads"
@@ -133,7 +133,7 @@ with mlflow_logger.live_run(**TRAINING, resumed=False):
     status, error = run_stage(code)
     assert status == 1
     assert error.strip().endswith("ValueError")
-    assert only_run(root, "FAILED")[1] == {1: [0.125]}
+    assert read_only_run(root, "FAILED")[1] == {1: [0.125]}
 
 
 @pytest.mark.slow
@@ -144,11 +144,11 @@ with mlflow_logger.live_run(**TRAINING, resumed=False):
     time.sleep(100)
 """
     with stage(code) as process:
-        only_run(root, "RUNNING", 1)
+        read_only_run(root, "RUNNING", 1)
         os.killpg(process.pid, signal.SIGINT)  # a terminal interrupts the logging process, too
         _, error = process.communicate(timeout=60)
     assert error.strip().endswith("KeyboardInterrupt")
-    assert only_run(root, "KILLED")[1] == {1: [0.125]}
+    assert read_only_run(root, "KILLED")[1] == {1: [0.125]}
 
 
 def run_and_kill(root, resumed, rows, steps):
@@ -159,7 +159,7 @@ with mlflow_logger.live_run(**TRAINING, resumed={resumed}):
     time.sleep(100)
 """
     with stage(code) as process:
-        wait_for(lambda: [len(losses) for _, losses in runs_and_losses(root)][:1] == [steps], 60)
+        wait_for(lambda: [len(losses) for _, losses in read_runs_and_losses(root)][:1] == [steps], 60)
         (logger,) = psutil.Process(process.pid).children()
         process.kill()
         assert psutil.wait_procs([logger], timeout=5)[1] == [], "the logging process outlives its stage"
@@ -168,14 +168,14 @@ with mlflow_logger.live_run(**TRAINING, resumed={resumed}):
 @pytest.mark.slow
 def test_a_resumed_training_continues_its_run_without_repeated_steps(root):
     run_and_kill(root, False, range(2), 2)
-    first, losses = only_run(root, "RUNNING")
+    first, losses = read_only_run(root, "RUNNING")
     assert losses == {1: [0.125], 2: [0.25]}
     run_and_kill(root, True, range(1, 3), 3)
-    again, losses = only_run(root, "RUNNING")
+    again, losses = read_only_run(root, "RUNNING")
     assert losses == {1: [0.125], 2: [0.25], 3: [0.375]}
     assert again.info.run_id == first.info.run_id
     run_and_kill(root, False, range(1), 1)
-    assert [len(losses) for _, losses in runs_and_losses(root)] == [1, 3], "a training from the start is a new run"
+    assert [len(losses) for _, losses in read_runs_and_losses(root)] == [1, 3], "a training from the start is a new run"
 
 
 @pytest.mark.slow
@@ -192,7 +192,7 @@ with mlflow_logger.live_run(**TRAINING, resumed=False):
     mlflow_logger.record("training")
 """
     with stage(code) as process:
-        only_run(root, "RUNNING")
+        read_only_run(root, "RUNNING")
         (logger,) = psutil.Process(process.pid).children()
         logger.suspend()
         process.stdin.write("\n")
@@ -201,7 +201,7 @@ with mlflow_logger.live_run(**TRAINING, resumed=False):
         logger.resume()
         _, error = process.communicate("\n", timeout=100)
     assert error == ""
-    assert only_run(root, "FINISHED")[1] == {step: [0.5] for step in range(1, count + 1)}
+    assert read_only_run(root, "FINISHED")[1] == {step: [0.5] for step in range(1, count + 1)}
 
 
 def test_a_killed_logger_costs_a_warning(bare_root):
@@ -219,7 +219,7 @@ def test_a_missing_package_costs_a_warning_with_the_remedy():
         "mlflow_logger.record('samples')"
     )
     warning = f"{sys.executable} has no package mlflow.entities: run `make .venv`, then `make track`"
-    assert finished([sys.executable, "-c", code]).stderr == f"warning: not recorded in MLflow: {warning}\n"
+    assert run_to_end([sys.executable, "-c", code]).stderr == f"warning: not recorded in MLflow: {warning}\n"
 
 
 @pytest.mark.slow
@@ -245,5 +245,5 @@ def test_only_rank_0_starts_a_process_and_no_rank_imports_slow_packages():
         "import sys; from cola.report import mlflow_logger; mlflow_logger.start(); "
         "print(mlflow_logger._logger is None, {*sys.modules} & {'mlflow', 'pandas', 'numpy', 'torch', 'requests'})"
     )
-    printed = [finished([sys.executable, "-c", code], RANK=rank).stdout for rank in "01"]
+    printed = [run_to_end([sys.executable, "-c", code], RANK=rank).stdout for rank in "01"]
     assert printed == ["False set()\n", "True set()\n"]

@@ -13,7 +13,7 @@ from cola.core import files, paths
 from cola.report import mlflow_logger, mlflow_runs, mlflow_store, workspace
 
 
-def artifact_names(client, run):
+def list_artifact_names(client, run):
     return {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
 
 
@@ -41,7 +41,7 @@ def test_a_training_is_one_run_in_the_main_project(root, runs, monkeypatch):
     assert [(point.step, point.value) for point in history] == [(1, 0.1 + 0.2), (2, 0.6)]
     assert run.data.metrics["validation_mcc"] == 0.25
     assert run.data.metrics["training_seconds"] == 3.0
-    assert artifact_names(client, run) == {
+    assert list_artifact_names(client, run) == {
         "corpus.json", "train.json", "history.csv", "steps.csv", "timings.json", "learning_curve.png"
     }  # fmt: skip
     datasets = [(read.dataset.digest, read.tags[0].value) for read in run.inputs.dataset_inputs]
@@ -75,10 +75,10 @@ def test_scores_and_samples_go_to_the_newest_run_that_trained_the_model(root, ru
     client, recorded = runs(root)
     by_start = sorted(recorded, key=lambda run: run.info.start_time)
     assert ["test_mcc" in run.data.metrics for run in by_start] == [False, True, False]
-    assert ["samples.json" in artifact_names(client, run) for run in by_start] == [False, True, False]
+    assert ["samples.json" in list_artifact_names(client, run) for run in by_start] == [False, True, False]
     pictures = {"mcc_per_batch.png", "confusion_matrix.png", "calibration.png", "per_source.png"}
     tables = {"test.json", "analysis.json", "predictions.csv", "per_source.csv", "calibration.csv"}
-    assert pictures | tables <= artifact_names(client, by_start[1])
+    assert pictures | tables <= list_artifact_names(client, by_start[1])
 
 
 def test_scores_of_a_model_without_a_run_record_its_training_too(root, runs):
@@ -96,7 +96,7 @@ def test_scores_of_a_model_without_a_run_record_its_training_too(root, runs):
     }
     assert (run.data.tags["encoder"], run.data.metrics["loss"]) == ("tiny/bert", 0.6)
     assert run.info.status == "FINISHED"
-    assert {"learning_curve.png", "confusion_matrix.png"} <= artifact_names(client, run)
+    assert {"learning_curve.png", "confusion_matrix.png"} <= list_artifact_names(client, run)
 
 
 def record_samples(folder, together):
@@ -145,7 +145,7 @@ def test_a_parent_groups_the_runs_that_trained_its_models(root, runs):
     assert parent.data.metrics == {"test_mcc_mean": 0.375, "test_mcc_pretrained": 0.5}
     history = client.get_metric_history(parent.info.run_id, "test_mcc_pretrained")
     assert [(point.step, point.value) for point in history] == [(100, 0.125), (7695, 0.5)]
-    assert artifact_names(client, parent) == {"seeds.json"}
+    assert list_artifact_names(client, parent) == {"seeds.json"}
     assert parent.info.status == "FINISHED"
     children = [run for run in recorded if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert sorted(run.data.tags["model.sha256"] for run in children) == sorted(models)
@@ -214,4 +214,4 @@ def test_make_track_completes_a_record_and_repeated_it_changes_nothing(root, run
     assert (run.info.status, run.info.end_time) == ("FINISHED", first.info.end_time)
     assert (run.data.metrics["test_mcc"], run.data.params["train.epochs"]) == (0.5, "4")
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 2
-    assert {"learning_curve.png", "confusion_matrix.png", "samples.json"} <= artifact_names(client, run)
+    assert {"learning_curve.png", "confusion_matrix.png", "samples.json"} <= list_artifact_names(client, run)

@@ -19,7 +19,7 @@ from cola.core.errors import UserError
 from cola.report import mlflow_logger, mlflow_store
 
 
-def files_of_runs(uri):
+def list_files_of_runs(uri):
     """The names of each run's files in a store."""
     client = MlflowClient(uri)
     listed = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
@@ -35,7 +35,7 @@ def test_a_relative_address_is_in_the_main_project(root, monkeypatch, capfd, uri
     mlflow_logger.record("samples")
     assert capfd.readouterr().err == ""
     absolute = {"": f"sqlite:///{root}/mlflow.db", "sqlite:///mine.db": f"sqlite:///{root}/mine.db"}
-    (files,) = files_of_runs(absolute.get(uri, (root / "mine").as_uri()))
+    (files,) = list_files_of_runs(absolute.get(uri, (root / "mine").as_uri()))
     assert {"samples.json", "learning_curve.png"} <= files
     assert {path.name for path in Path().iterdir()} == {"data", "metrics", "models", "params.yaml"}, "of the copy"
 

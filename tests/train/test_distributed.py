@@ -15,7 +15,7 @@ import pytest
 import tiny
 import torch
 import yaml
-from processes import finished, free_port, wait_for
+from processes import find_free_port, run_to_end, wait_for
 from project import ROOT
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -170,7 +170,7 @@ def test_two_machines_train_together_only_with_the_same_inputs(reference, tmp_pa
     write_encoder(second / "models/pretrained", initializer_range=0.03)
 
     def run_both():
-        machines = {"PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(free_port())}
+        machines = {"PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(find_free_port())}
         stages = [start(folder, PET_NODE_RANK=rank, **machines) for rank, folder in (("0", first), ("1", second))]
         return [(*stage.communicate(timeout=300), stage.returncode) for stage in stages]
 
@@ -220,7 +220,7 @@ def test_every_machine_gets_the_first_machines_file(tmp_path):
         "with distributed.process_group(cpu := torch.device('cpu')):\n"
         "    for name in ('sent', 'none'):\n        distributed.broadcast_file(Path(name), cpu)\n"
     )
-    port = free_port()
+    port = find_free_port()
     machines = []
     for rank in "01":
         (tmp_path / rank).mkdir()
@@ -284,6 +284,6 @@ def test_a_fault_is_reported_even_if_its_process_ends_last(tmp_path):
         "distributed.leave_errors_to_launcher(main)()\n"
     )
     launch = "from cola.train import distributed; distributed.launch('two', 2)"
-    answer = finished([sys.executable, "-c", launch], PYTHONPATH=str(tmp_path), DVC_ROOT=str(tmp_path))
+    answer = run_to_end([sys.executable, "-c", launch], PYTHONPATH=str(tmp_path), DVC_ROOT=str(tmp_path))
     assert "KeyError: 'the cause'" in answer.stderr
     assert "peer" not in answer.stderr

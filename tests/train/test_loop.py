@@ -39,8 +39,8 @@ def pad(table, rows):
 
 
 def assert_same_weights(model, expected):
-    for (name, weights), others in zip(model.named_parameters(), expected.parameters(), strict=True):
-        assert torch.equal(weights, others), name
+    for (name, weights), same in zip(model.named_parameters(), expected.parameters(), strict=True):
+        assert torch.equal(weights, same), name
 
 
 class FromScale(Checkpointer):
@@ -119,7 +119,7 @@ def test_max_steps_does_not_change_the_schedule():
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("dies_in", [None, 2, 3, 4])
 def test_early_stopping_leaves_the_model_of_the_best_epoch(tmp_path, monkeypatch, fast, dies_in):
-    """Validation MCCs of 0.1, 0.3, 0.3, 0.2 and two epochs of patience: there is no fifth epoch."""
+    """Validation MCCs of 0.1, 0.3, 0.3, 0.2 and two epochs of patience: the fourth epoch is the last."""
     expected, recipe = build_model(), change(epochs=8, fast=fast, early_stopping=2)
     fit(expected, change(epochs=8, fast=fast, max_steps=6))  # two epochs
 
@@ -217,21 +217,21 @@ def test_a_killed_training_continues_as_if_it_had_not_been_killed(
     torch.manual_seed(8)
     epochs = fit(undisturbed, recipe, precision, expected)
 
-    def dying_step(training, rows, progress):
+    def die_in_step(training, rows, progress):
         if progress.steps_done == dead_after:
             raise KilledError
-        return optimizer_step(training, rows, progress)
+        return take_optimizer_step(training, rows, progress)
 
-    optimizer_step, killed = loop.optimizer_step, build_model(0.1, device)
+    take_optimizer_step, killed = loop.take_optimizer_step, build_model(0.1, device)
     torch.manual_seed(8)
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
-    monkeypatch.setattr(loop, "optimizer_step", dying_step)
+    monkeypatch.setattr(loop, "take_optimizer_step", die_in_step)
     with pytest.raises(KilledError):
         fit(killed, recipe, precision, FromScale(2.0**34, path))
-    monkeypatch.setattr(loop, "optimizer_step", optimizer_step)
+    monkeypatch.setattr(loop, "take_optimizer_step", take_optimizer_step)
     assert checkpoint.read_progress(path).steps_done == dead_after
-    for weights, others in zip(killed.parameters(), undisturbed.parameters(), strict=True):  # whole again
-        assert (weights.shape, weights.dtype) == (others.shape, others.dtype)
+    for weights, same in zip(killed.parameters(), undisturbed.parameters(), strict=True):  # whole again
+        assert (weights.shape, weights.dtype) == (same.shape, same.dtype)
 
     torch.manual_seed(99)
     resumed_epochs = fit(resumed, recipe, precision, actual)

@@ -70,7 +70,7 @@ def train_and_die(family, device, precision, checkpoint_path):
     train(family, device, precision, checkpoint_path, die)
 
 
-def new_process():
+def start_new_process():
     """A process that is no fork of this process: a fork cannot use CUDA if this process has used it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cola.train.loop", "benchmarks.proofs.step"])  # their imports take seconds
@@ -79,7 +79,7 @@ def new_process():
 
 @pytest.fixture(scope="module")
 def processes():
-    with new_process() as first, new_process() as second:
+    with start_new_process() as first, start_new_process() as second:
         yield first, second
 
 
@@ -119,7 +119,7 @@ def test_a_training_repeats_its_bytes_even_if_it_was_killed(family, precision, d
     expected = first.result()
     assert second.result() == expected
     path = tmp_path / "checkpoints" / "training.safetensors"
-    with new_process() as doomed, suppress(BrokenProcessPool):
+    with start_new_process() as doomed, suppress(BrokenProcessPool):
         doomed.submit(train_and_die, family, device, precision, path).result()
     assert checkpoint.read_progress(path).steps_done == KILLED_AFTER
     assert processes[1].submit(train, family, device, precision, path).result() == expected

@@ -46,7 +46,7 @@ def tiny_step(device):
     """A model, a packed batch, its labels."""
     torch.manual_seed(0)
     model = BertForSequenceClassification(tiny.config()).eval().to(device)
-    batch = classifier.collate(model, *random_batch(9, 40, seed=0)[:1], packed=True)
+    batch = classifier.collate(model, *make_random_batch(9, 40, seed=0)[:1], packed=True)
     return model, batch, torch.tensor([0, 1, 1] * 3)
 
 
@@ -84,7 +84,7 @@ def compare_a_step(config, input_ids, labels, tolerance=1e-5):
     compared.append(config)
 
 
-def random_batch(sentences, vocabulary, seed):
+def make_random_batch(sentences, vocabulary, seed):
     rng = np.random.default_rng(seed)
     input_ids = [rng.integers(4, vocabulary, rng.integers(3, 48)) for _ in range(sentences)]
     return input_ids, torch.tensor(rng.integers(0, 2, sentences))
@@ -93,7 +93,7 @@ def random_batch(sentences, vocabulary, seed):
 @every_shape
 def test_a_step_is_the_padded_models_step(shape):
     torch.manual_seed(0)
-    compare_a_step(SHAPES[shape], *random_batch(8, 30_000, seed=0))
+    compare_a_step(SHAPES[shape], *make_random_batch(8, 30_000, seed=0))
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -112,11 +112,11 @@ def test_a_step_is_the_padded_models_step_for_any_shape_and_batch(family):
         sentences=some.integers(1, 40),
         seed=some.integers(0, 2**32 - 1),
     )
-    def try_one(layers, heads, size, inner, sentences, seed):
+    def compare_shape(layers, heads, size, inner, sentences, seed):
         torch.manual_seed(seed)
-        compare_a_step(workload.configure(family, heads, size, layers, inner), *random_batch(sentences, 50, seed))
+        compare_a_step(workload.configure(family, heads, size, layers, inner), *make_random_batch(sentences, 50, seed))
 
-    try_one()
+    compare_shape()
     assert len(compared) >= 5
 
 
