@@ -77,6 +77,7 @@ def check_outputs(cells):
     for name, cell in cells.items():
         assert bool(cell.outputs) == (name != "colab"), f"{name} shows nothing, or more than it should"
         assert {output.output_type for output in cell.outputs} <= {"stream", "execute_result", "display_data"}, name
+        assert {output.get("execution_count") for output in cell.outputs} <= {None, cell.execution_count}, name
         assert {output.get("name") for output in cell.outputs} <= {None, "stdout"}, f"{name} warns: {shown(cell)}"
         assert "execution" not in cell.metadata, f"{name} has times: use python -m tests.run_notebook"
         assert re.search(r"/(home|root|tmp|Users|work|opt|usr)/", json.dumps(cell.outputs)) is None, name
