@@ -43,7 +43,7 @@ def main() -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a second `make` waits until the first has set up
         made_of = f"{VENV.resolve()} {find_interpreter()}\n{lock.read()}"  # .venv does not work at another path
         if read_ready() != made_of:
-            set_up(made_of)
+            make_environment(made_of)
 
 
 def find_interpreter() -> str:
@@ -57,7 +57,7 @@ def read_ready() -> str:
     return READY.read_text() if whole else ""
 
 
-def set_up(made_of: str) -> None:
+def make_environment(made_of: str) -> None:
     """Make .venv anew. Where only the lock has changed, update .venv, with the user's own packages in it."""
     if VENV.is_symlink():
         sys.exit(f"error: .venv is a link to {VENV.resolve()}, which has other packages: remove .venv, and try again")

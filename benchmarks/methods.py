@@ -80,10 +80,10 @@ def train_as_the_tutorial(model: PreTrainedModel) -> Iterator[Timed]:
     model.train()
     optimizer, scheduler = tutorial.build_optimizer(model, read_recipe(), workload.STEPS)
 
-    def step(batch: Batch) -> None:
+    def run_step(batch: Batch) -> None:
         tutorial.take_step(model, tutorial.collate(*batch), optimizer, scheduler, read_recipe().max_grad_norm)
 
-    yield time_steps(step, model.device)
+    yield time_steps(run_step, model.device)
 
 
 @contextmanager
@@ -129,10 +129,10 @@ def train_fast(
             on_batches = replace(training, train=to_sentences(batches))
             rows = iter(np.arange(len(on_batches.train.labels)).reshape(len(batches), -1))
 
-            def step(_: Batch) -> None:
+            def run_step(_: Batch) -> None:
                 loop.take_optimizer_step(on_batches, next(rows), Progress())
 
-            return time_steps(step, model.device)(batches)
+            return time_steps(run_step, model.device)(batches)
 
         yield measure
 
@@ -148,11 +148,11 @@ def predict_as_the_tutorial(model: PreTrainedModel) -> Iterator[Timed]:
     model.eval()
 
     @torch.no_grad()
-    def step(batch: Batch) -> None:
+    def run_step(batch: Batch) -> None:
         collated = {name: tensor.to(model.device) for name, tensor in tutorial.collate(*batch).items()}
         model(input_ids=collated["input_ids"], attention_mask=collated["attention_mask"]).logits.cpu()
 
-    yield time_steps(step, model.device)
+    yield time_steps(run_step, model.device)
 
 
 @contextmanager
@@ -162,14 +162,14 @@ def predict_with_trainer(model: PreTrainedModel) -> Iterator[Timed]:
 
     trainer = Trainer(model, configure_trainer(model.device, bf16_full_eval=True), build_collator())
 
-    def predict(batches: list[Batch]) -> None:
+    def predict_batches(batches: list[Batch]) -> None:
         rows = [{"input_ids": ids} for input_ids, _ in batches for ids in input_ids]
         trainer.predict(rows)  # type: ignore[arg-type]
 
     enabled = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(False)
     try:
-        yield time_a_call(predict, model.device)
+        yield time_a_call(predict_batches, model.device)
     finally:
         torch.backends.cuda.enable_cudnn_sdp(enabled)
 
@@ -179,10 +179,10 @@ def predict_fast(model: PreTrainedModel) -> Iterator[Timed]:
     precision = choose_precision("auto", model.device)
     prediction.make_fast(model, precision)
 
-    def predict(batches: list[Batch]) -> None:
+    def predict_batches(batches: list[Batch]) -> None:
         prediction.predict_logits(model, [ids for input_ids, _ in batches for ids in input_ids], precision)
 
-    yield time_a_call(predict, model.device)
+    yield time_a_call(predict_batches, model.device)
 
 
 def configure_trainer(device: torch.device, **settings: Any) -> Any:

@@ -31,10 +31,10 @@ def main() -> None:
         return
     device = prepare_device(settings.device)
     with distributed.process_group(device):
-        train(settings, device)
+        train_model(settings, device)
 
 
-def train(settings: params.Params, device: torch.device) -> None:
+def train_model(settings: params.Params, device: torch.device) -> None:
     """Train. Every process does; only rank 0 writes, records and prints."""
     recipe, source = settings.train, read_source(settings)
     precision = choose_precision(settings.precision, device)

@@ -41,14 +41,14 @@ def main() -> None:
         for seed in seeds:
             results = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["method", "seed"])
             if not (results["method"].eq(method) & results["seed"].eq(seed)).any():
-                row = pd.DataFrame([train(method, seed)])
+                row = pd.DataFrame([train_seed(method, seed)])
                 print(row.to_string(index=False), flush=True)
                 row.to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False)
     for method in list(SEEDS)[1:]:
         print(compare_with_tutorial(pd.read_csv(RESULTS), method).to_string(index=False))
 
 
-def train(method: str, seed: int) -> dict[str, float | str]:
+def train_seed(method: str, seed: int) -> dict[str, float | str]:
     """Train; return the row: every epoch's losses, and the MCC of validation and test at the end."""
     settings = params.load(paths.PARAMS)
     recipe, padded = settings.train, method == "tutorial"
@@ -60,7 +60,7 @@ def train(method: str, seed: int) -> dict[str, float | str]:
     model = classifier.load(paths.PRETRAINED, device, COLA_LABELS)
     row: dict[str, float | str] = {"method": method, "seed": seed}
 
-    def evaluate(split: str) -> tuple[float, float]:  # loss and MCC
+    def score_split(split: str) -> tuple[float, float]:  # loss and MCC
         logits = prediction.predict_logits(model, sentences[split].input_ids, precision, padded=padded)
         labels = sentences[split].labels
         loss = cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item()
@@ -72,14 +72,14 @@ def train(method: str, seed: int) -> dict[str, float | str]:
         steps_per_epoch = math.ceil(len(sentences["train"].labels) / recipe.batch_size)
         for number in range(1, recipe.epochs + 1):
             row[f"training_loss_{number}"] = float(np.mean(list(islice(steps, steps_per_epoch))))
-            row[f"validation_loss_{number}"], _ = evaluate("validation")
+            row[f"validation_loss_{number}"], _ = score_split("validation")
     else:
         with loop.prepare(model, sentences, recipe, precision, seed) as training:
             epochs = loop.fit(training, Checkpointer())
         for epoch in epochs:
             row[f"training_loss_{epoch.epoch}"] = epoch.training_loss
             row[f"validation_loss_{epoch.epoch}"] = epoch.validation_loss
-    row["validation_mcc"], row["test_mcc"] = evaluate("validation")[1], evaluate("test")[1]
+    row["validation_mcc"], row["test_mcc"] = score_split("validation")[1], score_split("test")[1]
     return row
 
 

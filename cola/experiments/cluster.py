@@ -33,7 +33,7 @@ class Project(NamedTuple):
     server: str
 
 
-def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) -> None:
+def run_experiments(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) -> None:
     """Have the cluster run experiments, settings by name, and pull their results into this repository.
 
     An experiment whose name was pushed is not run again: the caller compares settings. Raises UserError where workers

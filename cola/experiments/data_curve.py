@@ -143,7 +143,7 @@ def main() -> None:
     changes = plan_experiments(_count_sentences(settings), recipe.train)
     commit = revision.describe_commit()  # now: the commit may change during the hours of training
     names = {run: name_experiment(settings, f"data-curve-{'-'.join(map(str, run))}") for run in changes}
-    commits = dvc_queue.train({names[run]: {**settings, **changes[run]} for run in changes}, ["evaluate"])
+    commits = dvc_queue.run_experiments({names[run]: {**settings, **changes[run]} for run in changes}, ["evaluate"])
     about = [f"command: make data-curve SETTINGS={typed!r}", f"commit: {commit}"]
     source = revision.read_source(commits)
     summary = _summarize({run: commits[name] for run, name in names.items()}, source, recipe, about)

@@ -27,7 +27,7 @@ SECONDS_TO_END = 10  # for an experiment that was killed: DVC notices that withi
 TEST_MCC = f"{paths.TEST_METRICS}:mcc"  # DVC names the file, too, because several files have an mcc
 
 
-def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) -> dict[str, str]:
+def run_experiments(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) -> dict[str, str]:
     """Run experiments, settings by name, and return their commits. DVC prints.
 
     They run on the cluster that DASK_SCHEDULER_ADDRESS names, else here. Stages that `last_stages` do not need are left
@@ -39,7 +39,7 @@ def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) 
     if "DASK_SCHEDULER_ADDRESS" in os.environ:
         from cola.experiments import cluster  # needs Dask, an optional extra, which takes a second to load
 
-        cluster.train(experiments, last_stages)
+        cluster.run_experiments(experiments, last_stages)
     else:
         waiting = _list_waiting(baseline, experiments)
         replaced = remove(experiments)
@@ -58,7 +58,7 @@ def train(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) 
 def run_now(name: str, settings: Settings, last_stages: Sequence[str] = ()) -> str:
     """Run an experiment in a copy of the project, in this process. Returns its commit. DVC prints.
 
-    An earlier experiment of this name is replaced. Raises as `train`.
+    An earlier experiment of this name is replaced. Raises as `run_experiments`.
     """
     from dvc.cli import main as run_dvc  # takes a second: only here
 
@@ -235,7 +235,7 @@ def main() -> None:
         case ["demo", *arguments]:
             run_now("demo", parse_settings(" ".join(arguments)))
         case ["sweep", *arguments] if arguments:
-            train(combine_settings(" ".join(arguments)))
+            run_experiments(combine_settings(" ".join(arguments)))
         case ["table"]:
             _print_table()
         case _:

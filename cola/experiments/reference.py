@@ -60,7 +60,7 @@ def main() -> None:
     for encoder in encoders:
         settings = {seed: {"fetch.encoder": encoder, "fetch.encoder_revision": None, "seed": seed} for seed in SEEDS}
         names = {seed: name_experiment(settings[seed]) for seed in SEEDS}
-        commits = dvc_queue.train({names[seed]: settings[seed] for seed in SEEDS})
+        commits = dvc_queue.run_experiments({names[seed]: settings[seed] for seed in SEEDS})
         folder = paths.REFERENCE / Path(encoder).name
         files.write_json(folder / "source.json", revision.read_source(commits))
         runs = {seed: read_run(commits[name]) for seed, name in names.items()}

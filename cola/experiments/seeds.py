@@ -48,7 +48,7 @@ def main() -> None:
         raise UserError("how many seeds? at least 2: make seeds N=10")
     names = {seed: f"seed-{seed}" for seed in range(1, int(sys.argv[1]) + 1)}
     settings = params.load(paths.PARAMS)  # now: params.yaml may change during the hours of training
-    commits = dvc_queue.train({name: {"seed": seed} for seed, name in names.items()})
+    commits = dvc_queue.run_experiments({name: {"seed": seed} for seed, name in names.items()})
     source = revision.read_source(commits)
     mccs = {seed: json.loads(revision.read(paths.TEST_METRICS, commits[name]))["mcc"] for seed, name in names.items()}
     summary = summarize(mccs, source, settings, read_references())

@@ -193,6 +193,6 @@ def _fetch_from_hub(name: str, revision: str, expected: dict[str, File], folder:
     from cola.fetch import hub  # its library reads HF_ENDPOINT while it is imported, and takes half a second
 
     for file, content in (expected or hub.list_files(name, revision)).items():
-        checked.copy(hub.download(name, revision, file, content), content, folder, f"{hub.get_host()}: {file}")
+        checked.copy(hub.fetch_file(name, revision, file, content), content, folder, f"{hub.get_host()}: {file}")
         if file.endswith("config.json"):
             encoders.check_config(name, folder / file)

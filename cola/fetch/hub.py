@@ -38,7 +38,7 @@ def _raise_provider_errors() -> Iterator[None]:
 
 
 @_raise_provider_errors()
-def download(name: str, revision: str, file: str, expected: File) -> Path:
+def fetch_file(name: str, revision: str, file: str, expected: File) -> Path:
     """The path of a file in the Hub's cache, after a download where the cache has not the expected file.
 
     The caller checks the file: the Hub may send another. Raises ProviderError.

@@ -78,7 +78,7 @@ def small(project, git, tmp_path, monkeypatch):
 
 def read_refusal():
     with pytest.raises(UserError) as error:
-        cluster.train({"seed-1": {"seed": 1}})
+        cluster.run_experiments({"seed-1": {"seed": 1}})
     return str(error.value)
 
 
@@ -120,7 +120,7 @@ def test_an_experiment_that_fails_three_times_is_named_with_its_fault(small, tmp
         dask.config.set({"scheduler-address": dask_cluster.scheduler_address}),
         pytest.raises(UserError, match=r"^seed-2 failed: dvc exp run: it is broken$"),
     ):
-        cluster.train({"seed-1": {"seed": 1}, "seed-2": {"seed": 2}})
+        cluster.run_experiments({"seed-1": {"seed": 1}, "seed-2": {"seed": 2}})
     assert sorted(tries.read_text().split()) == ["seed-1", "seed-2", "seed-2", "seed-2"]
 
 

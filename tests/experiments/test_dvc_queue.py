@@ -28,7 +28,7 @@ def list_names():
 def test_experiments_run_side_by_side_with_their_share_of_the_threads(project, capfd):
     jobs, threads = dvc_queue.plan_jobs(2, cpu_count(), dvc_queue.read_memory_limit(), 1, None)
     for again in (False, True):  # the second time from DVC's cache
-        commits = dvc_queue.train({"seed-1": {"seed": 1}, "seed-2": {"seed": 2}})
+        commits = dvc_queue.run_experiments({"seed-1": {"seed": 1}, "seed-2": {"seed": 2}})
         printed = capfd.readouterr().out
         assert f"2 trainings, {jobs} at once, each with OMP_NUM_THREADS={threads}\n" in printed
         assert ("earlier experiments of these names are replaced: seed-1, seed-2\n" in printed) == again
@@ -41,7 +41,7 @@ def test_experiments_run_side_by_side_with_their_share_of_the_threads(project, c
 def test_last_stages_leave_out_what_they_do_not_need_and_a_failure_is_an_error(project, capfd, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     with pytest.raises(UserError, match=r"^no result of unlucky: `dvc queue logs unlucky` says why$"):
-        dvc_queue.train({"lucky": {"seed": 7}, "unlucky": {"seed": 13}}, ["train"])
+        dvc_queue.run_experiments({"lucky": {"seed": 7}, "unlucky": {"seed": 13}}, ["train"])
     assert f"each with OMP_NUM_THREADS={torch.get_num_threads()}\n" in capfd.readouterr().out, "the user's choice"
     assert list_names() == ["lucky"]
     with pytest.raises(UserError, match=r"^metrics/test.json is not in lucky .*; `dvc exp list` names"):
@@ -82,7 +82,7 @@ def test_an_experiment_of_other_settings_is_no_result(project, git):
 
 @pytest.mark.slow
 def test_names_in_dvcs_queue_are_refused_until_its_commands_have_removed_them(project, git, capfd):
-    dvc_queue.train({"seed-2": {"seed": 9}})  # it has ended, and must not be taken for the one in the queue
+    dvc_queue.run_experiments({"seed-2": {"seed": 9}})  # it has ended, and must not be taken for the one in the queue
     git("commit", "--quiet", "--allow-empty", "--message", "second")
     with Repo() as repo:
         for name, seed in (("seed-1", 99), ("seed-2", 2), ("mine", 3)):
@@ -94,13 +94,13 @@ def test_names_in_dvcs_queue_are_refused_until_its_commands_have_removed_them(pr
         wait_for(lambda: queue.proc.get(first.stash_rev), 60)  # before, `dvc queue kill` refuses
     experiments = {name: {"seed": int(name[-1])} for name in ("seed-1", "seed-2")}
     with pytest.raises(UserError) as error:
-        dvc_queue.train(experiments)
+        dvc_queue.run_experiments(experiments)
     refusal, remedies = str(error.value).split(": wait, or ")
     assert refusal == "DVC's queue still has experiments of these names"
     assert re.fullmatch("dvc queue remove [0-9a-f]{7} && dvc queue kill --force [0-9a-f]{7}", remedies)
     for remedy in remedies.split(" && "):
         revision.run_program(*remedy.split())
-    commits = dvc_queue.train(experiments)
+    commits = dvc_queue.run_experiments(experiments)
     assert [revision.read(Path("trained"), commits[name]) for name in experiments] == ["seed: 1\n", "seed: 2\n"]
     assert "experiments that DVC's queue had before run, too: mine\n" in capfd.readouterr().out
 
@@ -119,9 +119,9 @@ def test_nothing_is_trained_where_dvc_would_lose_the_result(project, git, tmp_pa
     (tmp_path / "shallow").rename(beyond)
     monkeypatch.chdir(beyond / project.name)
     with pytest.raises(UserError, match=r"/été/my project has letters beyond ASCII, .*: move the project$"):
-        dvc_queue.train({"seed-1": {"seed": 1}})
+        dvc_queue.run_experiments({"seed-1": {"seed": 1}})
     with pytest.raises(UserError, match=r"^params.yaml has no setting train.epoch$"):
-        dvc_queue.train({"seed-1": {"seed": 1}, "seed-2": {"train.epoch": 3}})
+        dvc_queue.run_experiments({"seed-1": {"seed": 1}, "seed-2": {"train.epoch": 3}})
     with Repo() as repo:
         assert list(repo.experiments.celery_queue.iter_queued()) == []
 
