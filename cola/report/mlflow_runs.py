@@ -94,8 +94,8 @@ class TrainingRun:
 def log_training(store: Store, run: TrainingRun | None = None) -> str:
     """Log the outputs of the stage train, and end the run. Returns its id.
 
-    A live training, `run`, never shares its run: other users may train this model at this time. Without `run`, as in
-    `make track`, the record goes to the newest run that trained this model.
+    A live training, `run`, never shares its run: another training may make the same model meanwhile. Without `run`, as
+    in `make track`, the record goes to the newest run that trained this model.
     """
     history, timings, model = files.read_csv(paths.HISTORY), files.read_json(paths.TIMINGS), _hash_model()
     machine = {name: timings.pop(name) for name in ("device", "precision")}

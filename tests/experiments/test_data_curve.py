@@ -67,7 +67,7 @@ def test_a_source_has_the_mean_mcc_of_the_runs_with_all_sentences():
         Run("random_weights", 900, 42): CONSTANT,
         Run("bag_of_words", 900, 42): MOST,
     }
-    # Source a: the labels 0 1 1 1 1 1, MOST 1 0 1 1 1 1: one sentence a label is wrong, -1/5. Source b has one label.
+    # Source a: the labels 0 1 1 1 1 1, MOST 1 0 1 1 1 1: a 0 and a 1 are wrong, -1/5. Source b has one label.
     assert data_curve.average_by_source(sources, LABELS, predicted) == [
         {
             "source": "a",
