@@ -11,5 +11,7 @@ if [ ! -x "$python" ]; then
 fi
 stage=$1
 shift
-unset PYTHONSAFEPATH  # it would hide the project's modules
+# The first would hide the project's modules. With the second, which containers often set, each stage would compile the
+# packages' code anew, for seconds.
+unset PYTHONSAFEPATH PYTHONDONTWRITEBYTECODE
 DVC_PID=$PPID exec "$python" -m "stages.$stage" "$@"

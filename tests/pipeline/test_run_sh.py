@@ -11,7 +11,11 @@ from project import ROOT
 
 BARE = {"PATH": "/usr/bin:/bin"}
 SHELLS = [shell for shell in ("sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "tcsh") if shutil.which(shell)]
-PROBE = "import os, sys\nprint(sys.argv[1:], sys.prefix, os.environ['DVC_PID'] == str(os.getppid()))\n"
+PROBE = (
+    "import os, sys\n"
+    "assert not sys.dont_write_bytecode\n"
+    "print(sys.argv[1:], sys.prefix, os.environ['DVC_PID'] == str(os.getppid()))\n"
+)
 NEEDED = "error: a stage needs .venv, or Python 3.11 or newer as python3 on PATH: run `make .venv`, and this again\n"
 
 
@@ -45,9 +49,10 @@ def test_a_stage_runs_in_any_shell_as_a_child_of_dvc(project, shell):
     assert run(project, shell, **BARE) == (f"['a', 'b'] {project / '.venv'} True\n", "")
 
 
-def test_a_stage_runs_where_python_is_told_to_leave_out_the_current_folder(project):
+def test_a_stage_finds_its_modules_and_keeps_their_bytecode_whatever_python_is_told(project):
     use_environment(project)
-    assert run(project, **BARE, PYTHONSAFEPATH="1") == (f"['a', 'b'] {project / '.venv'} True\n", "")
+    told = {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    assert run(project, **BARE, **told) == (f"['a', 'b'] {project / '.venv'} True\n", "")
 
 
 def test_in_a_copy_of_the_project_the_environment_is_the_projects(project, tmp_path_factory):
