@@ -158,8 +158,10 @@ def make_with_pip() -> None:
 
 
 def install_with_pip(*packages: str) -> bool:
+    """Install packages into .venv with pip. Returns whether that succeeded."""
     command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
-    return subprocess.run(command, check=False).returncode == 0
+    here = {"PIP_USER": "0", "PIP_TARGET": "", "PIP_PREFIX": ""}  # the user's would install elsewhere
+    return subprocess.run(command, env={**os.environ, **here}, check=False).returncode == 0
 
 
 def write_lock() -> None:

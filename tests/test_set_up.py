@@ -49,7 +49,7 @@ def project(tmp_path, wheels):
     folder.mkdir()
     shutil.copy(ROOT / "set_up.py", folder)
     (folder / "requirements.lock").write_text("tools==1\nuv==1\n")
-    (folder / "pip.conf").write_text(f"[global]\nfind-links = {wheels}\n[install]\nno-index = true\n")
+    (folder / "pip.conf").write_text(f"[global]\nfind-links = {wheels}\n[install]\nno-index = true\nuser = true\n")
     return folder
 
 

@@ -68,6 +68,13 @@ def test_a_target_has_default_settings(folder, target, words):
     assert words in make(folder, target)[1]
 
 
+def test_a_clone_has_the_committed_line_ends_whatever_git_is_told(tmp_path):
+    command = ["git", "-c", "core.autocrlf=true", "checkout-index", f"--prefix={tmp_path}/", "Makefile", "params.yaml"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert (tmp_path / "Makefile").read_bytes() == (ROOT / "Makefile").read_bytes()
+    assert (tmp_path / "params.yaml").read_bytes().count(b"\r") == 0
+
+
 def test_stages_run_in_bash_whatever_the_users_shell_is(folder):
     assert make(folder, "repro", SHELL="/usr/sbin/nologin", SHOW="SHELL") == (0, "<repro>bash\n", "")
 
