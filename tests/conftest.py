@@ -23,8 +23,9 @@ with suppress(ImportError):  # a machine that runs the tests marked gpu may lack
 
 
 def pytest_configure():
-    """Let SIGINT interrupt the processes that tests start. A shell's background job ignores it, and passes that on."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Set what a shell may have changed for the processes that tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and passes that on
+    os.environ.pop("FORCE_COLOR", None)  # rich would print colours into pipes
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -185,6 +185,8 @@ def _read_json_lines(path: Path) -> Records:
                 texts = {normalize(key): _to_text(value) for key, value in record.items() if normalize(key) in COLUMNS}
             except (ValueError, TypeError, AttributeError, RecursionError):
                 fault = "not a JSON object of texts and numbers: write an object in every line"
+                if NOT_UTF8.search(content):
+                    fault = "not UTF-8: save the table as UTF-8"
                 raise UserError(f"{path}, line {number}: {fault}") from None
             if not header:
                 header = [normalize(key) for key in record]

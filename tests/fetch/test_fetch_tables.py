@@ -58,6 +58,7 @@ REFUSED = [  # a file, its fault in the message, and the file after the remedy
     ("csv", b"label,text\n1,Hello.\n\xef\xbb\xbflabel,text\n", "line 3: the header occurs a second time", TABLE),
     ("csv", b"text,label\n%s,1\n" % (b"a" * (2**22 + 1)), "line 2: 4,194,305 characters, 4,194,304 at most", TABLE),
     ("jsonl", b'{"label": 1}\n', "line 1: no column 'text' in the header (label)", LINES),
+    ("jsonl", LINES.decode().encode("utf-16"), "line 1: not UTF-8: save the table as UTF-8", LINES),
     ("jsonl", b'{"text": "Hello.", "label": 1\n', "line 1: not a JSON object of texts and numbers", LINES),
     ("jsonl", b'[{"text": "Hello.", "label": 1}]\n', "line 1: not a JSON object of texts and numbers", LINES),
     ("jsonl", b'{"text": ["Hello."], "label": 1}\n', "line 1: not a JSON object of texts and numbers", LINES),
