@@ -1,6 +1,7 @@
 """dvc.yaml and the code agree, and imports run one way."""
 
 import ast
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -217,3 +218,19 @@ def test_no_imports_run_in_a_circle():
     for file in LIBRARY:
         assert file not in set().union(*map(close_imports, list_imported_files(file))), f"{file} imports itself"
     assert sum(len(list_imported_files(file)) for file in LIBRARY) > 100
+
+
+def test_git_keeps_what_experiments_need_whatever_else_it_ignores(tmp_path):
+    ignored = tmp_path / "ignored"
+    ignored.write_text("*.csv\n*.json\n*.lock\nmetrics/\ncorpora/\n")
+    entries = [
+        entry for stage in PIPELINE.values() for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])
+    ]
+    outputs = [path for entry in entries if isinstance(entry, dict) for path in entry if entry[path]["cache"] is False]
+    assert len(outputs) == 11
+    needed = ["dvc.lock", "corpora/mine/train.csv", "corpora/by/year/test.csv", *outputs]
+    command = ["git", "-c", f"core.excludesFile={ignored}", "check-ignore", "--no-index"]
+    answer = subprocess.run(
+        [*command, *needed, "a.csv", "metrics/timings.json"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert answer.stdout.split() == ["a.csv", "metrics/timings.json"]
