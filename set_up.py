@@ -19,6 +19,8 @@ PYTHON = VENV / "bin" / "python"
 LOCK = Path("requirements.lock")
 READY = VENV / "ready"  # written last: the path of .venv, its interpreter and its lock
 TOOLS = ("dvc", "mlflow", "pytest")
+# Python's own modules that the packages need. A Python that was built without their libraries lacks them.
+MODULES = ("_bz2", "_ctypes", "_lzma", "_sqlite3", "_ssl")
 # uv does not read pip's settings. uv's variables of the same meaning, by pip's names.
 VARIABLES = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -59,6 +61,11 @@ def read_ready() -> str:
 
 def make_environment(made_of: str) -> None:
     """Make .venv anew. Where only the lock has changed, update .venv, with the user's own packages in it."""
+    if lacking := [name.lstrip("_") for name in MODULES if importlib.util.find_spec(name) is None]:
+        sys.exit(
+            f"error: {sys.executable} was built without {', '.join(lacking)}: install their libraries and build it "
+            "again, or name another Python, as in make PYTHON=/usr/bin/python3"
+        )
     if VENV.is_symlink():
         sys.exit(f"error: .venv is a link to {VENV.resolve()}, which has other packages: remove .venv, and try again")
     only_the_lock = read_ready().partition("\n")[0] == made_of.partition("\n")[0]

@@ -130,6 +130,17 @@ def test_a_python_without_ensurepip_needs_uv(project, tmp_path):
     assert run(project, command=(python, "set_up.py")) == DONE
 
 
+def test_a_python_without_its_own_modules_is_refused(project):
+    code = "import sys; sys.modules |= {'_sqlite3': None, '_lzma': None}\n"
+    code += "import runpy; runpy.run_path('set_up.py', {}, '__main__')"
+    line = (
+        f"error: {INTERPRETER} was built without lzma, sqlite3: install their libraries and build it again, "
+        "or name another Python, as in make PYTHON=/usr/bin/python3\n"
+    )
+    assert run(project, command=(INTERPRETER, "-c", code)) == (1, [], line)
+    assert run(project) == DONE
+
+
 @pytest.mark.parametrize("damage", ["interrupted", "a tool removed", "its Python gone", "another Python", "moved"])
 def test_a_damaged_environment_is_made_anew(project, damage):
     run(project)

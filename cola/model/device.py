@@ -19,6 +19,7 @@ from joblib import cpu_count
 from cola.core import paths
 from cola.core.errors import UserError
 
+DRIVER = Path("/proc/driver/nvidia/version")  # where the kernel has NVIDIA's driver
 _claimed_gpus: list[FileLock] = []  # held until the process ends
 
 
@@ -41,13 +42,19 @@ def prepare_device(name: str) -> torch.device:
 def choose_device(name: str) -> torch.device:
     """Return the device. 'auto' is cuda if present, else cpu; never mps, which does not promise to repeat its bytes.
 
-    Raises UserError if the machine does not have the device.
+    Prints a note where 'auto' leaves out a GPU because PyTorch has another build. Raises UserError if the machine does
+    not have the device.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    fault = "this machine has none"
+    if DRIVER.exists() and not available["cuda"] and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        fault = f"PyTorch {torch.__version__} cannot use this machine's NVIDIA GPU: install its build for the driver"
+        if name == "auto":
+            print(f"note: {fault}; without it the CPU computes", file=sys.stderr)
     if name == "auto":
         name = "cuda" if available["cuda"] else "cpu"
     if not available[name]:
-        raise UserError(f"params.yaml asks for device {name}, and this machine has none; set it to auto or cpu")
+        raise UserError(f"params.yaml asks for device {name}, and {fault}; or set it to auto or cpu")
     return torch.device(name)
 
 

@@ -57,8 +57,22 @@ def test_auto_is_cuda_or_the_cpu_and_an_absent_device_is_refused(give_accelerato
     if chosen:
         assert device.choose_device(name) == torch.device(chosen)
     else:
-        with pytest.raises(UserError, match=f"asks for device {name}, and this machine has none; set it to auto"):
+        with pytest.raises(UserError, match=f"asks for device {name}, and this machine has none; or set it to auto"):
             device.choose_device(name)
+
+
+def test_a_gpu_that_pytorch_cannot_use_is_named(give_accelerators, monkeypatch, tmp_path, capsys):
+    give_accelerators()
+    monkeypatch.setattr(device, "DRIVER", tmp_path)
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cpu")
+    fault = "PyTorch 2.13.0+cpu cannot use this machine's NVIDIA GPU: install its build for the driver"
+    with pytest.raises(UserError, match=re.escape(f"asks for device cuda, and {fault}; or set it to auto or cpu")):
+        device.choose_device("cuda")
+    assert device.choose_device("auto") == torch.device("cpu")
+    assert capsys.readouterr().err == f"note: {fault}; without it the CPU computes\n"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the user's wish
+    assert device.choose_device("auto") == torch.device("cpu")
+    assert capsys.readouterr().err == ""
 
 
 def test_the_device_is_made_to_repeat_its_results(give_accelerators):
