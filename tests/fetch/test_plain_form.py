@@ -42,6 +42,15 @@ def test_the_contents_of_a_corpus_are_printed(tmp_path, capsys):
     ]
 
 
+@pytest.mark.parametrize(("labels", "noted"), [(("2.5", "-.5", "3"), "2"), (("1.0", "0.0"), ""), (("v2.5", "b"), "")])
+def test_numbers_with_a_fraction_are_noted(tmp_path, capsys, labels, noted):
+    write(tmp_path, [("all", label, f"sentence {label}") for label in labels], [])
+    note = re.search(
+        r"note: labels with a fraction \(the model predicts classes, not numbers\): (.*)", capsys.readouterr().out
+    )
+    assert (note[1] if note else "") == noted
+
+
 def test_many_labels_are_printed_in_a_short_line(tmp_path, capsys):
     rows = [("all", f"label {number}", f"sentence {number}") for number in range(1500)]
     assert len(write(tmp_path, rows, rows[:1])) == 1500
