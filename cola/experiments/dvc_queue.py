@@ -7,6 +7,7 @@ python -m cola.experiments.dvc_queue table             shows the experiments of 
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -100,8 +101,9 @@ def _require_repository() -> str:
     commit = revision.read_commit()
     if revision.run_program("git", "rev-parse", "--is-shallow-repository").strip() == "true":
         raise UserError("this is a shallow clone, in which DVC loses experiments: git fetch --unshallow")
-    if not str(Path.cwd()).isascii():  # DVC writes its path to a file in ASCII, and then waits for ever
-        raise UserError(f"{Path.cwd()} has letters beyond ASCII, with which DVC runs no experiments: move the project")
+    # DVC writes its path to a file in ASCII, and reads it as part of a URL and of a template.
+    if unfit := re.search(r"[^ -~]|[#%?{}]", str(Path.cwd())):
+        raise UserError(f"{Path.cwd()} has the letter {unfit[0]}, with which DVC loses experiments: move the project")
     return commit
 
 

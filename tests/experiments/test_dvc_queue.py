@@ -115,11 +115,15 @@ def test_nothing_is_trained_where_dvc_would_lose_the_result(project, git, tmp_pa
     git("fetch", "--quiet", "--unshallow")
     assert list_names() == []
     assert dvc_queue.run_now("demo", {"seed": 1}) == revision.find_commit("demo")
-    beyond = tmp_path / "larger" / "été"
-    (tmp_path / "shallow").rename(beyond)
-    monkeypatch.chdir(beyond / project.name)
-    with pytest.raises(UserError, match=r"/été/my project has letters beyond ASCII, .*: move the project$"):
-        dvc_queue.run_experiments({"seed-1": {"seed": 1}})
+    clone = tmp_path / "shallow"
+    for name, letter in (("été", "é"), ("run#1", "#"), ("100%25", "%"), ("why?", "?"), ("{a}", "{")):
+        clone = clone.rename(tmp_path / "larger" / name)
+        monkeypatch.chdir(clone / project.name)
+        fault = re.escape(
+            f"/{name}/my project has the letter {letter}, with which DVC loses experiments: move the project"
+        )
+        with pytest.raises(UserError, match=f"{fault}$"):
+            dvc_queue.run_experiments({"seed-1": {"seed": 1}})
     with pytest.raises(UserError, match=r"^params.yaml has no setting train.epoch$"):
         dvc_queue.run_experiments({"seed-1": {"seed": 1}, "seed-2": {"train.epoch": 3}})
     with Repo() as repo:
