@@ -103,7 +103,7 @@ def _require_repository() -> str:
         raise UserError("this is a shallow clone, in which DVC loses experiments: git fetch --unshallow")
     # DVC writes its path to a file in ASCII, and reads it as part of a URL and of a template.
     if unfit := re.search(r"[^ -~]|[#%?{}]", str(Path.cwd())):
-        raise UserError(f"{Path.cwd()} has the letter {unfit[0]}, with which DVC loses experiments: move the project")
+        raise UserError(f"{Path.cwd()} has {unfit[0]} in it, with which DVC loses experiments: move the project")
     return commit
 
 

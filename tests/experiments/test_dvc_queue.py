@@ -116,11 +116,11 @@ def test_nothing_is_trained_where_dvc_would_lose_the_result(project, git, tmp_pa
     assert list_names() == []
     assert dvc_queue.run_now("demo", {"seed": 1}) == revision.find_commit("demo")
     clone = tmp_path / "shallow"
-    for name, letter in (("été", "é"), ("run#1", "#"), ("100%25", "%"), ("why?", "?"), ("{a}", "{")):
+    for name, character in (("été", "é"), ("run#1", "#"), ("100%25", "%"), ("why?", "?"), ("{a}", "{")):
         clone = clone.rename(tmp_path / "larger" / name)
         monkeypatch.chdir(clone / project.name)
         fault = re.escape(
-            f"/{name}/my project has the letter {letter}, with which DVC loses experiments: move the project"
+            f"/{name}/my project has {character} in it, with which DVC loses experiments: move the project"
         )
         with pytest.raises(UserError, match=f"{fault}$"):
             dvc_queue.run_experiments({"seed-1": {"seed": 1}})
