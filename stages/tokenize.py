@@ -24,10 +24,13 @@ def main() -> None:
             print(f"note: {name} has no sentence with these labels: {escape(', '.join(absent)[:200])}")
     tokenized = tokenize.tokenize_splits(splits, tokenizer, max_length)
     encoding.warn_of_unknown_tokens(tokenized["train"]["input_ids"], tokenizer)
+    summary = tokenize.summarize(tokenized, max_length, len(source["labels"]))
+    if cut := summary["truncated_sentences"]:
+        print(f"note: sentences with more tokens than tokenize.max_length, {max_length}, which are cut: {cut:,}")
     with files.atomic_folder(paths.TOKENIZED) as folder:
         for name, table in tokenized.items():
             tables.write(folder / f"{name}.parquet", table, source)
-    files.write_json(paths.CORPUS_METRICS, tokenize.summarize(tokenized, max_length, len(source["labels"])))
+    files.write_json(paths.CORPUS_METRICS, summary)
 
 
 if __name__ == "__main__":

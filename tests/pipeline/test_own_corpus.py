@@ -24,9 +24,11 @@ def test_a_users_corpus_runs_through_all_stages(project, monkeypatch, capsys):
     monkeypatch.chdir(project)
     with Path("corpora/example/train.csv").open("a") as table:
         table.write("What a day!,exclamation\n")
+        table.write(f"{'Tell me more. ' * 30},request\n")
     for stage in STAGES:
         run_stage(stage)
     printed = capsys.readouterr().out
+    assert "note: sentences with more tokens than tokenize.max_length, 64, which are cut: 1\n" in printed
     for split in ("validation", "test"):
         assert f"note: {split} has no sentence with these labels: exclamation\n" in printed
     test = json.loads(Path("metrics/test.json").read_text())
