@@ -7,7 +7,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     processes.start_stage()
     mlflow_logger.start()
 
-from cola.core import files, params, paths
+from cola.core import files, inputs, params, paths
 from cola.core.errors import run
 from cola.data import tables
 from cola.evaluate import analysis
@@ -49,6 +49,7 @@ def main() -> None:
         console.print_test(scores, figures, source, references.read())
         mistakes = analysis.select_mistakes(predictions, MISTAKES).to_dict("records")
         console.print_predictions("Mistakes with the highest probability", mistakes)
+    inputs.require_unchanged()
 
 
 if __name__ == "__main__":

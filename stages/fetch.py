@@ -11,7 +11,7 @@ if __name__ == "__main__":  # before the imports that take seconds
 import sys
 from functools import partial
 
-from cola.core import files, params, paths
+from cola.core import files, inputs, params, paths
 from cola.core.errors import run
 from cola.fetch import download, encoders
 
@@ -36,6 +36,7 @@ def main(*halves: str) -> None:
     settings = params.load(paths.PARAMS)
     for half in halves or HALVES:
         HALVES[half](settings)
+    inputs.require_unchanged()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     processes.start_stage()
     mlflow_logger.start()
 
-from cola.core import files, params, paths
+from cola.core import files, inputs, params, paths
 from cola.core.errors import run
 from cola.data import tables, tutorial
 from cola.model import metrics
@@ -34,6 +34,7 @@ def main() -> None:
     mlflow_logger.record("samples")
     with console.errors_as_warnings():
         console.print_predictions(f"Predictions: {tutorial.make_title(source)}", samples)
+    inputs.require_unchanged()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from cola.core import processes
 if __name__ == "__main__":  # before the imports that take seconds
     processes.start_stage()
 
-from cola.core import files, params, paths
+from cola.core import files, inputs, params, paths
 from cola.core.errors import escape, run
 from cola.data import corpus, encoding, tables, tokenize
 
@@ -31,6 +31,7 @@ def main() -> None:
         for name, table in tokenized.items():
             tables.write(folder / f"{name}.parquet", table, source)
     files.write_json(paths.CORPUS_METRICS, summary)
+    inputs.require_unchanged()
 
 
 if __name__ == "__main__":

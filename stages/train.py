@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cola.core import files, params, paths
+from cola.core import files, inputs, params, paths
 from cola.core.errors import run
 from cola.data import encoding, ragged, tables
 from cola.model import classifier, prediction
@@ -71,6 +71,7 @@ def train_model(settings: params.Params, device: torch.device) -> None:
             write_metrics(settings, epochs, {"processes": distributed.world_size(), "peak_memory_gib": peak} | machine)
             console.print_training(pd.DataFrame(epochs), source)
             mlflow_logger.record("training")
+            inputs.require_unchanged()  # without the edit, the training can go on from its checkpoint
             checkpoint.remove(path)
 
 

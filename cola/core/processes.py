@@ -7,6 +7,8 @@ import signal
 import sys
 from types import TracebackType
 
+from cola.core import inputs
+
 
 def start_stage() -> None:
     """Make this process a stage. Call it before the imports that take seconds.
@@ -18,6 +20,7 @@ def start_stage() -> None:
     dvc = os.environ.pop("DVC_PID", "")
     if "DVC_STAGE" in os.environ and not end_with_parent(int(dvc or os.getppid())):
         sys.exit("error: the dvc that started this stage has died; run `dvc repro` again")
+    inputs.remember()
     gc.disable()
     sys.excepthook = report_missing_package
 

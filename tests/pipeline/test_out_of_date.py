@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 
 import pytest
 from processes import running, wait_for
@@ -71,6 +72,34 @@ def test_an_edit_reruns_the_stages_that_it_can_change_only(applied, run, edited,
     status = json.loads(run(applied, "dvc", "status", "--json"))
     changed = {stage: [dep for change in of for dep in change.get("changed deps", {})] for stage, of in status.items()}
     assert changed == {stage: [room] for stage, room in changes.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("edit", "changed"),
+    [
+        ("sed -i 's/^seed: 42/seed: 43/; s/epochs: 1/epochs: 2/' params.yaml", "seed"),
+        ("echo '# A comment.' >> cola/data/corpus.py", "cola/data/corpus.py"),
+        ("sed -i 's/epochs: 1/epochs: 2/' params.yaml; echo '# A comment.' >> cola/report/words.py", ""),
+    ],
+    ids=["setting", "code", "nothing of this stage"],
+)
+def test_an_edit_while_a_stage_runs_is_not_recorded_with_the_old_result(project, run, edit, changed):
+    run(project, "dvc", "repro", "fetch")
+    environment, python = project / ".venv", project / ".venv/bin/python"
+    environment.rename(project / ".git/venv")
+    python.parent.mkdir(parents=True)
+    # It edits once the stage has loaded its tokenizers' library.
+    wait = "until grep -q tokenizers.abi3 /proc/$$/maps; do sleep 0.02; done"
+    python.write_text(f'#!/bin/sh\n({wait}; {edit}) &\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    printed = run(project, "dvc", "repro", "tokenize", fails=bool(changed))
+    fault = f"error: {changed} changed while the stage ran, which DVC does not notice: run `dvc repro` again\n"
+    assert (fault in printed) == bool(changed)
+    shutil.rmtree(environment)
+    (project / ".git/venv").rename(environment)
+    printed = run(project, "dvc", "repro", "tokenize")
+    assert find_stages(RUN, printed) == ["tokenize"] * bool(changed)
 
 
 @pytest.mark.slow
