@@ -222,8 +222,8 @@ def allow_nondeterminism(method: Method, model: PreTrainedModel) -> Iterator[Tim
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
     try:
-        with method(model) as measure:
-            yield measure
+        with method(model) as timed:
+            yield timed
     finally:
         torch.use_deterministic_algorithms(before)
 

@@ -56,7 +56,7 @@ class Sentences(NamedTuple):
 def read_sentences(path: Path) -> Sentences:
     """Read a table in data/tokenized. Raises UserError as files.verify."""
     table = pq.read_table(files.verify(path), columns=["label", "input_ids"])
-    lengths = pc.list_value_length(table["input_ids"]).to_numpy()
-    starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    tokens = pc.list_value_length(table["input_ids"]).to_numpy()  # of each sentence
+    starts = np.concatenate([[0], np.cumsum(tokens, dtype=np.int64)])
     values = pc.list_flatten(table["input_ids"]).to_numpy()
     return Sentences(RaggedArray(values, starts), table["label"].to_numpy().astype(np.int64))

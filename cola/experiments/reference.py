@@ -25,13 +25,13 @@ SEEDS = range(42, 47)
 
 def summarize(runs: Mapping[int, Mapping[str, Any]], command: str, commit: str) -> dict[str, Any]:
     """Contents of a reference file: mean, standard deviation and count of the runs' test MCCs, and each run by seed."""
-    mccs = [run["mcc"] for run in runs.values()]
+    mccs = [measured["mcc"] for measured in runs.values()]
     return {
         "mcc": float(np.mean(mccs)),
         "standard_deviation": float(np.std(mccs, ddof=1)),
         "count": len(mccs),
         "about": [f"command: {command}", f"commit: {commit}"],
-        "runs": [{"seed": seed, **run} for seed, run in runs.items()],
+        "runs": [{"seed": seed, **measured} for seed, measured in runs.items()],
     }
 
 

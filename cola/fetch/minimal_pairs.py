@@ -358,13 +358,13 @@ def _make_pair(rng: random.Random, phenomenon: Phenomenon, words: Lexicon) -> Pa
     """A pair of whole sentences, with capital and full stop; some declaratives become a clause of a longer sentence."""
     used: list[str] = []
 
-    def pick(kind: str) -> str:
+    def pick_unused(kind: str) -> str:
         used.append(rng.choice([word for word in words[kind] if word not in used]))
         return used[-1]
 
-    good, bad = phenomenon(rng, pick)
+    good, bad = phenomenon(rng, pick_unused)
     if not good.endswith("?"):
-        good, bad = _pair(pick("context") + ".", good, bad)
+        good, bad = _pair(pick_unused("context") + ".", good, bad)
     return good[0].upper() + good[1:], bad[0].upper() + bad[1:]
 
 

@@ -21,7 +21,7 @@ class Family(NamedTuple):
 
     # (model, batch, positions (rows, length), additive mask (rows, 1, length, length)) -> states as `encode` returns
     encode_packed: Callable[[Any, batching.Packed, Tensor, Tensor], Tensor]
-    classify: Callable[[Any, Tensor], Tensor]  # (model, states) -> logits (sentences, classes)
+    apply_head: Callable[[Any, Tensor], Tensor]  # (model, states) -> logits (sentences, classes)
 
 
 def _encode_first_tokens(model: Any, batch: batching.Packed, positions: Tensor, mask: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def encode(model: PreTrainedModel, batch: batching.Padded | batching.Packed) -> 
 
 def classify(model: PreTrainedModel, states: Tensor) -> Tensor:
     """Return logits (sentences, classes) from the result of `encode`, as the model's forward() computes them."""
-    return FAMILIES[model.config.model_type].classify(model, states)
+    return FAMILIES[model.config.model_type].apply_head(model, states)
 
 
 def freeze(model: PreTrainedModel, layers: int) -> None:

@@ -22,11 +22,11 @@ WIDTH = 5  # inches of a figure: its text is 10 pixels high on a phone of 390 pi
 
 
 class Section(NamedTuple):
-    """A heading of the page and a text, then figures and tables, side by side if they fit."""
+    """A heading of the page and a text, then drawings and tables, side by side if they fit."""
 
     heading: str
     text: str = ""
-    figures: Sequence[Figure] = ()
+    drawings: Sequence[Figure] = ()
     tables: Sequence[pd.DataFrame] = ()
 
 
@@ -104,7 +104,7 @@ def make_experiment_sections(source: Mapping[str, Any]) -> list[Section]:
             text = "The lines are means of several seeds (dots). The bands are 95% intervals over the test sentences."
             curves = [figures.draw_data_curve(summary), figures.draw_mcc_by_epoch(summary)]
             sections.append(Section(heading, text, curves))
-            sections.append(Section("Methods", figures=[figures.draw_mcc_by_source(summary)]))
+            sections.append(Section("Methods", drawings=[figures.draw_mcc_by_source(summary)]))
     return sections
 
 

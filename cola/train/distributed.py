@@ -80,13 +80,15 @@ def _explain(error: ChildFailedError) -> Exception:
     if causes := [stack for stack in stacks if "distributed_c10d.py" not in stack]:
         return RuntimeError("\n".join(causes))
     remedy = "`dvc repro` goes on from its last checkpoint"
-    signals = {rank: failure.signal_name() for rank, failure in error.failures.items() if failure.exitcode < 0}
-    for rank in sorted(signals, key=lambda rank: signals[rank] != "SIGKILL"):
-        if signals[rank] != "SIGTERM":
+    signals = {number: failure.signal_name() for number, failure in error.failures.items() if failure.exitcode < 0}
+    for number in sorted(signals, key=lambda number: signals[number] != "SIGKILL"):
+        if signals[number] != "SIGTERM":
             reason = (
-                "killed, perhaps because memory ran out" if signals[rank] == "SIGKILL" else f"ended by {signals[rank]}"
+                "killed, perhaps because memory ran out"
+                if signals[number] == "SIGKILL"
+                else f"ended by {signals[number]}"
             )
-            return UserError(f"process {rank} of the training was {reason}; {remedy}")
+            return UserError(f"process {number} of the training was {reason}; {remedy}")
     if faults:
         message = " ".join(faults[0]["message"].split())
         return UserError(f"the training lost a process; the error is on that process's machine ({message}); {remedy}")
@@ -171,10 +173,10 @@ def require_same(contents: Mapping[str, str], device: torch.device) -> None:
     """Raise UserError, in all processes alike, if one of the contents, by its name, differs from that of rank 0."""
     digests = [list(hashlib.sha256(content.encode()).digest()) for content in contents.values()]
     gathered = all_gather(torch.tensor(digests, dtype=torch.uint8), device)
-    for rank, received in enumerate(gathered):
+    for number, received in enumerate(gathered):
         for name, digest, expected in zip(contents, received, gathered[0], strict=True):
             if not digest.equal(expected):
-                raise UserError(f"processes 0 and {rank} differ in {name}: make it the same on every machine")
+                raise UserError(f"processes 0 and {number} differ in {name}: make it the same on every machine")
 
 
 def broadcast_file(path: Path, device: torch.device) -> None:

@@ -203,9 +203,9 @@ def take_optimizer_step(training: Training, rows: np.ndarray, progress: Progress
     return Step(number, loss, learning_rate, norm)
 
 
-def decay_linearly(step: int, total_steps: int) -> float:
-    """The learning rate's factor at a step (from 0): 1 at the first, 1/total_steps at the last."""
-    return 1 - step / total_steps
+def decay_linearly(step: int, steps: int) -> float:
+    """The learning rate's factor at a step (from 0): 1 at the first, 1/steps at the last."""
+    return 1 - step / steps
 
 
 def cut(training: Training, rows: np.ndarray) -> list[MicroBatch]:

@@ -101,7 +101,7 @@ def test_seeds_of_this_recipe_are_shown(result):
     write_seeds()
     replace("params.yaml", "seed: 42", "seed: 1")  # another seed, the same recipe
     (section,) = page.make_experiment_sections(SOURCE)
-    assert "mean 0.550, 95% interval" in Outline(page.draw_svg(*section.figures)).text
+    assert "mean 0.550, 95% interval" in Outline(page.draw_svg(*section.drawings)).text
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_data_curve_is_shown_beside_a_result_of_its_recipe(result, epochs, fig
     files.write_json(paths.DATA_CURVE, DATA_CURVE | {"recipe": [recipe]})
     replace("params.yaml", "  epochs: 4", f"  epochs: {epochs}")
     sections = page.make_experiment_sections(SOURCE)
-    assert [len(section.figures) for section in sections] == figures
+    assert [len(section.drawings) for section in sections] == figures
     assert ("not shown" in sections[0].text) == (epochs == 3)
 
 
