@@ -55,6 +55,8 @@ demo: repository .venv ## run the pipeline on generated sentences with a small e
 	@echo "               make predict TEXT=\"The keys is here.\"          the model (after dvc exp apply demo)"
 
 repro: repository .venv ## run the stages that are out of date, with params.yaml: the tutorial's fine-tuning
+	@git diff --quiet HEAD -- params.yaml 2> /dev/null || [ $$? != 1 ] || echo "note: params.yaml is not as committed:" \
+	  "git diff params.yaml shows the changes, and git checkout params.yaml undoes them"
 	dvc repro
 
 ui: .venv ## show the runs in MLflow, on http://127.0.0.1:5000 (make ui PORT=...)

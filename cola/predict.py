@@ -37,6 +37,7 @@ def main() -> None:
         predictor = Predictor(paths.FINETUNED, torch.device("cpu"), torch.float32)
         ((label, probability),) = predictor.classify([text])
         write(f"{label} ({probability:.2f})  {text}  [{tutorial.make_title(source)}]")
+        warn_of_cut_texts(predictor)
         return
     device = prepare_device(settings.device)
     predictor = Predictor(paths.FINETUNED, device, choose_precision(settings.precision, device))
@@ -45,6 +46,14 @@ def main() -> None:
         predictions = iter(predictor.classify(filter(str.strip, lines)))
         for line in lines:  # an empty line becomes a row without a label, so that rows and lines agree
             write(format_row(line, *(next(predictions) if line.strip() else ("", ""))))
+    warn_of_cut_texts(predictor)
+
+
+def warn_of_cut_texts(predictor: Predictor) -> None:
+    """Print a note, on standard error, if the model did not read all of a text."""
+    if predictor.cut_texts:
+        limit = predictor.tokenizer.model_max_length
+        print(f"note: sentences with more tokens than the training's {limit}: {predictor.cut_texts:,}", file=sys.stderr)
 
 
 def read_chunks(stream: BinaryIO) -> Iterator[list[str]]:

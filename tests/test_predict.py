@@ -44,7 +44,10 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def predict(trained, tmp_path, monkeypatch, capsys):
-    """A function that runs the command in the project, with the bytes `given` as input, and returns its output."""
+    """A function that runs the command in the project, with the bytes `given` as input, and returns its output.
+
+    Its attribute `errors` has the last call's standard error.
+    """
 
     def call(*words, given=b"", folder=trained):
         (tmp_path / "input").write_bytes(given)
@@ -53,7 +56,8 @@ def predict(trained, tmp_path, monkeypatch, capsys):
             patch.setattr(sys, "argv", ["predict", *words])
             patch.setattr(sys, "stdin", file)
             errors.run(cola.predict.main)
-        return capsys.readouterr().out
+        printed, call.errors = capsys.readouterr()
+        return printed
 
     return call
 
@@ -80,6 +84,16 @@ def test_lines_of_standard_input_become_rows(predict):
     surest = classified.loc[classified["probability"].astype(float).idxmax()]
     assert float(surest["probability"]) > 0.55  # rounding of a single sentence cannot change its label
     assert predict(surest["text"]).startswith(surest["label"] + " (")
+
+
+def test_texts_that_the_model_does_not_read_to_their_end_are_noted(predict):
+    texts = [" ".join(["word1"] * words) for words in (13, 14, 15, 30)]  # with [CLS] and [SEP], 14 words are 16 tokens
+    predict(given="\n".join(texts).encode())
+    assert predict.errors.endswith("note: sentences with more tokens than the training's 16: 2\n")
+    predict(texts[2])
+    assert predict.errors == "note: sentences with more tokens than the training's 16: 1\n"
+    predict(texts[1])
+    assert predict.errors == ""
 
 
 def test_a_line_is_written_unchanged(predict):

@@ -80,6 +80,7 @@ class Predictor:
         make_fast(self.model, self.precision)
         self.label_names = classifier.read_label_names(self.model)  # by number
         self.tokenizer = encoding.load_tokenizer(folder)  # model_max_length is that of the training
+        self.cut_texts = 0  # of the texts that were classified
 
     def compute_logits(self, input_ids: Sequence[batching.TokenIds]) -> np.ndarray:
         """Return logits (sentences, classes) float32."""
@@ -89,6 +90,7 @@ class Predictor:
         """Return each text's most probable label, with the probability. Texts are cut to the training's length."""
         if not (texts := list(texts)):
             return []  # tokenizers reject an empty list
-        input_ids, _ = encoding.encode(texts, self.tokenizer, self.tokenizer.model_max_length)
+        input_ids, lengths = encoding.encode(texts, self.tokenizer, self.tokenizer.model_max_length)
+        self.cut_texts += int((lengths > self.tokenizer.model_max_length).sum())
         probabilities = metrics.compute_probabilities(self.compute_logits(input_ids))
         return [(self.label_names[row.argmax()], float(row.max())) for row in probabilities]
