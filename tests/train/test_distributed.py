@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def build_project(folder, dropout=0.0, **train):
     settings["train"] |= {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3} | train
     folder.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
+    shutil.copy(ROOT / "dvc.yaml", folder)
     write_encoder(folder / "models/pretrained", hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     write_tables(folder / "data/tokenized")
     (folder / "metrics").mkdir()
