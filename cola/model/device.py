@@ -47,7 +47,7 @@ def choose_device(name: str) -> torch.device:
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     fault = "this machine has none"
-    if DRIVER.exists() and not available["cuda"] and "CUDA_VISIBLE_DEVICES" not in os.environ:
+    if name != "mps" and DRIVER.exists() and not available["cuda"] and "CUDA_VISIBLE_DEVICES" not in os.environ:
         fault = f"PyTorch {torch.__version__} cannot use this machine's NVIDIA GPU: install its build for the driver"
         if name == "auto":
             print(f"note: {fault}; without it the CPU computes", file=sys.stderr)

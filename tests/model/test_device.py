@@ -68,6 +68,8 @@ def test_a_gpu_that_pytorch_cannot_use_is_named(give_accelerators, monkeypatch, 
     fault = "PyTorch 2.13.0+cpu cannot use this machine's NVIDIA GPU: install its build for the driver"
     with pytest.raises(UserError, match=re.escape(f"asks for device cuda, and {fault}; or set it to auto or cpu")):
         device.choose_device("cuda")
+    with pytest.raises(UserError, match="asks for device mps, and this machine has none"):
+        device.choose_device("mps")
     assert device.choose_device("auto") == torch.device("cpu")
     assert capsys.readouterr().err == f"note: {fault}; without it the CPU computes\n"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the user's wish
