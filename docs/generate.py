@@ -25,10 +25,12 @@ from cola.core import files, paths
 from cola.core.errors import UserError, run
 from cola.data import tutorial
 from cola.report import console, references
+from cola.report.words import format_time
 
 BLOCK = re.compile(r"<!-- (output|table): (\S+)(.*?) -->\n(.*?)<!-- end of \1 -->", re.DOTALL)
 BLOCK_START = re.compile(r"<!-- (?:output|table): ")
 BENCHMARKS = Path("benchmarks/results")
+FOUR_EPOCHS = BENCHMARKS / "four_epochs.csv"  # seconds that the four epochs on CoLA took
 TUTORIAL, PIPELINE = "the tutorial's loop", "bert-cola"  # as the files in BENCHMARKS name them
 
 
@@ -104,11 +106,24 @@ def print_data_curve(name: str) -> None:
 
 def tabulate_references() -> Iterator[Sequence[str]]:
     """Yield a row for each file of metrics/reference/."""
-    yield "result", "encoder", "runs", "test MCC", "standard deviation"
+    yield "result", "encoder", "runs", "test MCC", "standard deviation", "four epochs (minutes:seconds)"
+    times = {row.result: f"{format_time(row.seconds)}, {row.machine}" for row in _read_times()}
     for reference in references.read():
         mccs, encoder = reference.mccs, Path(reference.source["encoder"]["name"]).name
         deviation = f"{np.std(mccs, ddof=1):.3f}" if len(mccs) > 1 else ""
-        yield reference.name, encoder, str(len(mccs)), f"{np.mean(mccs):.3f}", deviation
+        time = times.get(reference.name.partition(" here,")[0], "")
+        yield reference.name, encoder, str(len(mccs)), f"{np.mean(mccs):.3f}", deviation, time
+
+
+def tabulate_times() -> Iterator[Sequence[str]]:
+    """Yield a row for each training of four epochs on CoLA."""
+    yield "encoder", "machine", "minutes:seconds", ""
+    for row in _read_times():
+        yield row.encoder, row.machine, format_time(row.seconds), row.source
+
+
+def _read_times() -> Iterator[Any]:
+    return files.read_csv(FOUR_EPOCHS).itertuples()
 
 
 def tabulate_speed(part: str, machine: str) -> Iterator[Sequence[str]]:
@@ -163,6 +178,7 @@ OUTPUTS: dict[str, Callable[..., None]] = {"result": print_result, "data-curve":
 TABLES: dict[str, Callable[..., Iterator[Sequence[str]]]] = {
     "references": tabulate_references,
     "speed": tabulate_speed,
+    "times": tabulate_times,
     "tutorial": tabulate_tutorial,
     "outcome": tabulate_outcome,
     "outcome-float16": partial(tabulate_outcome, f"{PIPELINE}, float16", slice(-4, None)),  # after the last epoch

@@ -13,11 +13,17 @@ DOCUMENT = "Before.\n\n<!-- table: references -->\nold\n<!-- end of table -->\n\
 
 @pytest.fixture
 def readme(tmp_path, monkeypatch):
-    """The README.md of a folder with a reference, the tutorial."""
+    """The README.md of a folder with a reference, the tutorial, and the time that it took."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("FORCE_COLOR", "1")
     files.write_json(paths.REFERENCE / "tutorial.json", {"runs": [{"mcc": 0.498}]})
+    files.write_text(
+        generate.FOUR_EPOCHS,
+        "result,encoder,machine,seconds,source\n"
+        "the tutorial,bert-base-uncased,Tesla P100,210,reported\n"
+        ",MiniLM,a GPU,3.94,measured\n",
+    )
     files.write_text(tmp_path / "CONTRIBUTING.md", "")
     files.write_text(tmp_path / "README.md", DOCUMENT)
     return tmp_path / "README.md"
@@ -35,13 +41,20 @@ def test_a_table_is_written_and_the_rest_stays(readme, monkeypatch, capsys):
     run(monkeypatch)
     assert readme.read_text() == (
         "Before.\n\n<!-- table: references -->\n\n"
-        "| result | encoder | runs | test MCC | standard deviation |\n"
-        "| --- | --- | --- | --- | --- |\n"
-        "| the tutorial | bert-base-uncased | 1 | 0.498 |  |\n"
+        "| result | encoder | runs | test MCC | standard deviation | four epochs (minutes:seconds) |\n"
+        "| --- | --- | --- | --- | --- | --- |\n"
+        "| the tutorial | bert-base-uncased | 1 | 0.498 |  | 3:30, Tesla P100 |\n"
         "\n<!-- end of table -->\n\nAfter.\n"
     )
     assert capsys.readouterr().out == "written: README.md (references)\n"
     run(monkeypatch, "--check")
+
+
+def test_times_are_shown_in_minutes_and_seconds(readme):
+    assert list(generate.tabulate_times())[1:] == [
+        ("bert-base-uncased", "Tesla P100", "3:30", "reported"),
+        ("MiniLM", "a GPU", "3.9 s", "measured"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -157,16 +157,8 @@ def existential(rng: random.Random, pick: Pick) -> Pair:
 def verb_form(rng: random.Random, pick: Pick) -> Pair:
     """The doctor can smile once again. / *The doctor can smiling once again."""
     verb = pick("intransitive")
-    forms = {
-        "can": verb,
-        "will": verb,
-        "wants to": verb,
-        "has": _ed(verb),
-        "had": _ed(verb),
-        "is": _ing(verb),
-        "was": _ing(verb),
-        "kept": _ing(verb),
-    }
+    forms = dict.fromkeys(("can", "will", "wants to"), verb)
+    forms |= dict.fromkeys(("has", "had"), _ed(verb)) | dict.fromkeys(("is", "was", "kept"), _ing(verb))
     auxiliary = rng.choice(list(forms))
     bad = rng.choice([form for form in forms.values() if form != forms[auxiliary]])
     tail = rng.choice(("once again", f"in the {pick('places')}"))
@@ -322,36 +314,18 @@ def preposition(rng: random.Random, pick: Pick) -> Pair:
     return _pair(f"{person} _ {thing}", transitive, _ed(verb))
 
 
-IN_DOMAIN: dict[str, Phenomenon] = {
-    function.__name__: function
-    for function in (
-        agreement,
-        attraction,
-        determiner,
-        existential,
-        verb_form,
-        reflexive,
-        arguments,
-        polarity,
-        filler_gap,
-        case,
-        word_order,
-    )
-}
-OUT_OF_DOMAIN: dict[str, Phenomenon] = {
-    function.__name__: function
-    for function in (
-        agreement_clause,
-        determiner_partitive,
-        verb_form_modal,
-        reflexive_embedded,
-        arguments_infinitive,
-        polarity_only,
-        passive,
-        adverb_order,
-        preposition,
-    )
-}
+def _index(*phenomena: Phenomenon) -> dict[str, Phenomenon]:
+    return {phenomenon.__name__: phenomenon for phenomenon in phenomena}
+
+
+IN_DOMAIN = _index(
+    *(agreement, attraction, determiner, existential, verb_form, reflexive),
+    *(arguments, polarity, filler_gap, case, word_order),
+)
+OUT_OF_DOMAIN = _index(
+    *(agreement_clause, determiner_partitive, verb_form_modal, reflexive_embedded, arguments_infinitive),
+    *(polarity_only, passive, adverb_order, preposition),
+)
 
 
 def _make_pair(rng: random.Random, phenomenon: Phenomenon, words: Lexicon) -> Pair:
