@@ -52,8 +52,8 @@ def main() -> None:
 def warn_of_cut_texts(predictor: Predictor) -> None:
     """Print a note, on standard error, if the model did not read all of a text."""
     if predictor.cut_texts:
-        limit = predictor.tokenizer.model_max_length
-        print(f"note: sentences with more tokens than the training's {limit}: {predictor.cut_texts:,}", file=sys.stderr)
+        limit, cut = predictor.tokenizer.model_max_length, predictor.cut_texts
+        print(f"note: sentences with more tokens than the training's {limit}, which are cut: {cut:,}", file=sys.stderr)
 
 
 def read_chunks(stream: BinaryIO) -> Iterator[list[str]]:

@@ -89,9 +89,9 @@ def test_lines_of_standard_input_become_rows(predict):
 def test_texts_that_the_model_does_not_read_to_their_end_are_noted(predict):
     texts = [" ".join(["word1"] * words) for words in (13, 14, 15, 30)]  # with [CLS] and [SEP], 14 words are 16 tokens
     predict(given="\n".join(texts).encode())
-    assert predict.errors.endswith("note: sentences with more tokens than the training's 16: 2\n")
+    assert predict.errors.endswith("note: sentences with more tokens than the training's 16, which are cut: 2\n")
     predict(texts[2])
-    assert predict.errors == "note: sentences with more tokens than the training's 16: 1\n"
+    assert predict.errors == "note: sentences with more tokens than the training's 16, which are cut: 1\n"
     predict(texts[1])
     assert predict.errors == ""
 

@@ -64,9 +64,9 @@ def check_config(name: str, config: Path) -> None:
 def try_out(name: str, folder: Path) -> None:
     """Load the encoder in `folder` and tokenize sentences, so that an unusable encoder ends here.
 
-    `name` is the user's name for it. Prints a note about lost capitals. Raises UserError, in one line, where
-    transformers cannot load the model or the tokenizer, where the model or the tokenizer differs from its files, and
-    where a token has no embedding or padding no token.
+    `name` is the user's name for it. Prints a note about lost capitals. Raises UserError, in one line, if transformers
+    cannot load the model or the tokenizer, or if they differ from their files; also for a token without an embedding
+    and for padding without a token.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer  # takes seconds: only here
     from transformers.utils import logging
