@@ -18,8 +18,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # dvc runs the stages in $$SHELL, and a user's shell may refuse that (nologin).
 export SHELL
 # The first would hide the project's modules from `python -m`. With the second, which containers often set, every stage
-# would compile the packages' code anew, for seconds.
-unexport PYTHONSAFEPATH PYTHONDONTWRITEBYTECODE
+# would compile the packages' code anew, for seconds. The third would remove docstrings, which transformers reads.
+unexport PYTHONSAFEPATH PYTHONDONTWRITEBYTECODE PYTHONOPTIMIZE
 # DVC needs a user's name, and a home for its caches. A container's user may have neither.
 ifeq ($(LOGNAME)$(USER),)
 export USER := user-$(shell id -u)

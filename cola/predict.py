@@ -18,18 +18,20 @@ from cola.core.errors import UserError, escape, run
 from cola.data import tutorial
 from cola.model.device import choose_precision, prepare_device
 from cola.model.prediction import Predictor
+from cola.report.workspace import NO_RESULT
 
 CHUNK = 4096  # lines that are read, classified and written together; bounds the memory
 
 
 def main() -> None:
     sentence = " ".join(sys.argv[1:])
+    if sentence in ("-h", "--help"):
+        print(__doc__)
+        return
     if not sentence.strip() and (sys.argv[1:] or sys.stdin.isatty()):
         raise UserError('no sentence given; try: make predict TEXT="The book was written by John."')
     if not paths.FINETUNED.exists():
-        raise UserError(
-            f"{paths.FINETUNED} has no trained model; run `make repro`, or `make demo` and `dvc exp apply demo`"
-        )
+        raise UserError(NO_RESULT)
     source = files.read_json(files.verify(paths.FINETUNED) / "source.json")
     settings = params.load(paths.PARAMS)
     if sentence:  # starting a GPU would take longer than the CPU takes
@@ -68,9 +70,12 @@ def read_chunks(stream: BinaryIO) -> Iterator[list[str]]:
 def decode(line: bytes, name: str) -> str:
     """Return a line as text, without its end and byte order mark. Raises UserError with `name` if it is not UTF-8."""
     try:
-        return line.decode("utf-8-sig").rstrip("\r\n")
+        text = line.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: not UTF-8 (byte {error.object[error.start]:#x})") from None
+    if "\0" in text:
+        raise UserError(f"{name}: not UTF-8 (byte 0x0, as in UTF-16)")
+    return text
 
 
 def format_row(*values: object) -> str:

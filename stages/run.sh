@@ -12,6 +12,6 @@ fi
 stage=$1
 shift
 # The first would hide the project's modules. With the second, which containers often set, each stage would compile the
-# packages' code anew, for seconds.
-unset PYTHONSAFEPATH PYTHONDONTWRITEBYTECODE
+# packages' code anew, for seconds. The third would remove docstrings, which transformers reads.
+unset PYTHONSAFEPATH PYTHONDONTWRITEBYTECODE PYTHONOPTIMIZE
 DVC_PID=$PPID exec "$python" -m "stages.$stage" "$@"

@@ -56,12 +56,13 @@ def train_model(settings: params.Params, device: torch.device) -> None:
     with checkpointer.name_interrupts(), live_run as send:
 
         def on_epoch(epoch: history.Epoch) -> None:
-            print(epoch, flush=True)
+            with console.errors_as_warnings():
+                print(epoch, flush=True)
             send("epoch", history.tabulate_epochs([epoch]).to_dict("records")[0])
 
         torch.manual_seed(settings.seed)  # of the classifier's head, then of dropout
         model = classifier.load(paths.PRETRAINED, device, source["corpus"]["labels"], recipe.pretrained)
-        prediction.check_padding(model, paths.PRETRAINED)
+        prediction.check_model(model, paths.PRETRAINED)
         sentences = {split: ragged.read_sentences(path) for split, path in SPLITS.items()}
         with loop.prepare(model, sentences, recipe, precision, settings.seed) as training:
             epochs = loop.fit(training, checkpointer, lambda step: send("step", step._asdict()), on_epoch)
@@ -69,7 +70,8 @@ def train_model(settings: params.Params, device: torch.device) -> None:
         if distributed.rank() == 0:
             write_model(model, source, settings, epochs)
             write_metrics(settings, epochs, {"processes": distributed.world_size(), "peak_memory_gib": peak} | machine)
-            console.print_training(pd.DataFrame(epochs), source)
+            with console.errors_as_warnings():
+                console.print_training(pd.DataFrame(epochs), source)
             mlflow_logger.record("training")
             inputs.require_unchanged()  # without the edit, the training can go on from its checkpoint
             checkpoint.remove(path)

@@ -158,6 +158,7 @@ def test_a_damaged_model_is_refused(predict, trained, tmp_path):
         ([" "], b"", 'no sentence given; try: make predict TEXT="The book was written by John."'),
         (["word\udcff"], b"", "the sentence: not UTF-8 (byte 0xff)"),
         ([], b"word1\nword\xff\n", "standard input, line 2: not UTF-8 (byte 0xff)"),
+        ([], "word1\nword2\n".encode("utf-16-le"), "standard input, line 1: not UTF-8 (byte 0x0, as in UTF-16)"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(predict, words, lines, message):
@@ -165,6 +166,12 @@ def test_wrong_input_is_refused_in_one_line(predict, words, lines, message):
         predict(*words, given=lines)
 
 
+def test_help_is_shown(predict):
+    assert "python -m cola.predict < sentences.txt > predicted.csv" in predict("--help")
+
+
 def test_a_project_without_a_model_says_how_to_train(predict, tmp_path):
-    with pytest.raises(SystemExit, match=r"^error: models/finetuned has no trained model; run `make repro`.*$"):
+    with pytest.raises(
+        SystemExit, match=r"^error: the workspace has no trained model: run `make repro`, or `make demo` and .*$"
+    ):
         predict("He left.", folder=tmp_path)

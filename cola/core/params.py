@@ -84,7 +84,8 @@ class _StrictLoader(yaml.SafeLoader):
     """PyYAML's safe loader, which also refuses a key that is given twice: PyYAML would take the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merges = "tag:yaml.org,2002:merge"  # <<, which takes over another mapping's keys
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merges]
         duplicates = [key for key in keys if keys.count(key) > 1]
         if duplicates:
             raise yaml.YAMLError(f"{duplicates[0]} is given twice, line {node.start_mark.line + 1} on")

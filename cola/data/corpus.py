@@ -49,7 +49,8 @@ def split(
         raise UserError(f"{fault}: set it to 0.5, or add sentences")
     if training_sentences and training_sentences > training:
         raise UserError(
-            f"tokenize.training_sentences={training_sentences} exceeds the corpus's {training}: set it to null"
+            f"tokenize.training_sentences={training_sentences} exceeds the {training} that validation leaves: set it "
+            "to null"
         )
     order = np.random.default_rng(seed).permutation(count)
     classes = len(np.unique(labels))

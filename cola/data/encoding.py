@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from cola.core import files
 from cola.core.errors import UserError, join_lines
@@ -20,6 +21,8 @@ POSITIONS_FROM_PADDING = frozenset(
 )
 # The files of any tokenizer. Its class names the others.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+# A batch as the training sees it: token ids and their mask, with padding after a sentence.
+BATCH_SETTINGS = {"padding_side": "right", "model_input_names": ["input_ids", "attention_mask"]}
 UNKNOWN_SHARE = 0.5  # with more unknown tokens, the corpus is hardly in the encoder's language
 _truncation = Lock()  # truncation is a state of the tokenizer, which two threads would change for each other
 
@@ -31,13 +34,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
+            folder, local_files_only=True, trust_remote_code=False, **BATCH_SETTINGS
         )
         positions = read_max_tokens(_load_config(folder))
     except Exception as error:  # the libraries raise errors of any class
         raise UserError(f"{folder} has no tokenizer that can be loaded: {join_lines(error)}") from None
-    if positions is not None:
-        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    limits = [limit for limit in (tokenizer.model_max_length, positions) if limit is not None and limit > 0]
+    tokenizer.model_max_length = min(limits, default=VERY_LARGE_INTEGER)
     return tokenizer
 
 
@@ -80,14 +83,14 @@ def warn_of_unknown_tokens(input_ids: pa.ChunkedArray, tokenizer: PreTrainedToke
 def copy_tokenizer(encoder: Path, folder: Path, max_length: int) -> None:
     """Copy the tokenizer's original files to a trained model: other versions of transformers can read them.
 
-    Its model_max_length becomes `max_length`, at which transformers' pipelines then truncate, as the training did.
+    transformers' pipelines then truncate at `max_length`, and make batches, as the training did.
     """
     names = {*load_tokenizer(encoder).vocab_files_names.values(), *TOKENIZER_FILES}
     for name in files.read_json(encoder / "source.json")["files"].keys() & names:
         shutil.copyfile(encoder / name, folder / name)
     config = folder / "tokenizer_config.json"
     settings = files.read_json(config) if config.exists() else {}
-    files.write_json(config, settings | {"model_max_length": max_length})
+    files.write_json(config, settings | BATCH_SETTINGS | {"model_max_length": max_length})
 
 
 def encode(
@@ -95,7 +98,8 @@ def encode(
 ) -> tuple[list[list[int]], np.ndarray]:
     """Turn sentences into token ids, special tokens included, truncated to `max_length` tokens.
 
-    Returns (input_ids, lengths): a list of ids per sentence; the tokens before truncation, (sentences,) int64.
+    Returns (input_ids, lengths): a list of ids per sentence; the tokens before truncation, (sentences,) int64. Raises
+    UserError for a sentence without tokens.
     """
     sentences = list(sentences)
     with _truncation:
@@ -103,6 +107,9 @@ def encode(
             sentences, return_attention_mask=False, return_token_type_ids=False, verbose=False
         )["input_ids"]
         lengths = np.array([len(ids) for ids in input_ids])
+        if not lengths.all():
+            empty = sentences[int(lengths.argmin())][:40]
+            raise UserError(f"the encoder's tokenizer makes no token of the sentence {empty!a}: remove it")
         for index in np.flatnonzero(lengths > max_length):
             input_ids[index] = tokenizer(sentences[index], truncation=True, max_length=max_length)["input_ids"]
     return input_ids, lengths

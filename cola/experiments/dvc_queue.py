@@ -196,19 +196,25 @@ def read_memory_limit(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
 def tabulate(shown: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> list[tuple[str, str, str]]:
     """A row for each experiment of dvc.api.exp_show: test MCC, validation MCC, and the name with changed settings.
 
-    `settings` are the keys to compare with the commit's. The best test MCC comes first; experiments without one, which
-    run, wait or have failed, come last.
+    `settings` are the keys to compare with the commit's. The best test MCC comes first. Experiments that run, wait or
+    have failed come last, with their state: DVC gives them the commit's MCCs, if it has some.
     """
+
+    def get_mcc(row: Mapping[str, Any], name: str) -> float | None:
+        mcc = row.get(name)
+        return mcc if isinstance(mcc, float) and not row["State"] else None
+
     commit = next(row for row in shown if row["typ"] == "baseline" and row["rev"] != "workspace")
     experiments = [row for row in shown if row["Experiment"]]
-    experiments.sort(key=lambda row: mcc if isinstance(mcc := row.get(TEST_MCC), float) else -2.0, reverse=True)
+    experiments.sort(key=lambda row: -2.0 if (mcc := get_mcc(row, TEST_MCC)) is None else mcc, reverse=True)
     rows = []
     for row in experiments:
         test, validation = (
-            f"{mcc:.3f}" if isinstance(mcc := row.get(name), float) else "-" for name in (TEST_MCC, "validation_mcc")
+            "-" if (mcc := get_mcc(row, name)) is None else f"{mcc:.3f}" for name in (TEST_MCC, "validation_mcc")
         )
         changed = [f" {name}={_format(row[name])}" for name in settings if row[name] != commit[name]]
-        rows.append((test, validation, f"{row['Experiment']}:{''.join(changed)}".removesuffix(":")))
+        name = f"{row['Experiment']} ({row['State'].lower()})" if row["State"] else row["Experiment"]
+        rows.append((test, validation, f"{name}:{''.join(changed)}".removesuffix(":")))
     return rows
 
 

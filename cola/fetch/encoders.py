@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from cola.core import paths
@@ -18,6 +19,7 @@ from cola.fetch.sources import Source
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase  # imported where it is used: it takes seconds
 
+QUANTIZED = "quantized weights, which cannot be fine-tuned: take the encoder it was made from"
 SENTENCES = ("What did Nobody say?", "She isn't naïve: it costs $5.99 (or 6), he wrote.", "the book")
 
 
@@ -58,7 +60,7 @@ def check_config(name: str, config: Path) -> None:
     if "auto_map" in keys:
         raise UserError(f"{name}: {config.name} has auto_map, code that is never run here: take another encoder")
     if keys.get("quantization_config"):
-        raise UserError(f"{name} has quantized weights, which cannot be fine-tuned: take the encoder it was made from")
+        raise UserError(f"{name} has {QUANTIZED}")
 
 
 def try_out(name: str, folder: Path) -> None:
@@ -83,7 +85,7 @@ def try_out(name: str, folder: Path) -> None:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # its head may have another number of labels
         )
-        _check_weights(name, model, report)
+        _check_weights(name, folder, model, report)
         remedy = _suggest_for_tokenizer(folder)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -105,12 +107,14 @@ def _suggest_for_tokenizer(folder: Path) -> str:
         return "it has no tokenizer: add tokenizer.json"
     if any(name.endswith(".model") for name in present) and find_spec("sentencepiece") is None:
         return "its .model file is sentencepiece's: `pip install sentencepiece`"
+    if "tokenizer.json" not in present:
+        return "save its tokenizer anew"
     settings = '{"tokenizer_class": "PreTrainedTokenizerFast"}'
     return f"save its tokenizer anew, or, if tokenizer.json is right, write {settings} to tokenizer_config.json"
 
 
-def _check_weights(name: str, model: Any, report: Mapping[str, Any]) -> None:
-    """Raise UserError where the file lacks weights of the encoder. Print a note where the encoder leaves some out.
+def _check_weights(name: str, folder: Path, model: Any, report: Mapping[str, Any]) -> None:
+    """Raise UserError if the file lacks weights of the encoder or has integers. Print a note if some are left out.
 
     `report` is transformers' report of the loading. A pooler may be missing or left out: it belongs to a head.
     """
@@ -122,9 +126,12 @@ def _check_weights(name: str, model: Any, report: Mapping[str, Any]) -> None:
 
     if absent := select([*report["missing_keys"], *(weight for weight, *_ in report["mismatched_keys"])]):
         raise UserError(
-            f"{name}: model.safetensors does not fit config.json: {absent[0]} is missing or misshapen; save the model "
-            "anew with its save_pretrained"
+            f"{name}: model.safetensors does not fit config.json: {absent[0]} is missing or misshapen; save it as "
+            f"transformers' {type(model.base_model).__name__}, or take another encoder"
         )
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        if any(key.endswith("weight") and file.get_slice(key).get_dtype()[0] in "IU" for key in file.keys()):  # noqa: SIM118
+            raise UserError(f"{name} has {QUANTIZED}")
     if unused := select(report["unexpected_keys"]):
         print(f"note: {name}: transformers leaves out {len(unused)} of the file's weights, such as {unused[0]}")
 

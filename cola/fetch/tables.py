@@ -25,6 +25,9 @@ QUOTING = (
     "and a quotation mark inside it is written twice"
 )
 HEADER_REMEDIES = {  # the first pattern that occurs in the first field of a header without the columns
+    r"^PAR1": "name the file .parquet",
+    r"^PK\x03": "export the spreadsheet as CSV, or unpack the zip",
+    "^\udc8b": "unpack the file",  # gzip
     r"[\udc80-\udcff]": "save the table as UTF-8",
     r"^sep=": "remove this line, which spreadsheets add",
     r"^version .*git-lfs": "this is git-lfs's pointer to the table: run `git lfs pull`",
@@ -133,7 +136,9 @@ def _find_fault(fields: list[str], header: Sequence[str], columns: Mapping[str, 
         fields += [""] * (len(header) - len(fields))
     for field in fields:
         if match := NOT_UTF8.search(field):
-            return f"{match[0]!a} is not UTF-8: save the table as UTF-8"
+            is_wrong_byte = "\udc80" <= match[0] <= "\udcff"
+            kind, remedy = ("UTF-8", "") if is_wrong_byte else ("text", "remove it, or ")
+            return f"{match[0]!a} is not {kind}: {remedy}save the table as UTF-8"
         if len(field) > LONGEST_FIELD:
             return f"{len(field):,} characters, {LONGEST_FIELD:,} at most: shorten the text"
     if len(fields) != len(header):

@@ -63,7 +63,7 @@ def drop(values: Tensor, probability: float) -> Tensor:
     """Zero each value with `probability`, rounded to 1 in 65,536, and scale the rest so that the mean stays."""
     if probability == 0:
         return values
-    if not values.is_cpu:
+    if not values.is_cpu or probability == 1:
         return functional.dropout(values, probability)
     dropped = round(probability * 2**16)  # of 65,536 cases
     # A random number of 64 bits serves four values. Clamping the cases to 0 and 1 takes a fraction of the time of a

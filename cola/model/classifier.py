@@ -13,6 +13,14 @@ from cola.core.errors import UserError, join_lines
 from cola.model import batching, families
 from cola.model.device import autocast
 
+# How a model answers, not what: another form would break transformers' pipeline, or need sentences of some lengths.
+PLAIN_ANSWERS = {
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "return_dict": True,
+    "chunk_size_feed_forward": 0,
+}
+
 
 def load(
     folder: Path, device: torch.device, names: Sequence[str] | None = None, pretrained: bool = True
@@ -31,7 +39,7 @@ def load(
     if names:
         numbers = {name: number for number, name in enumerate(names)}
         # An earlier head's problem_type would change the loss.
-        settings = {"id2label": dict(enumerate(names)), "label2id": numbers, "problem_type": None}
+        settings = PLAIN_ANSWERS | {"id2label": dict(enumerate(names)), "label2id": numbers, "problem_type": None}
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,

@@ -146,22 +146,23 @@ def classify(model: PreTrainedModel, states: Tensor) -> Tensor:
 
 
 def freeze(model: PreTrainedModel, layers: int) -> None:
-    """Stop the training of the embeddings and of the first `layers` layers. 0 freezes nothing.
+    """Stop the training of the first `layers` layers and of all weights before them. 0 freezes nothing.
 
-    Raises UserError if the model has fewer layers, or no separate ones: ALBERT's layers share their weights.
+    Raises UserError if the model has fewer layers, or no single list of them: ALBERT's layers share their weights, and
+    BART has a decoder, too.
     """
     if not layers:
         return
     encoder, count = model.base_model, model.config.num_hidden_layers
     stacks = [part for part in encoder.modules() if isinstance(part, nn.ModuleList) and len(part) == count]
-    stack = stacks[0] if stacks else nn.ModuleList()
+    stack = stacks[0] if len(stacks) == 1 else nn.ModuleList()
     if layers > len(stack):
         raise UserError(f"train.frozen_layers={layers}: {model.config.model_type} has {len(stack)} layers to freeze")
-    for layer in stack[:layers]:
-        layer.requires_grad_(False)
-    for name, weights in encoder.named_parameters():
-        if name.startswith("embeddings"):  # and ELECTRA's embeddings_project
-            weights.requires_grad_(False)
+    last = list(stack[layers - 1].parameters())[-1]
+    for weights in encoder.parameters():  # the embeddings, then the layers in their order
+        weights.requires_grad_(False)
+        if weights is last:
+            break
 
 
 def list_encoder_linears(model: PreTrainedModel) -> list[nn.Linear]:

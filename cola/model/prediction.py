@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -10,10 +11,11 @@ from transformers import PreTrainedModel
 from cola.core.errors import UserError, join_lines
 from cola.data import encoding
 from cola.model import attention, batching, classifier, families, metrics
+from cola.model.device import get_random_states, set_random_state
 
 BATCH_SIZE = 128  # sentences; another size changes the speed, and results by rounding only
 BATCH_TOKENS = 2**13  # with padding; bounds the memory: 128 sentences of 64 tokens
-READS_PADDING = 1e-4  # a difference that rounding does not explain, relative to the largest logit
+MORE_THAN_ROUNDING = 1e-4  # a difference, relative to the largest logit
 
 
 @torch.inference_mode()
@@ -43,22 +45,42 @@ def predict_logits(
     return logits
 
 
-def check_padding(model: PreTrainedModel, folder: Path) -> None:
-    """Raise UserError if a sentence's logits depend on its neighbours in a batch, or cannot be computed.
+def check_model(model: PreTrainedModel, folder: Path) -> None:
+    """Try a model before its training. `folder` has the tokenizer. Random states stay as they are.
 
-    Such an encoder reads the padding, as XLNet and FNet do. `folder` has the tokenizer.
+    Raises UserError if it cannot classify or be trained; if a sentence's logits depend on its neighbours in a batch, as
+    with XLNet and FNet, which read the padding; or if transformers' pipeline would compute other logits than this
+    project.
     """
-    tokenizer = encoding.load_tokenizer(folder)
-    texts = ("Yes.", "She left early, because the train would not wait for her.")
-    input_ids, _ = encoding.encode(texts, tokenizer, min(tokenizer.model_max_length, 16))
+    kind, tokenizer, states = model.config.model_type, encoding.load_tokenizer(folder), get_random_states(model.device)
+    texts = ["Yes.", "She left early, because the train would not wait for her."]
+    length = min(tokenizer.model_max_length, 16)
     try:
-        (single,), (batched, _) = (predict_logits(model, ids, torch.float32) for ids in (input_ids[:1], input_ids))
+        input_ids, _ = encoding.encode(texts, tokenizer, length)
+        (single,), batched = (predict_logits(model, ids, torch.float32) for ids in (input_ids[:1], input_ids))
+        padded = tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
+        with torch.inference_mode():
+            in_pipeline = model(**padded.to(model.device)).logits.cpu().numpy()
+            model.train()(**padded)  # Reformer's training mode takes other lengths
+        with TemporaryDirectory() as temporary:
+            model.config.save_pretrained(temporary)  # refuses some settings
     except Exception as error:  # models that need more than token ids raise errors of many classes
-        raise UserError(f"{model.config.model_type} cannot classify: {join_lines(error)}") from None
-    if not np.allclose(single, batched, rtol=0, atol=READS_PADDING * np.abs(single).max()):
+        fault = f"{kind} cannot be trained: {join_lines(error)}; take another encoder (fetch.encoder)"
+        raise UserError(fault) from None
+    finally:
+        model.eval()
+        for device_type, state in states.items():
+            set_random_state(device_type, state)
+    tolerance = MORE_THAN_ROUNDING * np.abs(batched).max()
+    if not np.allclose(single, batched[0], rtol=0, atol=tolerance):
         raise UserError(
-            f"{model.config.model_type} reads the padding of a batch, so that a sentence's label depends on its "
-            "neighbours: take an encoder of another kind (fetch.encoder)"
+            f"{kind} reads the padding of a batch, so that a sentence's label depends on its neighbours: take an "
+            "encoder of another kind (fetch.encoder)"
+        )
+    if not np.allclose(in_pipeline, batched, rtol=0, atol=tolerance):
+        raise UserError(
+            f"{kind}: transformers' pipeline would compute other logits than this project: set train.fast to false, "
+            "or take another encoder (fetch.encoder)"
         )
 
 

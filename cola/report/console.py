@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cola.core import files, paths
-from cola.core.errors import escape, run
+from cola.core.errors import discard_output, escape, run
 from cola.data import tutorial
 from cola.report import revision, workspace
 from cola.report.references import Reference, compare
@@ -135,7 +135,10 @@ def errors_as_warnings() -> Iterator[None]:
     """Turn an error into a warning: a stage that has computed does not fail because it cannot print."""
     try:
         yield
+        sys.stdout.flush()
     except Exception as error:
+        if isinstance(error, OSError):
+            discard_output()
         print(f"warning: {str(error) or repr(error)}", file=sys.stderr)
 
 
@@ -157,13 +160,13 @@ def _print_table(heading: str, table: Table) -> None:
 def main() -> None:
     """Print the training table, the test MCC and the samples of the workspace, or of a DVC experiment or commit."""
     name = sys.argv[1] if len(sys.argv) > 1 else None
+    if not name:
+        workspace.check_one_run()
     source, test, analysis, samples = (
         json.loads(revision.read(path, name))
         for path in (paths.FINETUNED / "source.json", paths.TEST_METRICS, paths.ANALYSIS, paths.SAMPLES)
     )
     history = files.read_csv(io.StringIO(revision.read(paths.HISTORY, name)))
-    if not name:
-        workspace.check_one_run()
     print_training(history, source)
     print_test(test, analysis, source, read_references())
     print_predictions(f"Predictions: {tutorial.make_title(source)}", samples)

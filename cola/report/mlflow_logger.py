@@ -20,6 +20,7 @@ from multiprocessing.queues import Queue
 from typing import Any, NamedTuple
 
 from cola.core import processes
+from cola.core.errors import join_lines
 
 UPDATE_SECONDS = 1.0  # between two batches of points
 # At its end a stage waits until MLflow is imported, until MLflow answers, and until the record is complete.
@@ -120,6 +121,9 @@ def _follow(stage: int, messages: "Queue[Any]", reports: Connection) -> None:
         from cola.report import mlflow_runs, mlflow_store  # take seconds to import
     except ModuleNotFoundError as error:
         reports.send(f"{sys.executable} has no package {error.name}: run `make .venv`, then `make track`")
+        return
+    except Exception as error:  # a wrong variable, such as MLFLOW_LOGGING_LEVEL
+        reports.send(f"MLflow cannot be imported: {join_lines(error)}; fix that, and `make track` records it")
         return
     with suppress(Exception):  # the first record raises it again
         mlflow_store.connect()

@@ -102,6 +102,7 @@ def show_runs(port: str) -> None:
     print(f"the runs: {address}", flush=True)
     os.environ["MLFLOW_BACKEND_STORE_URI"] = read_tracking_uri()  # not an argument: it may hold a password
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # the server starts in 5 seconds instead of 20
+    os.environ.pop("MLFLOW_STATIC_PREFIX", None)  # it would change the address
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
     os.execv(sys.executable, command)  # noqa: S606
 

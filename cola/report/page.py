@@ -147,9 +147,8 @@ def draw_svg(figure: Figure) -> Markup:
 
 
 def main() -> None:
-    text = render(revision.describe_commit())
     workspace.check_one_run()
-    files.write_text(paths.REPORT, text)
+    files.write_text(paths.REPORT, render(revision.describe_commit()))
     print(paths.REPORT.absolute().as_uri())
 
 

@@ -52,3 +52,21 @@ def test_a_reader_that_ends_early_is_no_error():
     code = "from cola.core.errors import run\ndef main():\n    while True: print('line')\nrun(main)"
     ended = run_to_end(["bash", "-c", f'{sys.executable} -c "{code}" | head -1'])
     assert (ended.stdout, ended.stderr) == ("line\n", "")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "message"),
+    [
+        (
+            "> /dev/full",
+            1,
+            "error: the output cannot be written: No space left on device; fix that and run this again\n",
+        ),
+        (">&-", 0, ""),
+        ("<&-", 0, ""),
+    ],
+)
+def test_an_output_that_is_full_and_a_closed_stream_are_no_traceback(redirection, status, message):
+    code = "import sys\nfrom cola.core.errors import run\nrun(lambda: print(sys.stdin.read()))"
+    ended = run_to_end(["bash", "-c", f'{sys.executable} -c "{code}" {redirection}'])
+    assert (ended.returncode, ended.stderr) == (status, message)

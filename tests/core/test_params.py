@@ -138,6 +138,12 @@ def test_an_exponent_may_be_written_as_dvc_does(path, written):
     assert load(path).train.learning_rate == 2e-5
 
 
+def test_a_section_may_take_over_settings_by_a_merge_key(path):
+    text = FILE.read_text(encoding="utf-8")
+    path.write_text(text.replace("  epochs: 4\n", "  <<: {epochs: 3}\n"), encoding="utf-8")
+    assert load(path).train.epochs == 3
+
+
 @pytest.mark.parametrize(
     ("content", "fault"),
     [

@@ -95,7 +95,7 @@ def test_a_split_that_would_lack_a_label_is_stratified():
         (
             10,
             (0.2, 42, 9),
-            "tokenize.training_sentences=9 exceeds the corpus's 8: set it to null",
+            "tokenize.training_sentences=9 exceeds the 8 that validation leaves: set it to null",
             (0.2, 42, None),
         ),
     ],

@@ -74,6 +74,23 @@ def test_a_tokenizer_knows_the_encoders_limit(tmp_path):
     assert encoding.load_tokenizer(tmp_path).model_max_length == 62
 
 
+@pytest.mark.parametrize(("limit", "expected"), [(-1, 64), (10**30, 64), (12, 12)])
+def test_a_tokenizers_own_limit_counts_if_it_is_one(tmp_path, limit, expected):
+    tiny.encoder(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": limit}))
+    assert encoding.load_tokenizer(tmp_path).model_max_length == expected
+
+
+def test_a_sentence_without_tokens_is_refused(tmp_path):
+    tokenizer = encoding.load_tokenizer(tiny.encoder(tmp_path))
+    tokenizer.backend_tokenizer.post_processor = None
+    assert encoding.encode(["word1", "word2"], tokenizer, 8)[0] == [[6], [7]]
+    with pytest.raises(
+        UserError, match=r"^the encoder's tokenizer makes no token of the sentence '\\u200b': remove it$"
+    ):
+        encoding.encode(["word1", "\u200b"], tokenizer, 8)
+
+
 @pytest.mark.parametrize("files", [{}, {"config.json": '{"model_type": "bert"}', "tokenizer.json": "[]"}])
 def test_a_folder_without_a_tokenizer_is_named(tmp_path, files):
     for name, text in files.items():
@@ -113,8 +130,8 @@ def test_a_tokenizers_files_are_copied_with_their_tokenizer_class(tmp_path):
     (encoder / "trainer_state.json").write_text("{}")
     (encoder / "source.json").write_text(json.dumps({"files": {path.name: "" for path in encoder.iterdir()}}))
     encoding.copy_tokenizer(encoder, folder, 32)
-    config = '{\n  "tokenizer_class": "PreTrainedTokenizerFast",\n  "model_max_length": 32\n}\n'
-    assert {path.name: path.read_text() for path in folder.iterdir()} == {
-        "tokenizer.json": (encoder / "tokenizer.json").read_text(),
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 32} | encoding.BATCH_SETTINGS
+    assert {path.name: json.loads(path.read_text()) for path in folder.iterdir()} == {
+        "tokenizer.json": json.loads((encoder / "tokenizer.json").read_text()),
         "tokenizer_config.json": config,
     }

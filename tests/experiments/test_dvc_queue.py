@@ -156,19 +156,22 @@ def test_a_containers_memory_limit_counts(tmp_path, file):
 
 
 def test_the_best_experiment_is_first_and_those_without_a_result_are_last():
-    commit = {"rev": "main", "typ": "baseline", "Experiment": None, "seed": 42.0, "fetch.corpus": "cola"}
-    mccs = {"failed": "!", "worse": -0.1, "better": 0.25}
+    commit = {"rev": "main", "typ": "baseline", "Experiment": None, "State": None, "seed": 42.0, "fetch.corpus": "cola"}
+    commit |= {"validation_mcc": 0.9, dvc_queue.TEST_MCC: 0.9}  # a failed experiment is shown with these by DVC
+    mccs = {"without": "!", "worse": -0.1, "better": 0.25}
     shown = [
         commit | {"rev": "workspace", "seed": 1.0},
         commit,
-        commit | {"Experiment": "queued", "seed": 4294967295.0, "fetch.corpus": "corpora/[neg]"},
+        commit | {"Experiment": "a", "State": "Queued", "seed": 4294967295.0, "fetch.corpus": "corpora/[neg]"},
+        commit | {"Experiment": "b", "State": "Failed"},
         *(commit | {"Experiment": name, "validation_mcc": mcc, dvc_queue.TEST_MCC: mcc} for name, mcc in mccs.items()),
     ]
     assert dvc_queue.tabulate(shown, ["seed", "fetch.corpus"]) == [
         ("0.250", "0.250", "better"),
         ("-0.100", "-0.100", "worse"),
-        ("-", "-", "queued: seed=4294967295 fetch.corpus=corpora/[neg]"),
-        ("-", "-", "failed"),
+        ("-", "-", "a (queued): seed=4294967295 fetch.corpus=corpora/[neg]"),
+        ("-", "-", "b (failed)"),
+        ("-", "-", "without"),
     ]
 
 

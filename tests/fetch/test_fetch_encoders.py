@@ -5,6 +5,8 @@ import re
 
 import pytest
 import tiny
+import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from cola.core import files
@@ -165,6 +167,16 @@ def test_a_note_about_lost_capitals_names_a_setting_that_keeps_them(mine, capsys
     assert "have capitals" not in capsys.readouterr().out
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     assert tokenizer(f"{word}1")["input_ids"] == [2, 6, 3]
+
+
+def test_weights_that_are_integers_are_refused(mine):
+    weights = load_file(mine / "model.safetensors")
+    name = "encoder.layer.0.output.dense.weight"
+    save_file(weights | {name: weights[name].to(torch.int8)}, mine / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="has quantized weights, which cannot be fine-tuned"):
+        fetch(mine)
+    save_file(weights | {"embeddings.position_ids": torch.arange(64)}, mine / "model.safetensors", {"format": "pt"})
+    fetch(mine)
 
 
 def test_weights_that_the_model_leaves_out_are_named(mine, capsys):

@@ -1,5 +1,8 @@
 """Users' tables: the forms that are read, and those that are refused, with a remedy that helps."""
 
+import gzip
+import io
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +27,14 @@ READ = {  # the rows of ROWS in several forms
     "columns more": b",label,text,\n0,1,Hello.,\n1,0,Bye.,\n",
     "empty rows and fields": b"\ntext,label\nHello.,1,,\n\n,\nBye.,0\n , \n,,,\n\x1a",
 }
+
+
+def write_parquet():
+    file = io.BytesIO()
+    pd.DataFrame({"text": ["Hello.", "Bye."], "label": ["1", "0"]}).to_parquet(file)
+    return file.getvalue()
+
+
 REFUSED = [  # a file, its fault in the message, and the file after the remedy
     ("csv", b"", "no sentences", TABLE),
     (
@@ -38,8 +49,11 @@ REFUSED = [  # a file, its fault in the message, and the file after the remedy
     ("tsv", TABLE, "line 1: no column 'text' in the header (text,label): name the file .csv", TABLE, "csv"),
     ("csv", b"sep=,\r\n" + TABLE, "line 1: no column 'text' in the header (sep=, ): remove this line", TABLE),
     ("csv", b"version https://host/git-lfs/v1\noid 1\n", "line 1: no column 'text' in the header (version", TABLE),
+    ("csv", write_parquet(), "line 1: no column 'text' in the header (PAR1", write_parquet(), "parquet"),
+    ("csv", gzip.compress(TABLE), "line 1: no column 'text' in the header (\udc8b", TABLE),
+    ("csv", b"PK\x03\x04, a spreadsheet", "line 1: no column 'text' in the header (PK\x03\x04, a sp", TABLE),
     ("csv", TABLE.decode().encode("utf-16"), "line 1: no column 'text' in the header (\udcff", TABLE),
-    ("csv", TABLE.decode().encode("utf-16-le"), "line 2: '\\x00' is not UTF-8: save", TABLE),
+    ("csv", TABLE.decode().encode("utf-16-le"), "line 2: '\\x00' is not text: remove it, or save", TABLE),
     ("csv", b"text,label\nHello.,1\nCaf\xe9.,0\n", "line 3: '\\udce9' is not UTF-8: save the", TABLE),
     ("csv", b"text,label\nHello, you,1\n", "line 2: 3 columns, 2 expected (text, label): a field with a comma", TABLE),
     ("csv", b"text,label\nHello.,1\nBye\n", "line 3: 1 columns, 2 expected", TABLE),
@@ -65,7 +79,7 @@ REFUSED = [  # a file, its fault in the message, and the file after the remedy
     ("jsonl", LINES + b'{"text": "Hello."}\n', "line 3: empty label", LINES),
     ("jsonl", LINES + b'{"text": "Hello.", "label": NaN}\n', "line 3: empty label", LINES),
     ("jsonl", LINES + b'{"text": "Hello.", "label": 1, "source": "a"}\n', "line 3: source is not in the first", LINES),
-    ("jsonl", LINES + b'{"text": "\\ud83d", "label": 1}\n', "line 3: '\\ud83d' is not UTF-8", LINES),
+    ("jsonl", LINES + b'{"text": "\\ud83d", "label": 1}\n', "line 3: '\\ud83d' is not text: remove it", LINES),
     ("jsonl", LINES + b'{"text": "Caf\xe9", "label": 1}\n', "line 3: '\\udce9' is not UTF-8", LINES),
     ("parquet", b"PAR1", "cannot be read: Parquet file size is 4 bytes", LINES, "jsonl"),
 ]

@@ -40,3 +40,7 @@ def test_no_dropout_changes_nothing():
     values = torch.randn(5)
     assert attention.Dropout(0.5).eval()(values) is values
     assert torch.equal(attention.drop(values, 0.0), values)
+
+
+def test_a_dropout_of_1_leaves_nothing():
+    assert torch.equal(attention.drop(torch.randn(5), 1.0), torch.zeros(5))

@@ -8,6 +8,7 @@ import tiny
 import torch
 from loopback import list_bert_base_shapes
 from safetensors.torch import load_file, save_file
+from tokenizers import processors
 from transformers import (
     BertForMaskedLM,
     BertForSequenceClassification,
@@ -117,18 +118,40 @@ def test_a_checkpoint_with_old_names_and_pretraining_heads_loads_whole(encoder):
     assert load_file(encoder / "model.safetensors").keys() == dict(model.named_parameters()).keys()
 
 
-@pytest.mark.parametrize("text", ["word1 word30", "word1 word30 " * 100])
-def test_a_transformers_pipeline_predicts_the_same_with_the_saved_model(encoder, tmp_path, text):
-    change_config(problem_type="multi_label_classification")(encoder)
+TEMPLATE = processors.TemplateProcessing(single="[CLS]:1 $A:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+
+
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        ({}, {}),
+        ({"problem_type": "multi_label_classification"}, {"model_max_length": 10**30}),
+        ({"output_attentions": True, "return_dict": False, "chunk_size_feed_forward": 3}, {}),
+        ({}, {"padding_side": "left", "model_input_names": ["input_ids"]}),
+        ({}, {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}),
+    ],
+)
+def test_a_transformers_pipeline_predicts_the_same_with_the_saved_model(encoder, tmp_path, config, settings):
+    """One text by one, and in a batch; the third text is longer than the training's."""
+    texts = ["word1 word30", "word2", "word1 word30 " * 100, "word3 word4 word5"]
+    change_config(**config)(encoder)
+    tokenizer = tiny.make_word_tokenizer()
+    if "token_type_ids" in settings.get("model_input_names", ()):
+        tokenizer.backend_tokenizer.post_processor = TEMPLATE
+    tokenizer.save_pretrained(encoder)
+    (encoder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"} | settings)
+    )
     model = classifier.load(encoder, CPU, COLA_LABELS)
     torch.nn.init.normal_(model.classifier.weight, std=2)
     folder = tmp_path / "finetuned"
     classifier.save(model, folder)
-    (encoder / "source.json").write_text('{"files": {"vocab.txt": ""}}')
+    (encoder / "source.json").write_text('{"files": {"tokenizer.json": "", "tokenizer_config.json": ""}}')
     encoding.copy_tokenizer(encoder, folder, 16)
-    ((label, probability),) = prediction.Predictor(folder, CPU, torch.float32).classify([text])
-    answer = pipeline("text-classification", str(folder), truncation=True)(text)  # as in the model card
-    assert answer == [{"label": label, "score": pytest.approx(probability, abs=1e-6)}]
+    predictions = prediction.Predictor(folder, CPU, torch.float32).classify(texts)
+    expected = [{"label": label, "score": pytest.approx(probability, abs=1e-6)} for label, probability in predictions]
+    classify = pipeline("text-classification", str(folder), truncation=True)  # as in the model card
+    assert [classify(text)[0] for text in texts] == classify(texts, batch_size=4) == expected
     assert str(tmp_path) not in "".join(path.read_text() for path in folder.glob("*.json"))
     saved = classifier.load(folder, CPU)
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), saved.parameters(), strict=True))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig
 
 from benchmarks import workload
 from cola.core.errors import UserError
@@ -128,7 +128,22 @@ def test_the_embeddings_and_the_first_layers_are_frozen(family):
     assert any("classifier" in name for name in names[True])
 
 
-@pytest.mark.parametrize(("family", "asked", "available"), [("bert", 4, 3), ("albert", 1, 0)])
+@pytest.mark.parametrize(
+    ("family", "frozen"),
+    [
+        ("gpt2", "transformer.(wte|wpe|h.0).*"),
+        ("rembert", "rembert.(embeddings|encoder.embedding_hidden_mapping_in|encoder.layer.0).*"),
+    ],
+)
+def test_what_comes_before_the_layers_is_frozen_whatever_its_name(family, frozen):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "pad_token_id": 0}
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(family, vocab_size=40, **sizes))
+    families.freeze(model, 1)
+    for name, weights in model.named_parameters():
+        assert weights.requires_grad != bool(re.fullmatch(frozen, name)), name
+
+
+@pytest.mark.parametrize(("family", "asked", "available"), [("bert", 4, 3), ("albert", 1, 0), ("xlm", 1, 0)])
 def test_more_layers_than_the_model_has_are_refused(family, asked, available):
     model = build_classifier(workload.configure(family, layers=3))
     with pytest.raises(UserError, match=f"^train.frozen_layers={asked}: {family} has {available} layers to freeze$"):

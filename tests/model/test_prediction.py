@@ -1,4 +1,4 @@
-"""The Predictor with a tiny model, the sizes of batches, and encoders that read padding."""
+"""The Predictor with a tiny model, the sizes of batches, and encoders that cannot be trained."""
 
 import os
 from contextlib import nullcontext
@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from cola.core.errors import UserError
 from cola.data import encoding
 from cola.model import classifier, families
-from cola.model.prediction import Predictor, check_padding, predict_logits
+from cola.model.prediction import Predictor, check_model, predict_logits
 
 CPU = torch.device("cpu")
 TEXTS = ["word1 word2", "word30", "word3 word4 word5 word6 word7"]
@@ -79,15 +79,27 @@ def test_a_batch_has_at_most_so_many_tokens_or_a_single_sentence(tmp_path, monke
         ("gpt2", None),
         ("fnet", "fnet reads the padding of a batch"),
         ("xlnet", "xlnet reads the padding of a batch"),
-        ("xmod", "xmod cannot classify: Input language unknown"),
+        ("xmod", "xmod cannot be trained: Input language unknown"),
+        ("reformer", "reformer cannot be trained: If training, make sure that config.axial_pos_shape"),
+        ("electra", "electra: transformers' pipeline would compute other logits than this project: set train.fast"),
     ],
 )
-def test_an_encoder_that_reads_padding_is_refused(tmp_path, kind, message):
+def test_an_encoder_is_tried_before_its_training(tmp_path, monkeypatch, kind, message):
     torch.manual_seed(1)
     sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = AutoConfig.for_model(kind, **sizes, intermediate_size=24, d_inner=24, d_head=8, pad_token_id=0)
-    model = AutoModelForSequenceClassification.from_config(config)
+    if kind == "reformer":
+        config.update({"axial_pos_shape": (8, 16), "axial_pos_embds_dim": (8, 8), "max_position_embeddings": 128})
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    if kind == "electra":  # as if transformers computed its head in another way
+        family = families.FAMILIES[kind]
+        monkeypatch.setitem(
+            families.FAMILIES, kind, family._replace(apply_head=lambda *_: model.classifier(*_[1:]) + 1)
+        )
     config.save_pretrained(tmp_path)
     tiny.make_word_tokenizer().save_pretrained(tmp_path)
+    state = torch.get_rng_state()
     with pytest.raises(UserError, match=message) if message else nullcontext():
-        check_padding(model, tmp_path)
+        check_model(model, tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not model.training

@@ -13,7 +13,7 @@ BARE = {"PATH": "/usr/bin:/bin"}
 SHELLS = [shell for shell in ("sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "tcsh") if shutil.which(shell)]
 PROBE = (
     "import os, sys\n"
-    "assert not sys.dont_write_bytecode\n"
+    "assert not sys.flags.optimize and not sys.dont_write_bytecode\n"
     "print(sys.argv[1:], sys.prefix, os.environ['DVC_PID'] == str(os.getppid()))\n"
 )
 NEEDED = "error: a stage needs .venv, or Python 3.11 or newer as python3 on PATH: run `make .venv`, and this again\n"
@@ -51,7 +51,7 @@ def test_a_stage_runs_in_any_shell_as_a_child_of_dvc(project, shell):
 
 def test_a_stage_finds_its_modules_and_keeps_their_bytecode_whatever_python_is_told(project):
     use_environment(project)
-    told = {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    told = {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONOPTIMIZE": "2"}
     assert run(project, **BARE, **told) == (f"['a', 'b'] {project / '.venv'} True\n", "")
 
 

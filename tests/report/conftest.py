@@ -1,6 +1,7 @@
 """A project with a result, and a project in which DVC runs a stage, for tests of the records in MLflow."""
 
 import shutil
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -13,6 +14,7 @@ def result(tmp_path, monkeypatch):
     """A working directory under DVC, without git, that has the result files of a run. Its test MCC is 0.4321."""
     monkeypatch.chdir(tmp_path)
     Repo.init(no_scm=True).close()
+    Path("dvc.yaml").write_text("stages: {}")
     write_results(mcc=0.4321)
 
 

@@ -154,6 +154,13 @@ def test_a_long_text_is_cut(capsys):
     assert (printed.count("ü"), printed.count("…")) == (299, 1)
 
 
+def test_a_stage_goes_on_if_its_output_is_full():
+    code = "from cola.report import console\nwith console.errors_as_warnings(): print('epoch 1')\nprint('later')"
+    command = f'"{sys.executable}" -c "{code}" > /dev/full'
+    ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "warning: [Errno 28] No space left on device\n")
+
+
 def test_a_closed_pipe_is_no_error():
     code = "import sys; from cola.report import console; console.PlainConsole().print('x' * 100_000)"
     command = f'"{sys.executable}" -c "{code}; print(\'on\', file=sys.stderr)" | true; exit ${{PIPESTATUS[0]}}'

@@ -222,6 +222,13 @@ def test_a_missing_package_costs_a_warning_with_the_remedy():
     assert run_to_end([sys.executable, "-c", code]).stderr == f"warning: not recorded in MLflow: {warning}\n"
 
 
+def test_an_mlflow_that_cannot_be_imported_costs_a_warning(monkeypatch):
+    monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", "chatty")
+    remedy = "fix that, and `make track` records it"
+    warning = f"warning: not recorded in MLflow: MLflow cannot be imported: Unknown level: 'CHATTY'; {remedy}\n"
+    assert run_stage("mlflow_logger.record('samples')") == (0, warning)
+
+
 @pytest.mark.slow
 def test_a_trickling_server_costs_at_most_ten_seconds():
     code = """

@@ -153,7 +153,9 @@ def show_runs(monkeypatch, capfd):
 def test_make_ui_shows_the_projects_runs_on_a_free_port(root, monkeypatch, show_runs, uri):
     shutil.copy(root / "mlflow.db", root / "mine.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_STATIC_PREFIX", "/mlflow")
     printed, port, store = show_runs()
+    assert "MLFLOW_STATIC_PREFIX" not in os.environ
     assert printed.out == f"the runs: http://127.0.0.1:{port}/#/experiments/1?workflowType=machine_learning\n"
     assert int(port) > 1023
     assert store == f"sqlite:///{root}/{'mine' if 'mine' in uri else 'mlflow'}.db"

@@ -44,6 +44,9 @@ def test_files_of_two_runs_are_refused_until_dvc_repro(tmp_path, monkeypatch):
     Path("cola").mkdir()
     for name, text in {"dvc.yaml": PIPELINE, "params.yaml": "seed: 1\n", "cola/train": "code\n"}.items():
         Path(name).write_text(text)
+    with pytest.raises(UserError, match=r"^the workspace has no trained model: run `make repro`, or"):
+        workspace.check_one_run()
+    paths.FINETUNED.mkdir(parents=True)
     with pytest.raises(UserError, match=r"\(changed or missing: cola/train, model, params.yaml and 1 more\)$"):
         workspace.check_one_run(with_code=True)
     reproduce()
@@ -55,6 +58,11 @@ def test_files_of_two_runs_are_refused_until_dvc_repro(tmp_path, monkeypatch):
     check_refused("model")
     Path("test").write_text("edited")
     check_refused("test")
+    Path("dvc.yaml").write_text(PIPELINE.replace("outs: [model]", "outs: [model], frozen: true"))
+    with pytest.raises(UserError, match=r"^DVC does not see the changes of a frozen stage: run `dvc unfreeze train`$"):
+        workspace.check_one_run()
+    subprocess.run([sys.executable, "-m", "dvc", "unfreeze", "train"], check=True)
+    workspace.check_one_run()
     Path("cola/train").write_text("new code\n")
     workspace.check_one_run()
     check_refused("cola/train", with_code=True)
@@ -68,6 +76,7 @@ def test_a_result_of_two_runs_or_without_a_file_is_not_shown(main, result, monke
     Path("dvc.yaml").write_text("stages: {evaluate: {cmd: 'true', deps: [params.yaml]}}")
     with pytest.raises(UserError, match=r"^the files are not those of one run"):
         main()
+    Path("dvc.yaml").write_text("stages: {}")
     paths.HISTORY.unlink()
     with pytest.raises(UserError) as error:
         main()
