@@ -46,9 +46,12 @@ def encoder(folder: Path, **changes) -> Path:
     return folder
 
 
-def make_word_tokenizer(lowercase: bool = True) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of the same words and BERT's special tokens, which is saved in one file, tokenizer.json."""
-    words = {word: number for number, word in enumerate(SPECIAL + WORDS)}
+def make_word_tokenizer(lowercase: bool = True, padding: int = 0) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of the same words and BERT's special tokens, which is saved in one file, tokenizer.json.
+
+    [PAD] has the id `padding`, 0 or 1, and [UNK] the other.
+    """
+    words = {word: number for number, word in enumerate(SPECIAL + WORDS)} | {"[PAD]": padding, "[UNK]": 1 - padding}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))  # noqa: S106
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

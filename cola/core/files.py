@@ -41,7 +41,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(_require_existing(path).read_text(encoding="utf-8"))
     except ValueError as error:  # also where it is not UTF-8
-        raise UserError(f"{path} is not JSON ({error}): remove it, and `dvc repro` makes it anew") from None
+        raise UserError(
+            f"{path} is not JSON ({error}): remove it, and run the command that wrote it again, such as `dvc repro`"
+        ) from None
 
 
 def write_csv(path: Path, frame: "pd.DataFrame") -> None:
@@ -162,7 +164,7 @@ def name_write_errors(path: Path) -> Iterator[None]:
             file = Path(os.fsdecode(error.filename))
             if file not in (path, *path.parents) and _name_partial(path) not in (file, *file.parents):
                 fault = f"{file} cannot be read"
-        raise UserError(f"{fault}: {os.strerror(number)}; fix that and run `dvc repro`") from None
+        raise UserError(f"{fault}: {os.strerror(number)}; fix that and run this again") from None
 
 
 def _name_partial(path: Path) -> Path:

@@ -86,7 +86,10 @@ def test_a_missing_file_is_named_with_the_command_that_makes_it(tmp_path, read):
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
 def test_a_file_that_is_not_json_is_named(tmp_path, content):
     (tmp_path / "test.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"test\.json is not JSON .*: remove it, and `dvc repro` makes it anew"):
+    with pytest.raises(
+        UserError,
+        match=r"test\.json is not JSON .*: remove it, and run the command that wrote it again, such as `dvc repro`",
+    ):
         files.read_json(tmp_path / "test.json")
 
 
@@ -172,7 +175,7 @@ def test_a_full_disk_is_named_in_one_line_and_the_old_file_stays(tmp_path, write
     path.write_text("old")
     with small_disk(10), pytest.raises(UserError) as error:
         write(path)
-    assert str(error.value) == f"{path} cannot be written: File too large; fix that and run `dvc repro`"
+    assert str(error.value) == f"{path} cannot be written: File too large; fix that and run this again"
     assert read_listing(tmp_path) == ["file"]
     assert path.read_text() == "old"
 
@@ -180,9 +183,9 @@ def test_a_full_disk_is_named_in_one_line_and_the_old_file_stays(tmp_path, write
 @pytest.mark.parametrize(
     ("path", "read", "fault"),
     [
-        ("file/raw", "file", "file/raw cannot be written: Not a directory; fix that and run `dvc repro`"),
-        ("raw", "folder", "folder cannot be read: Is a directory; fix that and run `dvc repro`"),
-        ("raw", "x" * 300, "x cannot be read: File name too long; fix that and run `dvc repro`"),
+        ("file/raw", "file", "file/raw cannot be written: Not a directory; fix that and run this again"),
+        ("raw", "folder", "folder cannot be read: Is a directory; fix that and run this again"),
+        ("raw", "x" * 300, "x cannot be read: File name too long; fix that and run this again"),
     ],
 )
 def test_an_error_of_the_system_names_the_path_that_it_concerns(tmp_path, path, read, fault):

@@ -26,7 +26,7 @@ KINDS = {
     "bert": {},
     "distilbert": {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2},
     "roberta": {"bos_token_id": 2, "eos_token_id": 3, "max_position_embeddings": 66},
-    "mpnet": {"max_position_embeddings": 66},
+    "mpnet": {"max_position_embeddings": 66, "pad_token_id": 1},
     "electra": {"embedding_size": 8},
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
     "modernbert": {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3, "local_attention": 8},
@@ -42,7 +42,7 @@ def fetched(request, tmp_path):
     torch.manual_seed(1)
     config = AutoConfig.for_model(request.param, **SIZES | KINDS[request.param])
     AutoModel.from_config(config).save_pretrained(tmp_path / "mine")
-    tiny.make_word_tokenizer().save_pretrained(tmp_path / "mine")
+    tiny.make_word_tokenizer(padding=config.pad_token_id).save_pretrained(tmp_path / "mine")
     download.fetch_encoder(str(tmp_path / "mine"), None, tmp_path / "pretrained")
     encoders.try_out("mine", tmp_path / "pretrained")
     return request.param, tmp_path / "pretrained"

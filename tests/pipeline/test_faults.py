@@ -29,7 +29,7 @@ def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_the_old_outputs(project
     before = outputs(project)
     with small_disk(100), pytest.raises(SystemExit) as ended:
         run_stage(stage)
-    expected = rf"error: {FIRST_OUTPUTS[stage]} cannot be written: File too large; fix that and run `dvc repro`"
+    expected = rf"error: {FIRST_OUTPUTS[stage]} cannot be written: File too large; fix that and run this again"
     assert re.fullmatch(expected, str(ended.value))
     assert outputs(project) == before
     assert len(before) > 15
