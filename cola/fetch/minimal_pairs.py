@@ -319,12 +319,28 @@ def _index(*phenomena: Phenomenon) -> dict[str, Phenomenon]:
 
 
 IN_DOMAIN = _index(
-    *(agreement, attraction, determiner, existential, verb_form, reflexive),
-    *(arguments, polarity, filler_gap, case, word_order),
+    agreement,
+    attraction,
+    determiner,
+    existential,
+    verb_form,
+    reflexive,
+    arguments,
+    polarity,
+    filler_gap,
+    case,
+    word_order,
 )
 OUT_OF_DOMAIN = _index(
-    *(agreement_clause, determiner_partitive, verb_form_modal, reflexive_embedded, arguments_infinitive),
-    *(polarity_only, passive, adverb_order, preposition),
+    agreement_clause,
+    determiner_partitive,
+    verb_form_modal,
+    reflexive_embedded,
+    arguments_infinitive,
+    polarity_only,
+    passive,
+    adverb_order,
+    preposition,
 )
 
 
