@@ -95,7 +95,8 @@ def make_experiment_sections(source: Mapping[str, Any]) -> list[Section]:
         if not path.exists():
             continue
         summary = files.read_json(path)
-        if summary.get("recipe") not in (recipe, [recipe]):  # another experiment was applied since
+        is_of_recipe = isinstance(summary, dict) and summary.get("recipe") in (recipe, [recipe])
+        if not is_of_recipe:  # another experiment was applied since
             text = f"{path} is not shown: its corpus, encoder or settings are not those of this result."
             sections.append(Section(heading, text))
         elif path == paths.SEEDS:

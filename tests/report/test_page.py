@@ -117,6 +117,8 @@ def test_seeds_of_another_recipe_are_not_shown(result, file, old, new):
     replace(file, old, new)
     source = files.read_json(paths.FINETUNED / "source.json")
     assert page.make_experiment_sections(source) == [page.Section("Seeds", SEEDS_MISSING)]
+    files.write_json(paths.SEEDS, ["an edit"])
+    assert page.make_experiment_sections(source) == [page.Section("Seeds", SEEDS_MISSING)]
 
 
 @pytest.mark.parametrize(("epochs", "figures"), [(4, [2, 1]), (3, [0])])
