@@ -22,13 +22,15 @@ def start_stage() -> None:
         sys.exit("error: the dvc that started this stage has died; run `dvc repro` again")
     inputs.remember()
     gc.disable()
-    sys.excepthook = report_missing_package
+    sys.excepthook = report_import_error
 
 
-def report_missing_package(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print one line for a package that this Python lacks, and a traceback for any other error."""
+def report_import_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print one line for Ctrl-C and for a package that this Python lacks, and a traceback for any other error."""
     if isinstance(error, ModuleNotFoundError):
         print(f"error: {sys.executable} has no package {error.name}: run `make .venv`, and this again", file=sys.stderr)
+    elif isinstance(error, KeyboardInterrupt):
+        print("\ninterrupted", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 

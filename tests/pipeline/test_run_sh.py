@@ -91,3 +91,10 @@ def test_a_package_that_is_not_installed_is_one_line():
     )
     assert answer.returncode == 1
     assert answer.stderr == f"error: {sys.executable} has no package yaml: run `make .venv`, and this again\n"
+
+
+def test_control_c_during_the_imports_is_one_line():
+    code = "from cola.core import processes; processes.start_stage(); raise KeyboardInterrupt"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode not in (0, 1)
+    assert answer.stderr == "\ninterrupted\n"
