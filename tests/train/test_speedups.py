@@ -20,6 +20,7 @@ from benchmarks import workload
 from benchmarks.proofs import step
 from cola.data.ragged import RaggedArray, Sentences
 from cola.model import batching, classifier, families
+from cola.model.device import choose_precision
 from cola.train import speedups
 
 # The benchmarks' shapes, and base models of the other families.
@@ -124,6 +125,8 @@ def test_a_step_is_the_padded_models_step_for_any_shape_and_batch(family):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_in_bfloat16_a_step_deviates_as_autocast_does(shape):
     """On average over batches: for a single batch, the nearer of the two to float32 differs by processor."""
+    if choose_precision("auto", torch.device("cpu")) == torch.float32:
+        pytest.skip("a processor without units for bfloat16 needs many minutes, and the stages refuse bfloat16 there")
     model = workload.build_model(SHAPES[shape], torch.device("cpu")).eval()
     packed, autocast = [], []
     for batch in workload.draw_batches(3, seed=0):
