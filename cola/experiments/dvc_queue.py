@@ -200,9 +200,12 @@ def tabulate(shown: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> lis
     have failed come last, with their state: DVC gives them the commit's MCCs, if it has some.
     """
 
+    def get_state(row: Mapping[str, Any]) -> str:
+        return "" if row["State"] in (None, "Success") else f" ({row['State'].lower()})"
+
     def get_mcc(row: Mapping[str, Any], name: str) -> float | None:
         mcc = row.get(name)
-        return mcc if isinstance(mcc, float) and not row["State"] else None
+        return mcc if isinstance(mcc, float) and not get_state(row) else None
 
     commit = next(row for row in shown if row["typ"] == "baseline" and row["rev"] != "workspace")
     experiments = [row for row in shown if row["Experiment"]]
@@ -213,8 +216,8 @@ def tabulate(shown: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> lis
             "-" if (mcc := get_mcc(row, name)) is None else f"{mcc:.3f}" for name in (TEST_MCC, "validation_mcc")
         )
         changed = [f" {name}={_format(row[name])}" for name in settings if row[name] != commit[name]]
-        name = f"{row['Experiment']} ({row['State'].lower()})" if row["State"] else row["Experiment"]
-        rows.append((test, validation, f"{name}:{''.join(changed)}".removesuffix(":")))
+        name = f"{row['Experiment']}{get_state(row)}:{''.join(changed)}".removesuffix(":")
+        rows.append((test, validation, name))
     return rows
 
 

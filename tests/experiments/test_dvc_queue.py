@@ -164,7 +164,10 @@ def test_the_best_experiment_is_first_and_those_without_a_result_are_last():
         commit,
         commit | {"Experiment": "a", "State": "Queued", "seed": 4294967295.0, "fetch.corpus": "corpora/[neg]"},
         commit | {"Experiment": "b", "State": "Failed"},
-        *(commit | {"Experiment": name, "validation_mcc": mcc, dvc_queue.TEST_MCC: mcc} for name, mcc in mccs.items()),
+        *(
+            commit | {"Experiment": name, "State": state, "validation_mcc": mcc, dvc_queue.TEST_MCC: mcc}
+            for (name, mcc), state in zip(mccs.items(), (None, None, "Success"), strict=True)
+        ),
     ]
     assert dvc_queue.tabulate(shown, ["seed", "fetch.corpus"]) == [
         ("0.250", "0.250", "better"),
