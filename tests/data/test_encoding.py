@@ -130,8 +130,11 @@ def test_a_tokenizers_files_are_copied_with_their_tokenizer_class(tmp_path):
     (encoder / "trainer_state.json").write_text("{}")
     (encoder / "source.json").write_text(json.dumps({"files": {path.name: "" for path in encoder.iterdir()}}))
     encoding.copy_tokenizer(encoder, folder, 32)
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 32} | encoding.BATCH_SETTINGS
-    assert {path.name: json.loads(path.read_text()) for path in folder.iterdir()} == {
-        "tokenizer.json": json.loads((encoder / "tokenizer.json").read_text()),
+    config = (
+        '{\n  "tokenizer_class": "PreTrainedTokenizerFast",\n  "padding_side": "right",\n'
+        '  "model_input_names": [\n    "input_ids",\n    "attention_mask"\n  ],\n  "model_max_length": 32\n}\n'
+    )
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "tokenizer.json": (encoder / "tokenizer.json").read_text(),
         "tokenizer_config.json": config,
     }

@@ -51,7 +51,12 @@ REFUSED = [  # a file, its fault in the message, and the file after the remedy
     ("csv", b"version https://host/git-lfs/v1\noid 1\n", "line 1: no column 'text' in the header (version", TABLE),
     ("csv", write_parquet(), "line 1: no column 'text' in the header (PAR1", write_parquet(), "parquet"),
     ("csv", gzip.compress(TABLE), "line 1: no column 'text' in the header (\udc8b", TABLE),
-    ("csv", b"PK\x03\x04, a spreadsheet", "line 1: no column 'text' in the header (PK\x03\x04, a sp", TABLE),
+    (
+        "csv",
+        b"PK\x03\x04, a spreadsheet",
+        "line 1: no column 'text' in the header (PK\x03\x04, a spreadsheet): export",
+        TABLE,
+    ),
     ("csv", TABLE.decode().encode("utf-16"), "line 1: no column 'text' in the header (\udcff", TABLE),
     ("csv", TABLE.decode().encode("utf-16-le"), "line 2: '\\x00' is not text: remove it, or save", TABLE),
     ("csv", b"text,label\nHello.,1\nCaf\xe9.,0\n", "line 3: '\\udce9' is not UTF-8: save the", TABLE),
@@ -101,6 +106,14 @@ def read(tmp_path_factory):
 def test_a_table_that_is_read(read, content):
     assert read("csv", content) == ROWS
     assert read("tsv", content.replace(b",", b"\t")) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"), [(write_parquet(), "name the file .parquet"), (gzip.compress(TABLE), "unpack the file")]
+)
+def test_a_binary_file_called_csv_gets_its_own_remedy(read, content, remedy):
+    with pytest.raises(UserError, match=rf": {remedy}$"):
+        read("csv", content)
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=range(len(REFUSED)))

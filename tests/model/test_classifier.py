@@ -124,29 +124,32 @@ TEMPLATE = processors.TemplateProcessing(single="[CLS]:1 $A:1 [SEP]:1", special_
 @pytest.mark.parametrize(
     ("config", "settings"),
     [
-        ({}, {}),
-        ({"problem_type": "multi_label_classification"}, {"model_max_length": 10**30}),
+        ({"problem_type": "multi_label_classification"}, None),
+        ({}, {"model_max_length": 10**30}),
         ({"output_attentions": True, "return_dict": False, "chunk_size_feed_forward": 3}, {}),
         ({}, {"padding_side": "left", "model_input_names": ["input_ids"]}),
         ({}, {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}),
     ],
 )
 def test_a_transformers_pipeline_predicts_the_same_with_the_saved_model(encoder, tmp_path, config, settings):
-    """One text by one, and in a batch; the third text is longer than the training's."""
+    """Text by text, and in a batch; the third text is longer than the training's. Without `settings`: vocab.txt."""
     texts = ["word1 word30", "word2", "word1 word30 " * 100, "word3 word4 word5"]
     change_config(**config)(encoder)
-    tokenizer = tiny.make_word_tokenizer()
-    if "token_type_ids" in settings.get("model_input_names", ()):
-        tokenizer.backend_tokenizer.post_processor = TEMPLATE
-    tokenizer.save_pretrained(encoder)
-    (encoder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"} | settings)
-    )
+    original = {"vocab.txt": ""}
+    if settings is not None:
+        tokenizer = tiny.make_word_tokenizer()
+        if "token_type_ids" in settings.get("model_input_names", ()):
+            tokenizer.backend_tokenizer.post_processor = TEMPLATE
+        tokenizer.save_pretrained(encoder)
+        (encoder / "tokenizer_config.json").write_text(
+            json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"} | settings)
+        )
+        original = {"tokenizer.json": "", "tokenizer_config.json": ""}
     model = classifier.load(encoder, CPU, COLA_LABELS)
     torch.nn.init.normal_(model.classifier.weight, std=2)
     folder = tmp_path / "finetuned"
     classifier.save(model, folder)
-    (encoder / "source.json").write_text('{"files": {"tokenizer.json": "", "tokenizer_config.json": ""}}')
+    (encoder / "source.json").write_text(json.dumps({"files": original}))
     encoding.copy_tokenizer(encoder, folder, 16)
     predictions = prediction.Predictor(folder, CPU, torch.float32).classify(texts)
     expected = [{"label": label, "score": pytest.approx(probability, abs=1e-6)} for label, probability in predictions]
