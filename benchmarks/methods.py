@@ -23,7 +23,7 @@ from cola.core import params, paths
 from cola.data.ragged import RaggedArray, Sentences
 from cola.model import prediction
 from cola.model.device import choose_precision
-from cola.train import loop
+from cola.train import loop, optimizer_step
 from cola.train.history import Progress
 
 Timed = Callable[[list[Batch]], list[float]]
@@ -117,7 +117,7 @@ def train_with_trainer(model: PreTrainedModel, compiled: bool = False) -> Iterat
 def train_fast(
     model: PreTrainedModel, precision: torch.dtype | None = None, micro_batch_tokens: int | None = None
 ) -> Iterator[Timed]:
-    """Train with the pipeline: with loop.fit's steps."""
+    """Train with the pipeline."""
     precision = precision or choose_precision("auto", model.device)
     recipe = read_recipe().model_copy(update={"micro_batch_tokens": micro_batch_tokens})
     sentence = to_sentences([([workload.VOCABULARY], torch.zeros(1, dtype=torch.int64))])  # all token ids of batches
@@ -130,7 +130,7 @@ def train_fast(
             rows = iter(np.arange(len(on_batches.train.labels)).reshape(len(batches), -1))
 
             def run_step(_: Batch) -> None:
-                loop.take_optimizer_step(on_batches, next(rows), Progress())
+                optimizer_step.take_optimizer_step(on_batches, next(rows), Progress())
 
             return time_steps(run_step, model.device)(batches)
 
