@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.proofs import outcome
+from benchmarks import sizes
+from benchmarks.proofs import outcome, step, trajectory
 from cola.core import files, paths
 from cola.core.errors import UserError, run
 from cola.data import tutorial
@@ -174,12 +175,49 @@ def tabulate_outcome(method: str = PIPELINE, rows: slice = slice(None)) -> Itera
         yield re.sub(r" (\d)$", r", epoch \1", column.replace("_", " ")).replace("mcc", "MCC"), *cells
 
 
+def tabulate_steps() -> Iterator[Sequence[str]]:
+    """Yield the deviations of a step of each encoder's shape, from benchmarks/proofs/step.py."""
+    encoders = files.read_csv(step.RESULTS).groupby("encoder", sort=False)
+    (_, first), *_ = encoders
+    yield "deviation of loss, of gradient", *(f"{row.method}, {row.precision}" for row in first.itertuples())
+    for encoder, rows in encoders:
+        yield str(encoder), *(f"{row.loss:.1e}, {row.gradient:.1e}" for row in rows.itertuples())
+
+
+def tabulate_trajectory() -> Iterator[Sequence[str]]:
+    """Yield the losses and weights of the two trainings of benchmarks/proofs/trajectory.py."""
+    results = files.read_csv(trajectory.RESULTS).iloc[0]
+    yield f"{trajectory.STEPS} steps in float32", str(results.pop("machine"))
+    for name, value in results.items():
+        yield str(name).replace("_", " "), str(value)
+
+
+def tabulate_memory() -> Iterator[Sequence[str]]:
+    """Yield the peak memory of a step of each encoder of benchmarks/sizes.py."""
+    measured, encoders = sizes.read_results(), sizes.PICTURES["encoder"]
+    yield "BERT", *map(str, encoders)
+    yield "memory", *(f"{measured[case].peak_gib:.1f} GiB" for case in encoders.values())
+
+
+def tabulate_micro_batches() -> Iterator[Sequence[str]]:
+    """Yield the peak memory of a step by length of sentences and train.micro_batch_tokens."""
+    measured = sizes.read_results()
+    yield "mean sentence", "whole batch", *(f"{tokens} tokens" for tokens in sizes.MICRO_BATCHES[1:])
+    for case in [case for case in sizes.MEMORY if not case.micro_batch_tokens]:
+        costs = [measured[case._replace(micro_batch_tokens=tokens)] for tokens in sizes.MICRO_BATCHES]
+        yield f"{case.length * sizes.TOKENS:.0f} tokens", *(f"{cost.peak_gib:.1f} GiB" for cost in costs)
+
+
 OUTPUTS: dict[str, Callable[..., None]] = {"result": print_result, "data-curve": print_data_curve}
 TABLES: dict[str, Callable[..., Iterator[Sequence[str]]]] = {
     "references": tabulate_references,
     "speed": tabulate_speed,
     "times": tabulate_times,
     "tutorial": tabulate_tutorial,
+    "steps": tabulate_steps,
+    "trajectory": tabulate_trajectory,
+    "memory": tabulate_memory,
+    "micro-batches": tabulate_micro_batches,
     "outcome": tabulate_outcome,
     "outcome-float16": partial(tabulate_outcome, f"{PIPELINE}, float16", slice(-4, None)),  # after the last epoch
 }

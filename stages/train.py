@@ -57,7 +57,7 @@ def train_model(settings: params.Params, device: torch.device) -> None:
 
         def on_epoch(epoch: history.Epoch) -> None:
             with console.errors_as_warnings():
-                print(epoch, flush=True)
+                print(epoch)
             send("epoch", history.tabulate_epochs([epoch]).to_dict("records")[0])
 
         torch.manual_seed(settings.seed)  # of the classifier's head, then of dropout

@@ -137,12 +137,16 @@ def test_a_kernels_time_counts_once(device):
 
 @pytest.mark.slow
 def test_sizes_measures_a_step_and_draws_a_picture(monkeypatch, tmp_path):
-    monkeypatch.setattr(sizes, "ENCODERS", {"tiny": (1, 64)})
-    seconds, gib = sizes.measure(sizes.Sizes("tiny", sentences=4, length=2, micro_batch_tokens=16))
-    assert 0 < seconds < 60
-    assert 0.05 < gib < 50
+    four, parts = sizes.Sizes("tiny", sentences=4), sizes.Sizes("tiny", sentences=4, length=2, micro_batch_tokens=16)
+    monkeypatch.setattr(sizes, "PICTURES", {"batch size, sentences": {4: four}, "encoder": {"tiny": four}})
+    monkeypatch.setattr(sizes, "MEMORY", [parts])
+    monkeypatch.setattr(sizes, "RESULTS", tmp_path / "sizes.csv")
     monkeypatch.setattr(sizes, "PICTURE", tmp_path / "cost.png")
-    sizes.draw({"batch size, sentences": {4: 0.1, 8: 0.2}, "encoder": {"tiny": 0.1, "mini": 0.3}})
+    monkeypatch.setattr(sys, "argv", ["sizes"])
+    sizes.main()
+    measured = sizes.read_results()
+    assert measured.keys() == {four, parts}
+    assert all(0 < cost.seconds < 60 and 0.05 < cost.peak_gib < 50 for cost in measured.values())
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -1,17 +1,21 @@
 """The losses and final weights of 200 steps of the tutorial's loop and of this training, in float32 without dropout.
 
 `python -m benchmarks.proofs.trajectory` trains the encoder in models/pretrained on the corpus in data/tokenized with
-the settings of params.yaml. Both methods start from the same weights and take the same batches.
+the settings of params.yaml. Both methods start from the same weights and take the same batches. Writes
+benchmarks/results/trajectory.csv.
 """
 
 from itertools import islice
+from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import nn
+from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from benchmarks import tutorial
-from cola.core import params, paths
+from cola.core import files, params, paths
 from cola.core.errors import run
 from cola.data import ragged
 from cola.fetch.tables import COLA_LABELS
@@ -21,6 +25,7 @@ from cola.train import history, loop
 from cola.train.checkpoint import Checkpointer
 
 STEPS = 200
+RESULTS = Path("benchmarks/results/trajectory.csv")
 
 
 def main() -> None:
@@ -33,16 +38,22 @@ def main() -> None:
 
     start, reference, model = (load_without_dropout(device, settings.seed) for _ in range(3))
     reference.set_attn_implementation("eager")
-    expected = list(islice(tutorial.fit(reference, train, recipe, settings.seed), STEPS))
+    steps = islice(tutorial.fit(reference, train, recipe, settings.seed), STEPS)
+    expected = list(tqdm(steps, "the tutorial's loop", STEPS))
     splits = {"train": train, "validation": validation}
     with loop.prepare(model, splits, recipe, torch.float32, settings.seed) as training:
         losses = history.tabulate_steps(loop.fit(training, Checkpointer()))["loss"]
 
-    print(f"{STEPS} steps, float32, no dropout, {describe_machine(device)}")
-    largest = max(abs(losses - expected))
-    print(f"losses: {expected[0]:.4f} at first, {expected[-1]:.4f} at last; at most {largest:.1e} apart")
-    travelled, apart = measure_distance(start, reference), measure_distance(reference, model)
-    print(f"weights: travelled {travelled:.4f}, apart {apart:.1e}: {apart / travelled:.1e} of the distance")
+    results = {
+        "machine": describe_machine(device),
+        "first_loss": f"{expected[0]:.4f}",
+        "last_loss": f"{expected[-1]:.4f}",
+        "largest_difference": f"{max(abs(losses - expected)):.1e}",
+        "weights_travelled": f"{measure_distance(start, reference):.2f}",
+        "weights_apart": f"{measure_distance(reference, model):.1e}",
+    }
+    print(f"{STEPS} steps, float32, no dropout", *(f"{name}: {value}" for name, value in results.items()), sep="\n")
+    files.write_csv(RESULTS, pd.DataFrame([results]))
 
 
 def load_without_dropout(device: torch.device, seed: int) -> PreTrainedModel:
