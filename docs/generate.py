@@ -179,7 +179,8 @@ def tabulate_steps() -> Iterator[Sequence[str]]:
     """Yield the deviations of a step of each encoder's shape, from benchmarks/proofs/step.py."""
     encoders = files.read_csv(step.RESULTS).groupby("encoder", sort=False)
     (_, first), *_ = encoders
-    yield "deviation of loss, of gradient", *(f"{row.method}, {row.precision}" for row in first.itertuples())
+    machine = first["machine"].iloc[0]
+    yield f"loss, gradient; {machine}", *(f"{row.method}, {row.precision}" for row in first.itertuples())
     for encoder, rows in encoders:
         yield str(encoder), *(f"{row.loss:.1e}, {row.gradient:.1e}" for row in rows.itertuples())
 
@@ -195,7 +196,7 @@ def tabulate_trajectory() -> Iterator[Sequence[str]]:
 def tabulate_memory() -> Iterator[Sequence[str]]:
     """Yield the peak memory of a step of each encoder of benchmarks/sizes.py."""
     measured, encoders = sizes.read_results(), sizes.PICTURES["encoder"]
-    yield "BERT", *map(str, encoders)
+    yield f"BERT; {files.read_csv(sizes.RESULTS)['machine'][0]}", *map(str, encoders)
     yield "memory", *(f"{measured[case].peak_gib:.1f} GiB" for case in encoders.values())
 
 

@@ -103,7 +103,7 @@ def test_deviations_of_a_step_are_shown_by_encoder(readme):
         "a CPU,albert,bfloat16,autocast,0.25,0.125\n",
     )
     assert list(generate.tabulate_steps()) == [
-        ("deviation of loss, of gradient", "bert-cola, float32", "autocast, bfloat16"),
+        ("loss, gradient; a CPU", "bert-cola, float32", "autocast, bfloat16"),
         ("bert", "0.0e+00, 7.1e-07", "1.9e-04, 1.2e-02"),
         ("albert", "8.7e-08, 5.0e-01", "2.5e-01, 1.2e-01"),
     ]
@@ -113,10 +113,15 @@ def test_memory_is_shown_by_encoder_and_by_micro_batch(readme, monkeypatch):
     monkeypatch.setattr(generate.sizes, "PICTURES", {"encoder": {"base": generate.sizes.Sizes()}})
     cases = [generate.sizes.Sizes(length=2, micro_batch_tokens=tokens) for tokens in (0, 2048, 512)]
     monkeypatch.setattr(generate.sizes, "MEMORY", cases)
-    rows = ["base,32,1.0,0,1,2.0", "base,32,2.0,0,1,3.25", "base,32,2.0,2048,1,3.0", "base,32,2.0,512,1,2.5"]
-    head = "encoder,sentences,length,micro_batch_tokens,seconds,peak_gib"
-    files.write_text(generate.sizes.RESULTS, "\n".join([head, *rows]))
-    assert list(generate.tabulate_memory()) == [("BERT", "base"), ("memory", "2.0 GiB")]
+    files.write_text(
+        generate.sizes.RESULTS,
+        "encoder,sentences,length,micro_batch_tokens,seconds,peak_gib,machine\n"
+        "base,32,1.0,0,1,2.0,a CPU\n"
+        "base,32,2.0,0,1,3.25,a CPU\n"
+        "base,32,2.0,2048,1,3.0,a CPU\n"
+        "base,32,2.0,512,1,2.5,a CPU\n",
+    )
+    assert list(generate.tabulate_memory()) == [("BERT; a CPU", "base"), ("memory", "2.0 GiB")]
     assert list(generate.tabulate_micro_batches()) == [
         ("mean sentence", "whole batch", "2048 tokens", "512 tokens"),
         ("23 tokens", "3.2 GiB", "3.0 GiB", "2.5 GiB"),
