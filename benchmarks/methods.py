@@ -160,7 +160,9 @@ def predict_with_trainer(model: PreTrainedModel) -> Iterator[Timed]:
     """Predict with Trainer, without cuDNN's attention, whose plan for every new shape would spoil the mean."""
     from transformers import Trainer
 
-    trainer = Trainer(model, configure_trainer(model.device, bf16_full_eval=True), build_collator())
+    precision = choose_precision("auto", model.device)
+    converted = {"bf16_full_eval": precision == torch.bfloat16, "fp16_full_eval": precision == torch.float16}
+    trainer = Trainer(model, configure_trainer(model.device, **converted), build_collator())
 
     def predict_batches(batches: list[Batch]) -> None:
         rows = [{"input_ids": ids} for input_ids, _ in batches for ids in input_ids]
@@ -186,9 +188,10 @@ def predict_fast(model: PreTrainedModel) -> Iterator[Timed]:
 
 
 def configure_trainer(device: torch.device, **settings: Any) -> Any:
-    """Return settings for Trainer that do the recipe and are fast."""
+    """Return settings for Trainer that do the recipe and are fast: in the pipeline's precision, never emulated."""
     from transformers import TrainingArguments
 
+    precision = choose_precision("auto", device)
     return TrainingArguments(
         mkdtemp(),
         per_device_train_batch_size=workload.BATCH_SIZE,
@@ -197,7 +200,8 @@ def configure_trainer(device: torch.device, **settings: Any) -> Any:
         weight_decay=0,
         max_grad_norm=read_recipe().max_grad_norm,
         optim="adamw_torch_fused",
-        bf16=True,
+        bf16=precision == torch.bfloat16,
+        fp16=precision == torch.float16,
         use_cpu=device.type == "cpu",
         save_strategy="no",
         logging_strategy="no",

@@ -1,7 +1,7 @@
 """How fast this pipeline trains and predicts, compared with the tutorial's loop and transformers' Trainer.
 
 `make bench` runs every method on the same batches and prints medians and their ratios to bert-cola. It writes figures
-to benchmarks/results/<machine>.json as soon as it has them, so an interrupted run leaves its figures.
+to benchmarks/results/<machine>-<precision>.json as soon as it has them, so an interrupted run leaves its figures.
 
 On a CPU the methods take turns, because other work comes and goes; a ratio is the median of the rounds' ratios. The
 roofline is a lower bound of a training step: the time of its arithmetic at the machine's rate of matrix products, plus
@@ -77,8 +77,9 @@ def main() -> None:
     device = prepare_device(arguments.device)
     if device.type == "cpu" and (busy := psutil.cpu_percent(1.0)) > 15:
         raise UserError(f"other programs take {busy:.0f}% of this machine, which spoils every timing: end them first")
-    machine = describe_machine(device)
-    path = RESULTS / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"  # nvidia-h200.json
+    precision = str(choose_precision("auto", device)).removeprefix("torch.")
+    machine = f"{describe_machine(device)}, {precision}"
+    path = RESULTS / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"  # nvidia-h200-bfloat16.json
     turns = TURNS["cuda" if device.type == "cuda" else "cpu"]
     for task in tqdm(list_tasks(device.type, shapes, turns.rounds), "turns of methods"):
         save(path, machine, task, measure_in_new_process(task, workload.SHAPES[task.shape], device.type, turns))

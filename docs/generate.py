@@ -163,7 +163,7 @@ def tabulate_tutorial() -> Iterator[Sequence[str]]:
         benchmark = files.read_json(path)
         methods = benchmark["training"]["bert-base-uncased"]
         times = f"{_format_seconds(methods[TUTORIAL]['seconds'])} s ({methods[TUTORIAL]['ratio']:.1f} times)"
-        name = f"a step of bert-base-uncased's shape, {_name_machine(benchmark)}"
+        name = f"a step (BERT-base), {_name_machine(benchmark)}"
         yield name, times, f"{_format_seconds(methods[PIPELINE]['seconds'])} s"
 
 

@@ -14,6 +14,7 @@ from tiny import RECIPE
 from transformers import BertForSequenceClassification
 
 from benchmarks import methods, profile, sizes, speed, tutorial, workload
+from cola.model.device import choose_precision
 from cola.train import history, loop
 from cola.train.checkpoint import Checkpointer
 
@@ -79,6 +80,17 @@ def test_every_method_times_every_batch(kind, method, device):
     assert kind == "prediction" or 2e-5 < moved < 7e-5
     assert len(seconds) == 3
     assert all(0 < second < 60 for second in seconds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["training", "prediction"])
+def test_trainer_multiplies_in_the_pipelines_precision(kind, device):
+    """A processor without units for bfloat16 emulates it, which takes many times as long as float32."""
+    model, precisions = workload.build_model(tiny.config(vocab_size=7000), device), set()
+    model.classifier.register_forward_hook(lambda _module, _inputs, logits: precisions.add(logits.dtype))
+    with methods.METHODS[kind]["transformers' Trainer"](model) as timed:
+        timed(workload.draw_batches(1, seed=0))
+    assert precisions == {choose_precision("auto", device)}
 
 
 def test_methods_take_turns_and_torch_compile_is_last():

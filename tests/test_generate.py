@@ -89,7 +89,7 @@ def test_speed_is_in_seconds_and_relative_to_this_pipeline(readme):
     assert list(generate.tabulate_tutorial()) == [
         ("", "the tutorial's loop", "this pipeline"),
         ("mean test MCC, 2 seeds of MiniLM on CoLA", "0.375", "0.188"),
-        ("a step of bert-base-uncased's shape, Fast, 2 threads", "4.00 s (16.0 times)", "0.25 s"),
+        ("a step (BERT-base), Fast, 2 threads", "4.00 s (16.0 times)", "0.25 s"),
     ]
 
 
