@@ -20,7 +20,7 @@ from transformers import BertConfig
 from benchmarks import methods, workload
 from cola.core import files
 from cola.core.errors import UserError, run
-from cola.model.device import choose_precision, describe_machine, measure_peak_memory, prepare_device
+from cola.model.device import measure_peak_memory, prepare_device
 
 ENCODERS = {  # layers and width of the BERT miniatures, bert-base and bert-large
     "tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768), "large": (24, 1024),
@@ -67,9 +67,7 @@ def main() -> None:
                 raise UserError(f"{sizes} needs more memory: end other programs, or measure elsewhere") from None
     table = pd.DataFrame([{**sizes._asdict(), **cost._asdict()} for sizes, cost in measured.items()]).round(4)
     print(table.to_string(index=False))
-    device = prepare_device("auto")
-    precision = str(choose_precision("auto", device)).removeprefix("torch.")
-    files.write_csv(RESULTS, table.assign(machine=f"{describe_machine(device)}, {precision}"))
+    files.write_csv(RESULTS, table.assign(machine=workload.describe_machine_and_precision(prepare_device("auto"))))
     draw(measured)
 
 

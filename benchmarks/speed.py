@@ -36,7 +36,7 @@ from benchmarks import methods, workload
 from cola.core import files
 from cola.core.errors import UserError, join_lines, run
 from cola.model import families
-from cola.model.device import choose_precision, describe_machine, measure_peak_memory, prepare_device
+from cola.model.device import choose_precision, measure_peak_memory, prepare_device
 
 RESULTS = Path("benchmarks/results")
 Figures = dict[str, Any]  # of a method; {"fault": message} if it failed
@@ -77,8 +77,7 @@ def main() -> None:
     device = prepare_device(arguments.device)
     if device.type == "cpu" and (busy := psutil.cpu_percent(1.0)) > 15:
         raise UserError(f"other programs take {busy:.0f}% of this machine, which spoils every timing: end them first")
-    precision = str(choose_precision("auto", device)).removeprefix("torch.")
-    machine = f"{describe_machine(device)}, {precision}"
+    machine = workload.describe_machine_and_precision(device)
     path = RESULTS / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"  # nvidia-h200-bfloat16.json
     turns = TURNS["cuda" if device.type == "cuda" else "cpu"]
     for task in tqdm(list_tasks(device.type, shapes, turns.rounds), "turns of methods"):

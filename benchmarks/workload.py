@@ -1,4 +1,4 @@
-"""The benchmarks' input: sentences as long as CoLA's, and models of real shapes with random weights."""
+"""The benchmarks' input: sentences as long as CoLA's, models of real shapes with random weights, and the machine."""
 
 import copy
 from typing import Any
@@ -17,6 +17,8 @@ from transformers import (
     RobertaConfig,
 )
 from transformers.utils import logging
+
+from cola.model.device import choose_precision, describe_machine
 
 # The number of CoLA's 7,695 training sentences by their number of tokens.
 LENGTHS = {
@@ -80,3 +82,8 @@ def build_model(shape: str | PreTrainedConfig, device: torch.device) -> PreTrain
     model: PreTrainedModel = AutoModelForSequenceClassification.from_config(copy.deepcopy(config))
     torch.nn.Module.to(model, device)
     return model
+
+
+def describe_machine_and_precision(device: torch.device) -> str:
+    """Return what figures of speed and memory depend on: 'AMD EPYC, 2 threads, bfloat16'."""
+    return f"{describe_machine(device)}, {str(choose_precision('auto', device)).removeprefix('torch.')}"
