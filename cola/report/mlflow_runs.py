@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
@@ -209,11 +208,11 @@ def _log_files(
     store: Store, run_id: str, written: Iterable[Path], pictures: "Mapping[str, Figure] | None" = None
 ) -> None:
     """Log files, and figures as files of these names."""
-    with TemporaryDirectory() as folder:
+    for path in written:
+        store.client.log_artifact(run_id, str(path))
+    with figures.without_warnings():
         for name, figure in (pictures or {}).items():
-            figures.save(figure, Path(folder, name))
-        for path in [*written, *Path(folder).iterdir()]:
-            store.client.log_artifact(run_id, str(path))
+            store.client.log_figure(run_id, figure, name)
 
 
 if __name__ == "__main__":
