@@ -36,11 +36,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **BATCH_SETTINGS
         )
-        positions = read_max_tokens(_load_config(folder))
+        config = _load_config(folder)
     except Exception as error:  # the libraries raise errors of any class
         raise UserError(f"{folder} has no tokenizer that can be loaded: {join_lines(error)}") from None
-    limits = [limit for limit in (tokenizer.model_max_length, positions) if limit is not None and limit > 0]
+    limits = [
+        limit for limit in (tokenizer.model_max_length, read_max_tokens(config)) if limit is not None and limit > 0
+    ]
     tokenizer.model_max_length = min(limits, default=VERY_LARGE_INTEGER)
+    tokenizer.needs_one_end = config.is_encoder_decoder  # its classifier reads the end token's state
     return tokenizer
 
 
@@ -99,7 +102,7 @@ def encode(
     """Turn sentences into token ids, special tokens included, truncated to `max_length` tokens.
 
     Returns (input_ids, lengths): a list of ids per sentence; the tokens before truncation, (sentences,) int64. Raises
-    UserError for a sentence without tokens.
+    UserError for a sentence without tokens, and for one with an end token in it where the model needs a single one.
     """
     sentences = list(sentences)
     with _truncation:
@@ -110,6 +113,13 @@ def encode(
         if not lengths.all():
             empty = sentences[int(lengths.argmin())][:40]
             raise UserError(f"the encoder's tokenizer makes no token of the sentence {empty!a}: remove it")
+        if tokenizer.needs_one_end:
+            ends = np.array([ids.count(tokenizer.eos_token_id) for ids in input_ids])
+            for index in np.flatnonzero(ends > 1)[:1]:
+                end, sentence = tokenizer.eos_token, sentences[index][:40]
+                raise UserError(
+                    f"the sentence {sentence!a} has {end} in it, this encoder's end of a text: remove {end}"
+                )
         for index in np.flatnonzero(lengths > max_length):
             input_ids[index] = tokenizer(sentences[index], truncation=True, max_length=max_length)["input_ids"]
     return input_ids, lengths

@@ -4,25 +4,18 @@ import numpy as np
 from scipy import sparse
 
 RESAMPLES = 10_000
-BLOCK_VALUES = 2**20  # the size of the confusion matrices that are in memory at the same time
+BLOCK_VALUES = 2**20  # the size of the counts that are in memory at the same time
 
 
 def bootstrap_mcc(labels: np.ndarray, predicted: np.ndarray, classes: int) -> tuple[float, float]:
     """Return the 95% bootstrap interval of the MCC, (low, high), from RESAMPLES resampled tests.
 
-    `labels` and `predicted` are (sentences,), from 0. The confusion matrix of a resampled test has a multinomial
-    distribution, so no sentences are sampled.
+    `labels` and `predicted` are (sentences,), from 0. The counts of a resampled test's pairs of labels have a
+    multinomial distribution, so no sentences are sampled.
     """
-    confusion_matrix = np.zeros((classes, classes))
-    np.add.at(confusion_matrix, (labels, predicted), 1)
-    shares = confusion_matrix.ravel() / len(labels)
-    rng = np.random.default_rng(0)
-    block = max(BLOCK_VALUES // classes**2, 1)  # matrices
-    scores = []
-    for start in range(0, RESAMPLES, block):
-        matrices = rng.multinomial(len(labels), shares, min(block, RESAMPLES - start))
-        scores.append(compute_mcc(matrices.reshape(-1, classes, classes)))
-    low, high = np.percentile(np.concatenate(scores), [2.5, 97.5])
+    pairs, counts = np.unique(np.stack([labels, predicted], axis=1), axis=0, return_counts=True)
+    shares = counts / len(labels)
+    low, high = np.percentile(_resample(shares, len(labels), pairs[:, 0], pairs[None, :, 1], classes), [2.5, 97.5])
     return float(low), float(high)
 
 
@@ -31,27 +24,47 @@ def resample_mccs(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np
 
     `labels` are (sentences,), `predicted` (models, sentences), from 0.
     """
-    rng, sentences = np.random.default_rng(0), len(labels)
-    block = max(BLOCK_VALUES // max(sentences, classes**2), 1)  # resamples
+    count = len(labels)
+    return _resample(np.full(count, 1 / count), count, labels, predicted, classes)
+
+
+def _resample(shares: np.ndarray, count: int, labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Return the MCCs (RESAMPLES, models) of resampled tests of `count` sentences.
+
+    A resampled sentence is item i with the probability shares[i]. The items have `labels` (items,) and `predicted`
+    (models, items).
+    """
+    rng = np.random.default_rng(0)
+    block = max(BLOCK_VALUES // max(len(shares), classes), 1)  # resamples
     scores = np.empty((RESAMPLES, len(predicted)))
-    # A sentence's cell in the confusion matrix. Labels are int8, which is too narrow for the cells' numbers.
-    cells = labels.astype(np.int64) * classes + predicted  # (models, sentences)
-    rows, ones = np.arange(sentences), np.ones(sentences)
-    counted = [sparse.csr_array((ones, (rows, model)), shape=(sentences, classes**2)) for model in cells]
+    by_label, by_predicted = _one_hot(labels, classes), [_one_hot(model, classes) for model in predicted]
     for start in range(0, RESAMPLES, block):
-        samples = rng.multinomial(sentences, np.full(sentences, 1 / sentences), min(block, RESAMPLES - start))
-        weights = samples.astype(np.float64)  # a sentence's frequency in a resample, (resamples, sentences)
-        for model, counts in enumerate(counted):
-            matrices = (weights @ counts).reshape(-1, classes, classes)
-            scores[start : start + block, model] = compute_mcc(matrices)
+        samples = rng.multinomial(count, shares, min(block, RESAMPLES - start))
+        weights = samples.astype(np.float64)  # an item's frequency in a resample, (resamples, items)
+        of_labels = weights @ by_label  # sentences, (resamples, classes)
+        for model, counts in enumerate(by_predicted):
+            right = weights @ (labels == predicted[model])
+            scores[start : start + block, model] = _compute_mcc(right, of_labels, weights @ counts)
     return scores
 
 
+def _one_hot(numbers: np.ndarray, classes: int) -> sparse.csr_array:
+    rows = np.arange(len(numbers))
+    return sparse.csr_array((np.ones(len(numbers)), (rows, numbers)), shape=(len(numbers), classes))
+
+
 def compute_mcc(confusion_matrix: np.ndarray) -> np.ndarray:
-    """Return the MCC (...) of confusion matrices of counts (..., label, predicted), for any classes (Gorodkin 2004)."""
+    """Return the MCC (...) of confusion matrices of counts (..., label, predicted), for any classes."""
     counts = confusion_matrix.astype(np.float64)
-    right, total = np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1))
-    labels, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
+    return _compute_mcc(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2))
+
+
+def _compute_mcc(right: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return the MCC (...) (Gorodkin 2004) of numbers of sentences: right (...), by label and by predicted label.
+
+    The latter two are (..., classes).
+    """
+    total = labels.sum(axis=-1)
     numerator = right * total - (labels * predicted).sum(axis=-1)
     denominator = np.sqrt((total**2 - (labels**2).sum(axis=-1)) * (total**2 - (predicted**2).sum(axis=-1)))
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)

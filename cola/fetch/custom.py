@@ -50,6 +50,8 @@ def copy(name: str, folder: Path) -> tuple[Source, list[str], list[Path]]:
     """
     origin = find_corpus(name)
     training, test = (tables.find_table(origin, table) for table in ("train", "test"))
+    if ignored := sorted(path.name for path in origin.glob("*") if path.stem in ("dev", "valid", "validation")):
+        print(f"note: {', '.join(ignored)} is not read: a part of {training.name} validates the model instead")
     labels = plain_form.write_corpus(folder, tables.read_table(training), tables.read_table(test))
     rights = "not stated: the corpus is the user's own"
     return Source(origin.name, None, {}, license=rights, citation=rights), labels, [training, test]

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase  # imported where it is used: it takes seconds
 
 QUANTIZED = "quantized weights, which cannot be fine-tuned: take the encoder it was made from"
-SENTENCES = ("What did Nobody say?", "She isn't naïve: it costs $5.99 (or 6), he wrote.", "the book")
+SENTENCES = (
+    "What did Nobody say?",
+    "She isn't naïve: it costs $5.99 (or 6), he wrote.",
+    "the book",
+    "wait…\u00a0½  ﬁne \uff46ull cafe\u0301™ 日本語",  # tokenizers normalize these letters
+)
 
 
 def copy(name: str, folder: Path) -> Source:
@@ -36,9 +41,6 @@ def copy(name: str, folder: Path) -> Source:
     command = "dvc repro --force --downstream fetch@encoder"
     print(f"{name} is copied as it is now: after a change in it, run `{command}`")
     selected = [path for path in sorted(origin.iterdir()) if path.is_file() and checked.is_encoder_file(path.name)]
-    for file in ("config.json", "model.safetensors"):
-        if origin / file not in selected:
-            raise UserError(f"{name} has no {file} (weights must be in one file; pickles are never loaded)")
     for path in selected:
         with path.open("rb") as stream:
             is_pointer = stream.read(40).startswith(b"version https://git-lfs")
@@ -47,12 +49,20 @@ def copy(name: str, folder: Path) -> Source:
         if path.name.endswith("config.json"):
             check_config(name, path)
         shutil.copyfile(path, folder / path.name)
+    for file in ("config.json", "model.safetensors"):
+        if origin / file not in selected:
+            raise UserError(f"{name} has no {file} (weights must be in one file; pickles are never loaded)")
     rights = "not stated: the encoder is the user's own"
     return Source(origin.resolve().name, None, {}, license=rights, citation=rights)
 
 
 def check_config(name: str, config: Path) -> None:
-    """Raise UserError where a config file is no JSON object, names Python code to run, or has quantized weights."""
+    """Raise UserError where a config file is no JSON object, or is of an adapter, of code or of quantized weights."""
+    if config.name == "adapter_config.json":
+        raise UserError(
+            f"{name} has an adapter, which is not loaded here: merge it into the encoder (`merge_and_unload()`, then "
+            f"`save_pretrained`), and remove {config.name}"
+        )
     try:
         keys = dict(json.loads(config.read_bytes()))
     except (ValueError, TypeError):
@@ -86,7 +96,7 @@ def try_out(name: str, folder: Path) -> None:
             ignore_mismatched_sizes=True,  # its head may have another number of labels
         )
         _check_weights(name, folder, model, report)
-        remedy = _suggest_for_tokenizer(folder)
+        remedy = _suggest_for_tokenizer(name, folder)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
@@ -100,14 +110,15 @@ def try_out(name: str, folder: Path) -> None:
         raise UserError(f"{name} cannot be used: {reason}; {remedy}") from None
 
 
-def _suggest_for_tokenizer(folder: Path) -> str:
-    """Return the remedy if transformers cannot load the tokenizer in `folder`."""
+def _suggest_for_tokenizer(name: str, folder: Path) -> str:
+    """Return the remedy if transformers cannot load the tokenizer in `folder`. Raises UserError if it surely cannot."""
     present = {path.name for path in folder.iterdir() if path.suffix != ".safetensors"}
-    if all(name.endswith(("config.json", "tokens.json", "tokens_map.json")) for name in present):
+    if all(file.endswith(("config.json", "tokens.json", "tokens_map.json")) for file in present):
         return "it has no tokenizer: add tokenizer.json"
-    if any(name.endswith(".model") for name in present) and find_spec("sentencepiece") is None:
-        return "its .model file is sentencepiece's: `pip install sentencepiece`"
     if "tokenizer.json" not in present:
+        # transformers would name another package.
+        if any(file.endswith(".model") for file in present) and find_spec("sentencepiece") is None:
+            raise UserError(f"{name}: its .model file is sentencepiece's: run `pip install sentencepiece`")
         return "save its tokenizer anew"
     settings = '{"tokenizer_class": "PreTrainedTokenizerFast"}'
     return f"save its tokenizer anew, or, if tokenizer.json is right, write {settings} to tokenizer_config.json"
@@ -172,7 +183,8 @@ def _check_ids(name: str, tokenizer: "PreTrainedTokenizerBase", config: Any) -> 
     if embeddings is not None and not embeddings / 2 <= tokens <= embeddings:
         raise UserError(
             f"{name}: its tokenizer knows {tokens:,} tokens, and config.json says {embeddings:,} (vocab_size): "
-            "take the tokenizer that the encoder was pretrained with"
+            "take the tokenizer that the encoder was pretrained with, or, if that is this one, save the encoder again "
+            f"after `resize_token_embeddings({tokens})`"
         )
     stated = getattr(config, "pad_token_id", None)
     if stated is None or stated != tokenizer.pad_token_id:

@@ -15,6 +15,7 @@ from cola.fetch.tables import Row, Rows, normalize
 
 MOST_SHOWN = 10  # labels
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?")
+LIST = re.compile(r"\[.*\]")  # ['a', 'b'], as pandas writes a list
 FRACTION = re.compile(r"[+-]?\d*\.\d*[1-9]\d*")  # 2.5, but not 2.0
 Looks = dict[str | Decimal, str]  # a label by its look to people: 1, 1.0 and 01 look the same, as do True and TRUE
 
@@ -86,7 +87,9 @@ def _check_label(where: str, label: str, looks: Looks, is_test: bool) -> None:
         raise UserError(f"{where}: label '{_show(label)}' is not among the training labels ({names})")
     alike = looks.setdefault(look, label)
     if alike != label:
-        raise UserError(f"{where}: label {label[:40]!a} looks like {alike[:40]!a}: write both the same way")
+        raise UserError(
+            f"{where}: label {label[:40]!a} looks like {alike[:40]!a}: write both the same way, or rename one"
+        )
 
 
 def _describe(contents: Contents) -> str:
@@ -104,6 +107,7 @@ def _compare(training: Contents, test: Contents) -> dict[str, int]:
     texts = np.union1d(in_training, in_test)
     labelled = np.union1d(training.labelled_texts, test.labelled_texts)
     of_several_lines = training.of_several_lines + test.of_several_lines
+    lists = [label for label in training.labels if LIST.fullmatch(label)]
     fractions = [label for label in training.labels if FRACTION.fullmatch(label)]
     return {
         "repeated training sentences": len(training.texts) - len(in_training),
@@ -111,6 +115,7 @@ def _compare(training: Contents, test: Contents) -> dict[str, int]:
         "test sentences that are also in training": int(np.isin(in_test, in_training).sum()),
         "sentences with two labels": len(labelled) - len(texts),
         "sentences of several lines (are their quotation marks right?)": of_several_lines,
+        "labels that are lists (each list is a class: a sentence has one label)": len(lists),
         "labels with a fraction (the model predicts classes, not numbers)": len(fractions),
     }
 

@@ -188,10 +188,12 @@ def _read_json_lines(path: Path) -> Records:
                 # NaN, which pandas writes for a missing value, is empty
                 record = json.loads(content, parse_float=str, parse_int=str, parse_constant=lambda _: "")
                 texts = {normalize(key): _to_text(value) for key, value in record.items() if normalize(key) in COLUMNS}
-            except (ValueError, TypeError, AttributeError, RecursionError):
-                fault = "not a JSON object of texts and numbers: write an object in every line"
+            except (ValueError, TypeError, AttributeError, RecursionError) as error:
+                fault = "not a JSON object: write an object in every line"
                 if NOT_UTF8.search(content):
                     fault = "not UTF-8: save the table as UTF-8"
+                elif isinstance(error, TypeError):
+                    fault = "text, label or source is a list or an object: write a text or a number"
                 raise UserError(f"{path}, line {number}: {fault}") from None
             if not header:
                 header = [normalize(key) for key in record]

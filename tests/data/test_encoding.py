@@ -91,6 +91,22 @@ def test_a_sentence_without_tokens_is_refused(tmp_path):
         encoding.encode(["word1", "\u200b"], tokenizer, 8)
 
 
+def test_an_end_in_a_sentence_is_refused_where_the_model_needs_a_single_one(tmp_path):
+    """BART's classifier reads the state of the end token, and fails if a batch has different numbers of them."""
+    tiny.make_word_tokenizer().save_pretrained(tiny.encoder(tmp_path))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "[SEP]"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    sentences = ["word1", "word2[SEP]word3", "word4 [SEP]"]
+    assert encoding.encode(sentences[1:2], encoding.load_tokenizer(tmp_path), 8)[0] == [[2, 7, 3, 8, 3]], "BERT may"
+    AutoConfig.for_model("bart").save_pretrained(tmp_path)
+    tokenizer = encoding.load_tokenizer(tmp_path)
+    fault = r"^the sentence 'word2\[SEP\]word3' has \[SEP\] in it, this encoder's end of a text: remove \[SEP\]$"
+    with pytest.raises(UserError, match=fault):
+        encoding.encode(sentences, tokenizer, 8)
+    remedied = [sentence.replace("[SEP]", " ") for sentence in sentences]
+    assert encoding.encode(remedied, tokenizer, 8)[0] == [[2, 6, 3], [2, 7, 8, 3], [2, 9, 3]]
+
+
 @pytest.mark.parametrize("files", [{}, {"config.json": '{"model_type": "bert"}', "tokenizer.json": "[]"}])
 def test_a_folder_without_a_tokenizer_is_named(tmp_path, files):
     for name, text in files.items():

@@ -41,12 +41,12 @@ def test_blocks_do_not_change_the_resampled_tests(monkeypatch, resamples):
     assert interval.bootstrap_mcc(labels, predicted, 3) == whole[1]
 
 
-def test_the_interval_of_a_hundred_classes_takes_little_memory(monkeypatch):
-    monkeypatch.setattr(interval, "RESAMPLES", 1000)  # 80 MB of confusion matrices
-    labels, predicted = np.random.default_rng(0).integers(0, 100, (2, 2000))
+def test_the_interval_of_a_thousand_classes_takes_little_memory(monkeypatch):
+    monkeypatch.setattr(interval, "RESAMPLES", 1000)  # 8 GB of confusion matrices
+    labels, predicted = np.random.default_rng(0).integers(0, 1000, (2, 2000))
     tracemalloc.start()
     try:
-        low, high = interval.bootstrap_mcc(labels, predicted, 100)
+        low, high = interval.bootstrap_mcc(labels, predicted, 1000)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

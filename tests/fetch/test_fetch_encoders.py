@@ -81,6 +81,7 @@ def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(mine):
     ("file", "content", "fault"),
     [
         ("config.json", None, "has no config.json "),
+        ("adapter_config.json", {"peft_type": "LORA"}, "has an adapter, which is not loaded here: merge it into"),
         ("config.json", "[1]", "config.json is not a JSON object"),
         ("config.json", "{", "config.json is not a JSON object"),
         ("config.json", POINTER, "/config.json is a pointer of git-lfs, not the file: run `git lfs pull` in "),
@@ -156,6 +157,32 @@ def test_the_settings_in_a_message_make_an_encoder_usable(mine, kind, fault):
     assert encode(folder) == encode(mine)
 
 
+def test_a_tokenizer_that_differs_only_in_rare_letters_is_refused(mine):
+    save(mine, "bert")
+    tokenizer = json.loads((mine / "tokenizer.json").read_text())
+    tokenizer["normalizer"]["handle_chinese_chars"] = False
+    change(mine / "tokenizer.json", tokenizer)
+    with pytest.raises(
+        UserError, match=r"transformers' BertTokenizer does not tokenize as tokenizer\.json does"
+    ) as refused:
+        fetch(mine)
+    change(
+        mine / "tokenizer_config.json", json.loads(re.search(r"(\{.*\}) to tokenizer_config", str(refused.value))[1])
+    )
+    folder, _ = fetch(mine)
+    assert AutoTokenizer.from_pretrained(folder, trust_remote_code=False)("日本語")["input_ids"] == [2, 1, 3]
+
+
+def test_an_encoder_with_another_number_of_embeddings_is_resized(mine):
+    change(mine / "vocab.txt", join_vocabulary(*tiny.WORDS, "new"))
+    with pytest.raises(UserError, match=r"if that is this one, save .* after `resize_token_embeddings\(41\)`$"):
+        fetch(mine)
+    model = AutoModel.from_pretrained(mine)
+    model.resize_token_embeddings(41)
+    model.save_pretrained(mine)
+    fetch(mine)
+
+
 @pytest.mark.parametrize("word", ["Word", "Слово"])
 def test_a_note_about_lost_capitals_names_a_setting_that_keeps_them(mine, capsys, word):
     change(mine / "vocab.txt", join_vocabulary(*(f"{word}{number}" for number in range(35))))
@@ -213,7 +240,7 @@ def test_a_file_of_sentencepiece_needs_its_package(mine):
     save(mine, "deberta-v2")
     change(mine / "tokenizer.json", None)
     change(mine / "spm.model", "\n\x05")
-    with pytest.raises(UserError, match=r"its .model file is sentencepiece's: `pip install sentencepiece`$"):
+    with pytest.raises(UserError, match=r"its .model file is sentencepiece's: run `pip install sentencepiece`$"):
         fetch(mine)
 
 

@@ -50,7 +50,7 @@ REFUSED = [  # a file, its fault in the message, and the file after the remedy
     ("csv", b"sep=,\r\n" + TABLE, "line 1: no column 'text' in the header (sep=, ): remove this line", TABLE),
     ("csv", b"version https://host/git-lfs/v1\noid 1\n", "line 1: no column 'text' in the header (version", TABLE),
     ("csv", write_parquet(), "line 1: no column 'text' in the header (PAR1", write_parquet(), "parquet"),
-    ("csv", gzip.compress(TABLE), "line 1: no column 'text' in the header (\udc8b", TABLE),
+    ("csv", gzip.compress(TABLE, mtime=0), "line 1: no column 'text' in the header (\udc8b", TABLE),
     (
         "csv",
         b"PK\x03\x04, a spreadsheet",
@@ -78,9 +78,10 @@ REFUSED = [  # a file, its fault in the message, and the file after the remedy
     ("csv", b"text,label\n%s,1\n" % (b"a" * (2**22 + 1)), "line 2: 4,194,305 characters, 4,194,304 at most", TABLE),
     ("jsonl", b'{"label": 1}\n', "line 1: no column 'text' in the header (label)", LINES),
     ("jsonl", LINES.decode().encode("utf-16"), "line 1: not UTF-8: save the table as UTF-8", LINES),
-    ("jsonl", b'{"text": "Hello.", "label": 1\n', "line 1: not a JSON object of texts and numbers", LINES),
-    ("jsonl", b'[{"text": "Hello.", "label": 1}]\n', "line 1: not a JSON object of texts and numbers", LINES),
-    ("jsonl", b'{"text": ["Hello."], "label": 1}\n', "line 1: not a JSON object of texts and numbers", LINES),
+    ("jsonl", b'{"text": "Hello.", "label": 1\n', "line 1: not a JSON object: write an object in every", LINES),
+    ("jsonl", b'[{"text": "Hello.", "label": 1}]\n', "line 1: not a JSON object: write an object in every", LINES),
+    ("jsonl", LINES + b'{"text": ["Hello."], "label": 1}\n', "line 3: text, label or source is a list or", LINES),
+    ("jsonl", b'{"text": "Hello.", "label": {"a": 1}}\n', "line 1: text, label or source is a list or an", LINES),
     ("jsonl", LINES + b'{"text": "Hello."}\n', "line 3: empty label", LINES),
     ("jsonl", LINES + b'{"text": "Hello.", "label": NaN}\n', "line 3: empty label", LINES),
     ("jsonl", LINES + b'{"text": "Hello.", "label": 1, "source": "a"}\n', "line 3: source is not in the first", LINES),
@@ -109,7 +110,9 @@ def test_a_table_that_is_read(read, content):
 
 
 @pytest.mark.parametrize(
-    ("content", "remedy"), [(write_parquet(), "name the file .parquet"), (gzip.compress(TABLE), "unpack the file")]
+    ("content", "remedy"),
+    [(write_parquet(), "name the file .parquet"), (gzip.compress(TABLE, mtime=0), "unpack the file")],
+    ids=["Parquet", "gzip"],
 )
 def test_a_binary_file_called_csv_gets_its_own_remedy(read, content, remedy):
     with pytest.raises(UserError, match=rf": {remedy}$"):

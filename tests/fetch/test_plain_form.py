@@ -51,6 +51,11 @@ def test_numbers_with_a_fraction_are_noted(tmp_path, capsys, labels, noted):
     assert (note[1] if note else "") == noted
 
 
+def test_lists_of_labels_are_noted(tmp_path, capsys):
+    write(tmp_path, [("all", label, "a sentence") for label in ("['a', 'b']", "['a']", "[a", "a")], [])
+    assert "note: labels that are lists (each list is a class: a sentence has one label): 2" in capsys.readouterr().out
+
+
 def test_many_labels_are_printed_in_a_short_line(tmp_path, capsys):
     rows = [("all", f"label {number}", f"sentence {number}") for number in range(1500)]
     assert len(write(tmp_path, rows, rows[:1])) == 1500
@@ -79,11 +84,12 @@ def test_labels_are_in_the_order_of_numbers_or_of_the_alphabet():
 )
 def test_labels_that_look_alike_are_refused_until_they_are_the_same(tmp_path, label, alike):
     rows = [("all", label, "a"), ("all", "zero", "b"), ("all", alike, "c")]
-    fault = f"train.csv, line 4: label {alike!a} looks like {label!a}: write both the same way"
+    fault = f"train.csv, line 4: label {alike!a} looks like {label!a}: write both the same way, or rename one"
     with pytest.raises(UserError, match=f"^{re.escape(fault)}$"):
         write(tmp_path, rows, [])
     with pytest.raises(UserError, match=r"^test.csv, line 4: label .* looks like"):
         write(tmp_path, rows[:2], rows)
+    assert len(write(tmp_path, [*rows[:2], ("all", f"not {alike}", "c")], [])) == 3
     assert write(tmp_path, [*rows[:2], rows[0]], rows[:2]) == sorted([label, "zero"])
 
 
