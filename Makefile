@@ -24,7 +24,7 @@ unexport PYTHONSAFEPATH PYTHONDONTWRITEBYTECODE PYTHONOPTIMIZE
 ifeq ($(LOGNAME)$(USER),)
 export USER := user-$(shell id -u)
 endif
-ifneq ($(shell test -w "$$HOME" && echo writable),writable)
+ifneq ($(shell test -w "$${HOME:-}" && echo writable),writable)
 export HOME := $(CURDIR)/.dvc/tmp/home
 endif
 

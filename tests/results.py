@@ -55,8 +55,9 @@ PREDICTIONS = pd.DataFrame(
 def write_results(weights=b"one", steps=STEPS, mcc=0.5):
     """Write the stages' files of a training into the working directory."""
     shutil.copy(ROOT / "params.yaml", ".")
-    files.write_json(paths.FINETUNED / "source.json", SOURCE)
-    (paths.FINETUNED / "model.safetensors").write_bytes(weights)
+    with files.atomic_folder(paths.FINETUNED) as folder:
+        files.write_json(folder / "source.json", SOURCE)
+        (folder / "model.safetensors").write_bytes(weights)
     splits = {"train": "1" * 64, "validation": "2" * 64, "test": "3" * 64}
     sums = "".join(f"{digest}  {split}.parquet\n" for split, digest in splits.items())
     files.write_text(paths.TOKENIZED / files.CHECKSUMS, sums)

@@ -115,6 +115,8 @@ def verify(path: Path) -> Path:
     recorded = {name: digest for digest, _, name in (line.partition("  ") for line in checksums.splitlines())}
     present = {entry.name for entry in folder.iterdir() if not NO_CONTENT.fullmatch(entry.name)} - {CHECKSUMS}
     for name in sorted(present | recorded.keys()) if path is folder else [path.name]:
+        if (folder / name).is_symlink():
+            _require_existing(folder / name)
         if (folder / name).is_dir():  # DVC does not see an empty folder
             raise UserError(f"{folder / name} does not belong to {folder}: remove it")
         if not (folder / name).is_file() or hash_file(folder / name) != recorded.get(name):
@@ -179,6 +181,8 @@ def _flush(path: Path) -> None:
 
 
 def _require_existing(path: Path) -> Path:
+    if path.is_symlink() and not path.exists():  # DVC can make links into its cache, with absolute paths
+        raise UserError(f"{path} is a link to a file that is not there: `dvc checkout` renews a link into DVC's cache")
     if not path.exists():
         raise UserError(f"{path} is missing: `dvc repro` makes it")
     return path

@@ -113,7 +113,9 @@ def load(path: Path) -> Params:
     try:
         return parse(path.read_bytes(), path)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: run this from the project's root") from None
+        raise UserError(
+            f"{path} is missing: run this from the project's root, or restore it: git checkout {path}"
+        ) from None
 
 
 def parse(content: bytes, path: Path) -> Params:

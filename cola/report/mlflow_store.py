@@ -23,18 +23,22 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # which may hold a password
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")  # seconds
+os.environ.setdefault("PGCONNECT_TIMEOUT", "4")  # seconds; PostgreSQL's library reads it
 
 from filelock import FileLock
+from mlflow.store.db import utils as database
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 from requests import RequestException
+from requests.exceptions import SSLError
 from sqlalchemy.exc import OperationalError
 
 from cola.core import files, paths
 from cola.core.errors import UserError, join_lines
 
+database.MAX_RETRY_COUNT = 1  # by default a dead database is tried for a minute
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # otherwise it prints a line for each table of a new database
 
 DATABASES = tuple(DATABASE_ENGINES)  # a URI that begins so is a database, which this process opens itself
@@ -108,8 +112,13 @@ def show_runs(port: str) -> None:
 
 
 def read_tracking_uri() -> str:
-    """Return MLFLOW_TRACKING_URI, or the URI of the project's database, with an absolute path."""
+    """Return MLFLOW_TRACKING_URI, or the URI of the project's database, with an absolute path.
+
+    Raises UserError for an address without http://, which MLflow would take for a folder.
+    """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if re.match(r"[\w.-]+:\d+(/|$)", uri):
+        raise UserError(f"MLFLOW_TRACKING_URI is {uri}: write http://{uri}")
     uri = re.sub("^sqlite[^:]*:///(?=[^/:?])", lambda start: f"{start[0]}{quote(str(paths.find_root()))}/", uri)
     return (paths.find_root() / local_file_uri_to_path(uri)).as_uri() if is_local_uri(uri) else uri
 
@@ -153,7 +162,7 @@ def is_temporary(error: BaseException) -> bool:
     if isinstance(error, OperationalError):
         return "(sqlite3." not in text or "locked" in text
     if isinstance(error, RequestException):
-        return not isinstance(error, ValueError)  # requests raises a ValueError for an invalid address
+        return not isinstance(error, ValueError | SSLError)  # an invalid address, a wrong certificate
     return isinstance(error, ConnectionError | TimeoutError) or (cause is not None and is_temporary(cause))
 
 

@@ -5,18 +5,22 @@ from pathlib import Path
 
 import yaml
 
-from cola.core import paths
+from cola.core import files, paths
 from cola.core.errors import UserError
 from cola.report import revision
 
 CODE = ("cola/", "stages/", "corpora")
-NO_RESULT = "the workspace has no trained model: run `make repro`, or `make demo` and `dvc exp apply demo`"
+NO_RESULT = (
+    "the workspace has no trained model: run `make repro`, or `make demo` and `dvc exp apply demo`, or, where a DVC "
+    "remote has one, `dvc repro --pull`"
+)
 
 
 def check_one_run(with_code: bool = False) -> None:
     """Raise UserError if DVC sees a result or a setting of another run; `with_code`: or if code or corpora changed."""
     if not paths.FINETUNED.exists():
         raise UserError(NO_RESULT)
+    files.verify(paths.FINETUNED)  # `dvc status` would fail at a broken link
     status = json.loads(revision.run_program("dvc", "status", "--json"))
     stages = yaml.safe_load(Path("dvc.yaml").read_bytes())["stages"]
     if frozen := [name for name, stage in stages.items() if (stage.get("do") or stage).get("frozen")]:

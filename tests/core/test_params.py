@@ -172,4 +172,4 @@ def test_a_file_that_is_no_settings_is_refused(path, content, fault):
 
 
 def test_a_missing_file_is_refused(path):
-    assert refuse(path) == " is missing: run this from the project's root"
+    assert refuse(path) == f" is missing: run this from the project's root, or restore it: git checkout {path}"

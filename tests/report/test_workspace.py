@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from cola.core import paths
+from cola.core import files, paths
 from cola.core.errors import UserError
 from cola.report import console, page, workspace
 
@@ -46,11 +46,20 @@ def test_files_of_two_runs_are_refused_until_dvc_repro(tmp_path, monkeypatch):
         Path(name).write_text(text)
     with pytest.raises(UserError, match=r"^the workspace has no trained model: run `make repro`, or"):
         workspace.check_one_run()
-    paths.FINETUNED.mkdir(parents=True)
+    with files.atomic_folder(paths.FINETUNED) as folder:
+        (folder / "config.json").touch()
     with pytest.raises(UserError, match=r"\(changed or missing: cola/train, model, params.yaml and 1 more\)$"):
         workspace.check_one_run(with_code=True)
     reproduce()
     workspace.check_one_run(with_code=True)
+    (paths.FINETUNED / "config.json").unlink()
+    (paths.FINETUNED / "config.json").symlink_to("/elsewhere")
+    with pytest.raises(
+        UserError, match=r"^models/finetuned/config.json is a link to a file that is not there: `dvc ch"
+    ):
+        workspace.check_one_run()
+    (paths.FINETUNED / "config.json").unlink()
+    (paths.FINETUNED / "config.json").touch()
     Path("params.yaml").write_text("seed: 2\n")
     check_refused("params.yaml")
     Path("params.yaml").write_text("seed: 3\n")
