@@ -37,11 +37,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             folder, local_files_only=True, trust_remote_code=False, **BATCH_SETTINGS
         )
         config = _load_config(folder)
+        positions = read_max_tokens(config)
     except Exception as error:  # the libraries raise errors of any class
         raise UserError(f"{folder} has no tokenizer that can be loaded: {join_lines(error)}") from None
-    limits = [
-        limit for limit in (tokenizer.model_max_length, read_max_tokens(config)) if limit is not None and limit > 0
-    ]
+    limits = [limit for limit in (tokenizer.model_max_length, positions) if limit is not None and limit > 0]
     tokenizer.model_max_length = min(limits, default=VERY_LARGE_INTEGER)
     tokenizer.needs_one_end = config.is_encoder_decoder  # its classifier reads the end token's state
     return tokenizer

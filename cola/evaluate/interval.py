@@ -44,7 +44,7 @@ def _resample(shares: np.ndarray, count: int, labels: np.ndarray, predicted: np.
         of_labels = weights @ by_label  # sentences, (resamples, classes)
         for model, counts in enumerate(by_predicted):
             right = weights @ (labels == predicted[model])
-            scores[start : start + block, model] = _compute_mcc(right, of_labels, weights @ counts)
+            scores[start : start + block, model] = _compute_mcc_of_counts(right, of_labels, weights @ counts)
     return scores
 
 
@@ -56,10 +56,10 @@ def _one_hot(numbers: np.ndarray, classes: int) -> sparse.csr_array:
 def compute_mcc(confusion_matrix: np.ndarray) -> np.ndarray:
     """Return the MCC (...) of confusion matrices of counts (..., label, predicted), for any classes."""
     counts = confusion_matrix.astype(np.float64)
-    return _compute_mcc(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2))
+    return _compute_mcc_of_counts(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2))
 
 
-def _compute_mcc(right: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def _compute_mcc_of_counts(right: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return the MCC (...) (Gorodkin 2004) of numbers of sentences: right (...), by label and by predicted label.
 
     The latter two are (..., classes).

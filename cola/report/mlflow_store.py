@@ -26,7 +26,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")  # seconds
 os.environ.setdefault("PGCONNECT_TIMEOUT", "4")  # seconds; PostgreSQL's library reads it
 
 from filelock import FileLock
-from mlflow.store.db import utils as database
+from mlflow.store.db import utils as database_utils
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
@@ -38,7 +38,7 @@ from sqlalchemy.exc import OperationalError
 from cola.core import files, paths
 from cola.core.errors import UserError, join_lines
 
-database.MAX_RETRY_COUNT = 1  # by default a dead database is tried for a minute
+database_utils.MAX_RETRY_COUNT = 1  # by default a dead database is tried for a minute
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # otherwise it prints a line for each table of a new database
 
 DATABASES = tuple(DATABASE_ENGINES)  # a URI that begins so is a database, which this process opens itself
