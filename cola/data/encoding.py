@@ -113,9 +113,9 @@ def encode(
             empty = sentences[int(lengths.argmin())][:40]
             raise UserError(f"the encoder's tokenizer makes no token of the sentence {empty!a}: remove it")
         if tokenizer.needs_one_end:
-            ends = np.array([ids.count(tokenizer.eos_token_id) for ids in input_ids])
-            for index in np.flatnonzero(ends > 1)[:1]:
-                end, sentence = tokenizer.eos_token, sentences[index][:40]
+            end, number = tokenizer.eos_token, tokenizer.eos_token_id
+            if unfit := [text for text, ids in zip(sentences, input_ids, strict=True) if ids.count(number) > 1]:
+                sentence = unfit[0][:40]
                 raise UserError(
                     f"the sentence {sentence!a} has {end} in it, this encoder's end of a text: remove {end}"
                 )

@@ -113,7 +113,7 @@ def test_a_refusal_is_one_line_with_mlflows_reason(root, monkeypatch, capfd, var
     ("server", "reason", "remedy"),
     [
         ("closed", "Connection refused", "`make track` records it later"),
-        ("closed database", "[Cc]onnection refused", "`make track` records it later"),
+        ("closed database", "Connection refused", "`make track` records it later"),
         ("unencrypted", "WRONG_VERSION_NUMBER", "fix that, and `make track` records it"),
         ("broken", "500 error", "`make track` records it later"),
         pytest.param("hanging", "timed out", "`make track` records it later", marks=pytest.mark.slow),
@@ -130,7 +130,7 @@ def test_a_bad_server_costs_seconds_and_a_line(bare_root, monkeypatch, capfd, se
         started = time.monotonic()
         warning = record_warning(capfd)
         seconds = time.monotonic() - started
-    assert re.search(reason, warning)
+    assert reason in warning
     assert warning.endswith(f"; {remedy}")
     assert "a-secret" not in warning
     assert seconds < 8
