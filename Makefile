@@ -37,7 +37,7 @@ help: ## list the targets
 	@"$$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2> /dev/null || \
 	  { echo "error: $$PYTHON is not Python 3.11 to 3.14: name one that is, as in make PYTHON=python3.12" >&2; exit 1; }
 	@"$$PYTHON" set_up.py
-	@test -e .dvc/plots.html || python -m cola.report.plots_page
+	@test .dvc/plots.html -nt cola/report/plots_page.py || python -m cola.report.plots_page
 
 repository:
 	@case $$(LC_ALL=C git rev-parse 2>&1) in *"not a git repository"*) echo >&2 "error: this folder is in no git repository," \

@@ -20,7 +20,7 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 from benchmarks import tutorial, workload
 from benchmarks.workload import Batch
 from cola.core import params, paths
-from cola.data.ragged import RaggedArray, Sentences
+from cola.data.tables import Sentences
 from cola.model import prediction
 from cola.model.device import choose_precision
 from cola.train import loop, optimizer_step
@@ -139,7 +139,7 @@ def train_fast(
 
 def to_sentences(batches: list[Batch]) -> Sentences:
     input_ids = [ids for input_ids, _ in batches for ids in input_ids]
-    return Sentences(RaggedArray.from_rows(input_ids), torch.cat([labels for _, labels in batches]).numpy())
+    return Sentences(input_ids, torch.cat([labels for _, labels in batches]).numpy())
 
 
 @contextmanager

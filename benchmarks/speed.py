@@ -140,21 +140,25 @@ def measure(task: Task, config: transformers.PreTrainedConfig, device_type: str,
 
 
 def save(path: Path, machine: str, task: Task, figures: Figures) -> None:
-    """Write a turn's figures into the machine's file, over those of an earlier benchmark, and update all ratios."""
+    """Write a turn's figures into the machine's file, and update all ratios.
+
+    A first turn removes the shape's figures of an earlier benchmark.
+    """
     results: dict[str, Any] = {"machine": machine, "training": {}, "prediction": {}}
     if path.exists():
         results |= json.loads(path.read_text())
     results |= {"torch": torch.__version__, "cuda": torch.version.cuda, "transformers": transformers.__version__}
     by_method = results[task.kind].setdefault(task.shape, {})
-    if "seconds" in figures:
-        earlier = by_method[task.method].get("rounds", []) if task.turn else []
-        rounds = [*earlier, figures["seconds"]]
-        figures |= {"seconds": statistics.median(rounds), "rounds": rounds}
-    by_method[task.method] = figures
-    pipeline = by_method.get("bert-cola", {}).get("rounds", [])
+    if task.turn == 0 and task.method in by_method:  # the figures are of an earlier benchmark
+        by_method.clear()
+    earlier = by_method.get(task.method, {}).get("rounds", [])
+    rounds = [*earlier, *[None] * (task.turn - len(earlier)), figures.get("seconds")]  # None where it failed
+    if measured := [seconds for seconds in rounds if seconds is not None]:
+        figures |= {"seconds": statistics.median(measured)}
+    by_method[task.method] = figures | {"rounds": rounds}
     for method in by_method.values():
-        if pipeline and "rounds" in method:
-            ratios = (a / b for a, b in zip(method["rounds"], pipeline, strict=False))
+        pairs = zip(method.get("rounds", []), by_method.get("bert-cola", {}).get("rounds", []), strict=False)
+        if ratios := [mine / pipeline for mine, pipeline in pairs if mine and pipeline]:
             method["ratio"] = statistics.median(ratios)
     files.write_text(path, json.dumps(results, indent=2) + "\n")
 

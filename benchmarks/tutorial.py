@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from cola.core.params import Train
-from cola.data.ragged import Sentences
+from cola.data.tables import Sentences
 from cola.model import batching
 
 MAX_LENGTH = 64  # tokens

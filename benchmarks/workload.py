@@ -1,12 +1,10 @@
 """The benchmarks' input: sentences as long as CoLA's, models of real shapes with random weights, and the machine."""
 
 import copy
-from typing import Any
 
 import numpy as np
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     BertConfig,
     ElectraConfig,
@@ -56,22 +54,6 @@ def draw_batches(count: int, seed: int, size: int = BATCH_SIZE, scale: float = 1
         )
         for _ in range(count)
     ]
-
-
-def configure(family: str, heads: int = 2, size: int = 8, layers: int = 2, inner: int = 24) -> PreTrainedConfig:
-    """Return the configuration of a small encoder of a family of cola.model.families; heads are `size` wide."""
-    # The tests' sentences have up to 70 tokens, and RoBERTa's positions start at 2.
-    sizes: dict[str, Any] = {"vocab_size": 50, "max_position_embeddings": 80, "pad_token_id": 1}
-    if family == "distilbert":  # has different names for the sizes
-        return AutoConfig.for_model(family, **sizes, dim=heads * size, n_heads=heads, n_layers=layers, hidden_dim=inner)
-    sizes |= {"hidden_size": heads * size, "num_attention_heads": heads, "num_hidden_layers": layers}
-    sizes |= {"intermediate_size": inner}
-    if family == "modernbert":  # every third layer attends to all tokens, the rest to 8 on each side
-        sizes |= {"local_attention": 16, "global_attn_every_n_layers": 3, "classifier_pooling": "mean"}
-        sizes |= {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
-    if family in ("albert", "electra"):  # whose embeddings may be narrower than the layers
-        sizes |= {"embedding_size": heads * size // 2 + 1}
-    return AutoConfig.for_model(family, **sizes)
 
 
 def build_model(shape: str | PreTrainedConfig, device: torch.device) -> PreTrainedModel:

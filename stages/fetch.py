@@ -12,7 +12,7 @@ import sys
 from functools import partial
 
 from cola.core import files, inputs, params, paths
-from cola.core.errors import run
+from cola.core.errors import UserError, run
 from cola.fetch import download, encoders
 
 
@@ -34,6 +34,8 @@ HALVES = {"corpus": write_corpus, "encoder": write_encoder}
 
 def main(*halves: str) -> None:
     settings = params.load(paths.PARAMS)
+    if not HALVES.keys() >= set(halves):
+        raise UserError(f"which part? python -m stages.fetch {' or '.join(HALVES)}")
     for half in halves or HALVES:
         HALVES[half](settings)
     inputs.require_unchanged()

@@ -15,7 +15,7 @@ import torch
 
 from cola.core import files, inputs, params, paths
 from cola.core.errors import run
-from cola.data import encoding, ragged, tables
+from cola.data import encoding, tables, tutorial
 from cola.model import classifier, prediction
 from cola.model.device import choose_precision, describe_machine, measure_peak_memory, prepare_device
 from cola.report import console
@@ -47,7 +47,7 @@ def train_model(settings: params.Params, device: torch.device) -> None:
     }
     distributed.require_same(contents, device)
     configuration = {"train": recipe.model_dump(), "seed": settings.seed, "processes": distributed.world_size()}
-    path = checkpoint.find_path(configuration | machine, [*SPLITS.values(), *paths.PRETRAINED.iterdir()])
+    path = checkpoint.find_path(configuration | machine, [*SPLITS.values(), paths.PRETRAINED / files.CHECKSUMS])
     checkpointer = checkpoint.Checkpointer(path)
     live_run = mlflow_logger.live_run(
         settings=params.flatten(settings), source=source, machine=machine, resumed=path.exists()
@@ -63,7 +63,7 @@ def train_model(settings: params.Params, device: torch.device) -> None:
         torch.manual_seed(settings.seed)  # of the classifier's head, then of dropout
         model = classifier.load(paths.PRETRAINED, device, source["corpus"]["labels"], recipe.pretrained)
         prediction.check_model(model, paths.PRETRAINED)
-        sentences = {split: ragged.read_sentences(path) for split, path in SPLITS.items()}
+        sentences = {split: tables.read_sentences(path) for split, path in SPLITS.items()}
         with loop.prepare(model, sentences, recipe, precision, settings.seed) as training:
             epochs = loop.fit(training, checkpointer, lambda step: send("step", step._asdict()), on_epoch)
         peak = distributed.all_reduce_max(measure_peak_memory(device), device)
@@ -81,7 +81,7 @@ def read_source(settings: params.Params) -> dict[str, Any]:
     """The model's source.json: the corpus and the encoder that it is trained with."""
     encoder = files.read_json(files.verify(paths.PRETRAINED) / "source.json")
     if not settings.train.pretrained:
-        encoder["name"] += " with random weights"
+        encoder["name"] += tutorial.RANDOM_WEIGHTS
     return {"corpus": tables.read_source(SPLITS["train"]), "encoder": encoder}
 
 

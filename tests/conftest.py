@@ -158,14 +158,3 @@ def whole_run(once, tiny_encoder, empty_database, run):
 def applied(whole_run, tmp_path):
     """A copy of whole_run that a test may change."""
     return Path(shutil.copytree(whole_run, tmp_path / "project", symlinks=True))
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Name changed settings as a likely cause of failures, for example after `dvc exp apply`."""
-    if not terminalreporter.stats.get("failed"):
-        return
-    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "params.yaml"], cwd=projects.ROOT, check=False)
-    if changed.returncode:
-        terminalreporter.write_line(
-            "params.yaml differs from the commit, whose settings some tests expect: `git stash` restores them"
-        )

@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
 import pytest
 from processes import find_free_port
-from safetensors.numpy import save_file
 
 from cola.core import files
 
@@ -194,7 +192,7 @@ def _find_sibling(path: Path) -> dict[str, Any]:
     return dict(_read_state(path, path.stat().st_mtime_ns))
 
 
-@cache  # hashing 440 MB for each request would take a while
+@cache
 def _read_state(path: Path, _modified: int) -> dict[str, Any]:
     entry: dict[str, Any] = {"rfilename": path.name, "size": path.stat().st_size}
     if path.suffix == ".safetensors":
@@ -203,11 +201,6 @@ def _read_state(path: Path, _modified: int) -> dict[str, Any]:
         blob = b"blob %d\0" % entry["size"] + path.read_bytes()
         entry["blobId"] = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
     return entry
-
-
-BERT_BASE_BYTES = 440_449_768  # of the true model.safetensors, to the byte
-# Its config.json; the sizes are the defaults of transformers.
-BERT_BASE_CONFIG = {"architectures": ["BertForMaskedLM"], "model_type": "bert", "pad_token_id": 0}
 
 
 def list_bert_base_shapes() -> dict[str, tuple[int, ...]]:
@@ -219,19 +212,3 @@ def list_bert_base_shapes() -> dict[str, tuple[int, ...]]:
         weights = BertForPreTraining(BertConfig()).state_dict()
     old = {name: name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta") for name in weights}
     return {old[name]: tuple(tensor.shape) for name, tensor in weights.items() if ".decoder." not in name}
-
-
-def make_bert_base_checkpoint(folder: Path, seed: int, vocabulary: Path) -> None:
-    """Write a look-alike of google-bert/bert-base-uncased: its names, shapes, config and size; weights are random."""
-    random = np.random.default_rng(seed)
-    tensors = {}
-    for name, shape in list_bert_base_shapes().items():
-        tensors[name] = random.standard_normal(shape, dtype=np.float32)
-        tensors[name] *= np.float32(0.02)  # no copy: the file takes 440 MB of memory
-        if name.endswith("gamma"):
-            tensors[name] += np.float32(1)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    size = (folder / "model.safetensors").stat().st_size
-    assert size == BERT_BASE_BYTES, size
-    (folder / "config.json").write_text(json.dumps(BERT_BASE_CONFIG, indent=2) + "\n", encoding="utf-8")
-    shutil.copyfile(vocabulary, folder / "vocab.txt")

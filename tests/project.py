@@ -8,6 +8,7 @@ import string
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 import pytest
@@ -111,11 +112,11 @@ def run_stage(stage):
 
 
 def list_runs(project):
-    """Return the runs in a project's MLflow database."""
+    """Return a client of a project's MLflow database, and its runs."""
     from mlflow.tracking import MlflowClient  # takes seconds: only here
 
-    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
-    return client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
+    client = MlflowClient(f"sqlite:///{quote(str(project))}/mlflow.db")
+    return client, client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
 
 
 def outputs(project):

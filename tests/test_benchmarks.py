@@ -10,36 +10,11 @@ import pytest
 import tiny
 import torch
 from processes import run_to_end
-from tiny import RECIPE
-from transformers import BertForSequenceClassification
 
 from benchmarks import methods, profile, sizes, speed, tutorial, workload
 from cola.model.device import choose_precision
-from cola.train import history, loop
-from cola.train.checkpoint import Checkpointer
 
 MINILM = "all-MiniLM-L6-v2"
-
-
-def build_model():
-    torch.manual_seed(3)
-    changes = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    return BertForSequenceClassification(tiny.config(**changes, _attn_implementation="eager"))
-
-
-@pytest.mark.parametrize("length", [0, 64])
-def test_this_training_takes_the_steps_of_the_tutorials_loop(length):
-    table = tiny.sentences(20)
-    train, reference, model = tiny.to_train_on(table), build_model(), build_model()
-    expected = list(tutorial.fit(reference, train, RECIPE, 5, length))
-    splits = {"train": train, "validation": tiny.to_train_on(table[:2])}
-    with loop.prepare(model, splits, RECIPE, torch.float32, seed=5) as training:
-        epochs = loop.fit(training, Checkpointer())
-    assert history.tabulate_steps(epochs)["loss"].to_list() == pytest.approx(expected, rel=1e-4)
-    assert len(expected) == 6
-    for (name, weights), reference_weights in zip(model.named_parameters(), reference.parameters(), strict=True):
-        if not name.endswith("key.bias"):  # softmax ignores it: its gradient is rounding
-            torch.testing.assert_close(weights, reference_weights, rtol=1e-3, atol=1e-4)
 
 
 def test_cola_sets_how_threads_wait_before_pytorch_loads():
@@ -129,6 +104,22 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios(tmp_path):
     assert table["seconds"].to_list()[:2] == [4.0, 2.0]
     assert table["ratio"].to_list()[:2] == [2.0, 1.0]  # Trainer: the median of 2, 3 and 1.8
     assert table["fault"][2] == "no memory"
+
+
+def test_a_ratio_pairs_the_rounds_of_one_benchmark_that_did_not_fail(tmp_path):
+    path = tmp_path / "machine.json"
+
+    def save(method, turn, **figures):
+        speed.save(path, "CPU", speed.Task("training", "bert", method, turn), figures)
+        return json.loads(path.read_text())["training"]["bert"]
+
+    rounds = [("Trainer", [2.0, 3.0, 60.0]), ("bert-cola", [2.0, None, 60.0])]
+    for turn in range(3):
+        for method, seconds in rounds:
+            saved = save(method, turn, **({"seconds": seconds[turn]} if seconds[turn] else {"fault": "no memory"}))
+    assert saved["Trainer"] == {"seconds": 3.0, "rounds": [2.0, 3.0, 60.0], "ratio": 1.0}
+    assert saved["bert-cola"]["rounds"] == [2.0, None, 60.0]
+    assert save("Trainer", 0, seconds=8.0) == {"Trainer": {"seconds": 8.0, "rounds": [8.0]}}, "of the next benchmark"
 
 
 def test_a_kernels_time_counts_once(device):

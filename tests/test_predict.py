@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import shutil
 import sys
 
 import pandas as pd
@@ -62,14 +61,6 @@ def predict(trained, tmp_path, monkeypatch, capsys):
     return call
 
 
-@pytest.mark.slow
-def test_a_sentence_is_printed_with_its_label_and_the_models_name(trained):
-    answer = run_to_end([sys.executable, "-m", "cola.predict", "word1 isn't word2."], trained)
-    assert answer.stdout.startswith(("acceptable (0.", "unacceptable (0."))
-    assert answer.stdout.endswith("  word1 isn't word2.  [toy, tiny/bert]\n")
-    assert answer.stderr == ""
-
-
 def test_lines_of_standard_input_become_rows(predict):
     lines = [f"word{number % 35}, word{number * 7 % 35}" for number in range(9_000)]  # more than two chunks
     lines[5] = ""  # a row without a label
@@ -118,15 +109,6 @@ def test_a_file_gets_utf_8_and_a_terminal_gets_escapes(predict, monkeypatch, is_
     assert f"  {shown}  [toy, tiny/bert]\n" in output.buffer.getvalue().decode()
 
 
-def test_a_text_is_cut_to_the_length_of_the_training(predict):
-    start = "word1 " * (MAX_LENGTH - 2)  # [CLS] and [SEP] take two
-    texts = [start, start + "word2", start + "word3 " * 1000, "word30 " + start]
-    table = pd.read_csv(io.StringIO(predict(given="\n".join(texts).encode())))
-    whole, longer, much_longer, different = table["probability"]
-    assert (longer, much_longer) == pytest.approx((whole, whole), abs=1e-7)
-    assert abs(different - whole) > 1e-5
-
-
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_sentences(trained):
     """The peaks of 10,000 and 50,000 sentences differ by less than 30 MB."""
@@ -141,14 +123,6 @@ def test_memory_does_not_grow_with_the_number_of_sentences(trained):
         assert answer.stdout.count("\n") == count + 1, answer.stderr
         peaks.append(int(answer.stderr.split()[-1]))  # kB
     assert peaks[1] - peaks[0] < 30_000
-
-
-def test_a_damaged_model_is_refused(predict, trained, tmp_path):
-    project = shutil.copytree(trained, tmp_path / "changed")
-    with (project / "models/finetuned/model.safetensors").open("ab") as weights:
-        weights.write(b"\0")
-    with pytest.raises(SystemExit, match=r"^error: models/finetuned/model.safetensors is not as it was written; `dvc"):
-        predict("word1", folder=project)
 
 
 @pytest.mark.parametrize(

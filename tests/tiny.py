@@ -1,17 +1,18 @@
 """A BERT small enough to train in a test: two layers, 16 wide, over a vocabulary of 40 words."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, BertConfig, BertModel, PreTrainedConfig, PreTrainedTokenizerFast
 
 from cola.core.params import Train
 from cola.data import tables
-from cola.data.ragged import RaggedArray, Sentences
+from cola.data.tables import Sentences
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [f"word{number}" for number in range(35)]
@@ -36,6 +37,22 @@ RECIPE = Train(
 def config(**changes):
     sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     return BertConfig(**sizes | {"intermediate_size": 24, "max_position_embeddings": 64, "pad_token_id": 0} | changes)
+
+
+def configure(family: str, heads: int = 2, size: int = 8, layers: int = 2, inner: int = 24) -> PreTrainedConfig:
+    """Return the configuration of a small encoder of a family of cola.model.families; heads are `size` wide."""
+    # The tests' sentences have up to 70 tokens, and RoBERTa's positions start at 2.
+    sizes: dict[str, Any] = {"vocab_size": 50, "max_position_embeddings": 80, "pad_token_id": 1}
+    if family == "distilbert":  # has different names for the sizes
+        return AutoConfig.for_model(family, **sizes, dim=heads * size, n_heads=heads, n_layers=layers, hidden_dim=inner)
+    sizes |= {"hidden_size": heads * size, "num_attention_heads": heads, "num_hidden_layers": layers}
+    sizes |= {"intermediate_size": inner}
+    if family == "modernbert":  # every third layer attends to all tokens, the rest to 8 on each side
+        sizes |= {"local_attention": 16, "global_attn_every_n_layers": 3, "classifier_pooling": "mean"}
+        sizes |= {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+    if family in ("albert", "electra"):  # whose embeddings may be narrower than the layers
+        sizes |= {"embedding_size": heads * size // 2 + 1}
+    return AutoConfig.for_model(family, **sizes)
 
 
 def encoder(folder: Path, **changes) -> Path:
@@ -81,4 +98,4 @@ def arrow(frame: pd.DataFrame) -> pa.Table:
 
 def to_train_on(frame: pd.DataFrame) -> Sentences:
     """Return a frame of `sentences` as a training reads it."""
-    return Sentences(RaggedArray.from_rows(frame["input_ids"].to_list()), frame["label"].to_numpy(np.int64, copy=True))
+    return Sentences(frame["input_ids"].to_list(), frame["label"].to_numpy(np.int64, copy=True))

@@ -3,13 +3,13 @@
 Every stage after fetch runs again, whatever DVC's cache has. Only metrics/timings.json may differ.
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from cola.core import files, paths
 from cola.core.errors import UserError, run
+from cola.report import revision
 
 FOLDERS = [paths.TOKENIZED, paths.FINETUNED, paths.TEST_METRICS.parent]
 
@@ -29,9 +29,8 @@ def main() -> None:
 
 def run_pipeline(*options: str) -> None:
     """Run the pipeline, and show what it prints. Raises UserError if it fails."""
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # .venv may not be activated
-    command = ["dvc", "repro", *options]
-    if subprocess.run(command, env=os.environ | {"PATH": programs}, check=False).returncode:
+    command = [sys.executable, "-m", "dvc", "repro", *options]
+    if subprocess.run(command, env=revision.make_environment(), check=False).returncode:
         raise UserError("dvc repro failed: see above")
 
 

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks import tutorial
 from cola.core import params, paths
 from cola.core.errors import run
-from cola.data import ragged, tables
+from cola.data import tables
 from cola.fetch.tables import COLA_LABELS
 from cola.model import classifier, metrics, prediction
 from cola.model.device import choose_precision, prepare_device
@@ -37,6 +37,10 @@ MARGIN = 1.5
 
 
 def main() -> None:
+    if RESULTS.exists():
+        print(
+            f"the runs in {RESULTS} are not repeated: remove it to train them with the workspace's files and settings"
+        )
     for method, seeds in SEEDS.items():
         for seed in seeds:
             results = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["method", "seed"])
@@ -52,7 +56,7 @@ def train_seed(method: str, seed: int) -> dict[str, float | str]:
     """Train; return the row: every epoch's losses, and the MCC of validation and test at the end."""
     settings = params.load(paths.PARAMS)
     recipe, padded = settings.train, method == "tutorial"
-    sentences = {split: ragged.read_sentences(paths.TOKENIZED / f"{split}.parquet") for split in tables.SPLITS}
+    sentences = {split: tables.read_sentences(paths.TOKENIZED / f"{split}.parquet") for split in tables.SPLITS}
     device = prepare_device(settings.device)
     names = {"tutorial": "float32", "bert-cola, float16": "float16"}
     precision = choose_precision(names.get(method, settings.precision), device)

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from benchmarks import tutorial
 from cola.core import files, params, paths
 from cola.core.errors import run
-from cola.data import ragged
+from cola.data import tables
 from cola.fetch.tables import COLA_LABELS
 from cola.model import classifier
 from cola.model.device import describe_machine, prepare_device
@@ -32,9 +32,9 @@ def main() -> None:
     settings = params.load(paths.PARAMS)
     recipe = settings.train.model_copy(update={"max_steps": STEPS})
     device = prepare_device(settings.device)
-    train = ragged.read_sentences(paths.TOKENIZED / "train.parquet")
+    train = tables.read_sentences(paths.TOKENIZED / "train.parquet")
     # The validation does not matter here, so it has a single sentence.
-    validation = ragged.Sentences(ragged.RaggedArray.from_rows(train.input_ids[:1]), train.labels[:1])
+    validation = tables.Sentences(train.input_ids[:1], train.labels[:1])
 
     start, reference, model = (load_without_dropout(device, settings.seed) for _ in range(3))
     reference.set_attn_implementation("eager")

@@ -154,6 +154,8 @@ def name_write_errors(path: Path) -> Iterator[None]:
     """Turn an error of the system, such as a full disk, into a UserError that names `path` or the file it read."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         # safetensors and tokenizers, written in Rust, give the system's error number in their text only.
         number = error.errno if isinstance(error, OSError) else None

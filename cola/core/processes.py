@@ -26,9 +26,13 @@ def start_stage() -> None:
 
 
 def report_import_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print one line for Ctrl-C and for a package that this Python lacks, and a traceback for any other error."""
+    """Print one line for Ctrl-C, a package that this Python lacks and damaged bytecode; else a traceback."""
     if isinstance(error, ModuleNotFoundError):
         print(f"error: {sys.executable} has no package {error.name}: run `make .venv`, and this again", file=sys.stderr)
+    elif isinstance(error, EOFError) and "marshal" in str(error):
+        # Some versions of Python write half a file to a full disk.
+        remedy = "find cola stages .venv -name __pycache__ -prune -exec rm -r {} +"
+        print(f"error: Python's bytecode is damaged ({error}): run `{remedy}`, and this again", file=sys.stderr)
     elif isinstance(error, KeyboardInterrupt):
         print("\ninterrupted", file=sys.stderr)
     else:

@@ -1,10 +1,11 @@
 """The tables of tokenized sentences in data/tokenized, as Parquet."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,6 +26,13 @@ SCHEMA = pa.schema(
 )
 
 
+class Sentences(NamedTuple):
+    """A split as the training reads it."""
+
+    input_ids: Sequence[np.ndarray]  # the token ids of each sentence
+    labels: np.ndarray  # (sentences,) int64
+
+
 def write(path: Path, table: pa.Table, source: Mapping[str, Any]) -> None:
     """Write a table of tokenized sentences to a folder of files.atomic_folder, without the columns not in SCHEMA.
 
@@ -39,6 +47,12 @@ def read(path: Path) -> "pd.DataFrame":
     import pandas as pd  # takes a quarter of a second, which tokenize does not need
 
     return pd.read_parquet(files.verify(path))
+
+
+def read_sentences(path: Path) -> Sentences:
+    """Read what a training needs of a table. Raises as `read`."""
+    table = pq.read_table(files.verify(path), columns=["label", "input_ids"])
+    return Sentences(list(table["input_ids"].to_numpy()), table["label"].to_numpy().astype(np.int64))
 
 
 def read_first_row_group(path: Path) -> "pd.DataFrame":

@@ -10,6 +10,8 @@ SOURCE: Mapping[str, Any] = {
     "encoder": {"name": "google-bert/bert-base-uncased", "revision": "86b5e0934494bd15c9632b12f734a8a67f723594"},
 }
 
+RANDOM_WEIGHTS = " with random weights"  # ends the name of an encoder whose weights were not used
+
 
 def make_title(source: Mapping[str, Any]) -> str:
     """Return the corpus and the encoder of a model's source.json: 'cola, google-bert/bert-base-uncased'."""
@@ -22,9 +24,9 @@ def matches_corpus_and_encoder(source: Mapping[str, Any], reference: Mapping[str
 
 
 def _identify(origin: Mapping[str, Any]) -> Any:
-    """Return an origin's identity: name and revision, or the hashes of its files if it has no revision."""
+    """Return an origin's identity: name and revision; without a revision, its files' hashes and how it was used."""
     if origin["revision"] is None and origin.get("files"):
-        return origin["files"]
+        return origin["files"], origin["name"].endswith(RANDOM_WEIGHTS)
     return origin["name"], origin["revision"]
 
 

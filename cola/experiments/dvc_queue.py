@@ -170,7 +170,12 @@ def _run_queue(trainings: int, settings: params.Params) -> None:
         share = f"on a {describe_machine(device)}"
     print(f"{trainings} trainings, {jobs} at once, each {share}", flush=True)
     command = [sys.executable, "-m", "dvc", "exp", "run", "--run-all", "--jobs", str(jobs)]
-    if subprocess.run(command, env=environment, check=False).returncode:
+    try:
+        status = subprocess.run(command, env=environment, check=False).returncode
+    except KeyboardInterrupt:
+        remedy = "dvc queue stop --kill && dvc queue remove --queued"
+        raise UserError(f"interrupted; DVC goes on in the background: `{remedy}` ends it") from None
+    if status:
         raise UserError("dvc exp run failed: see above")
 
 

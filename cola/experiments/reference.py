@@ -21,6 +21,7 @@ from cola.experiments.overrides import apply_settings, name_experiment
 from cola.report import revision
 
 SEEDS = range(42, 47)
+OTHERS = ("tutorial", "public_runs", "demo", "data_curve")  # that this command does not write
 
 
 def summarize(runs: Mapping[int, Mapping[str, Any]], command: str, commit: str) -> dict[str, Any]:
@@ -50,8 +51,9 @@ def main() -> None:
         raise UserError(f"ENCODERS cannot be read: {error}") from None
     if not encoders:
         raise UserError("which encoders? make reference ENCODERS=google-bert/bert-base-uncased")
-    if len({Path(encoder).name for encoder in encoders}) < len(encoders):
-        raise UserError("two of the encoders have the same name, which names a reference: rename a folder")
+    names = [Path(encoder).name for encoder in encoders]
+    if taken := [name for name in names if name in OTHERS or names.count(name) > 1]:
+        raise UserError(f"{taken[0]} would name two references: rename a folder")
     for encoder in encoders:  # all, before the first is trained
         apply_settings({"fetch.encoder": encoder})
     commit = revision.read_commit()
@@ -59,11 +61,11 @@ def main() -> None:
         raise UserError(f"a reference names its commit: commit first what has changed ({' '.join(changed)})")
     for encoder in encoders:
         settings = {seed: {"fetch.encoder": encoder, "fetch.encoder_revision": None, "seed": seed} for seed in SEEDS}
-        names = {seed: name_experiment(settings[seed]) for seed in SEEDS}
-        commits = dvc_queue.run_experiments({names[seed]: settings[seed] for seed in SEEDS})
+        experiments = {seed: name_experiment(settings[seed]) for seed in SEEDS}
+        commits = dvc_queue.run_experiments({experiments[seed]: settings[seed] for seed in SEEDS})
         folder = paths.REFERENCE / Path(encoder).name
         files.write_json(folder / "source.json", revision.read_source(commits))
-        runs = {seed: read_run(commits[name]) for seed, name in names.items()}
+        runs = {seed: read_run(commits[name]) for seed, name in experiments.items()}
         path = folder.with_name(f"{folder.name}.json")
         files.write_json(path, summarize(runs, f'make reference ENCODERS="{shlex.quote(encoder)}"', commit))
         print(f"{path} and {folder}: commit them, and name {path} in dvc.yaml's metrics")

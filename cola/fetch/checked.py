@@ -10,26 +10,21 @@ from cola.fetch.sources import File
 from cola.fetch.transfers import WrongFileError
 
 GIT_DIGITS = 40  # of a hash by git
-# Weights in another form than safetensors, pickles, code, data and documents.
-_OTHER_SUFFIXES = frozenset(
-    ".bin .ckpt .csv .gguf .gz .h5 .index .ipynb .joblib .jpg .log .md .meta .mlmodel .msgpack .npy .npz .onnx "
-    ".onnx_data .ot .parquet .pb .pdf .pickle .pkl .png .pt .pth .py .safetensors .sh .so .tar .tflite .tsv "
-    ".zip".split()
-)
-# This project writes the first two beside an encoder. The last lists weights in several files.
-_OTHER_ENDINGS = (files.CHECKSUMS, "source.json", ".index.json")
+# Of configs and of all tokenizers' files. Other weights, pickles, code and data have other suffixes.
+_SUFFIXES = frozenset(".codes .jinja .json .model .spm .tiktoken .tokenizer .txt .vocab".split())
+# This project writes the first beside an encoder. The second lists weights in several files.
+_OTHER_ENDINGS = ("source.json", ".index.json")
 
 
 def is_encoder_file(name: str) -> bool:
     """Whether a file of an encoder's repository or folder is fetched: model.safetensors, a config, a tokenizer's file.
 
-    `name` is the file's path in the repository. Tokenizers use many names: a file may be a tokenizer's unless it has
-    weights, code, data or a document.
+    `name` is the file's path in the repository. Tokenizers use many names, and few suffixes.
     """
     if name == "model.safetensors":
         return True
     in_subfolder = name.startswith(".") or "/" in name or "\\" in name
-    return not (in_subfolder or PurePath(name).suffix.lower() in _OTHER_SUFFIXES or name.endswith(_OTHER_ENDINGS))
+    return PurePath(name).suffix in _SUFFIXES and not in_subfolder and not name.endswith(_OTHER_ENDINGS)
 
 
 def is_expected(path: Path, expected: File) -> bool:

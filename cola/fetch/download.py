@@ -194,5 +194,4 @@ def _fetch_from_hub(name: str, revision: str, expected: dict[str, File], folder:
 
     for file, content in (expected or hub.list_files(name, revision)).items():
         checked.copy(hub.fetch_file(name, revision, file, content), content, folder, f"{hub.get_host()}: {file}")
-        if file.endswith("config.json"):
-            encoders.check_config(name, folder / file)
+        encoders.check_config(name, folder / file)

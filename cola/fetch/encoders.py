@@ -1,6 +1,7 @@
 """A user's encoder is copied; any encoder that was fetched is tried once."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from cola.fetch.sources import Source
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase  # imported where it is used: it takes seconds
 
+CONFIGS = ("config.json", "tokenizer_config.json", "adapter_config.json")
 QUANTIZED = "quantized weights, which cannot be fine-tuned: take the encoder it was made from"
 SENTENCES = (
     "What did Nobody say?",
@@ -35,7 +37,7 @@ def copy(name: str, folder: Path) -> Source:
     project. Prints how a later change gets into the project, for DVC does not watch the folder.
     Raises UserError, in one line, where a file is missing or cannot be used.
     """
-    origin = paths.find_root() / Path(name).expanduser()
+    origin = paths.find_root() / os.path.expanduser(name)  # noqa: PTH111 - never raises
     if not origin.is_dir():
         raise UserError(f"fetch.encoder: {name} is no folder (params.yaml lists the values that it can have)")
     command = "dvc repro --force --downstream fetch@encoder"
@@ -46,8 +48,7 @@ def copy(name: str, folder: Path) -> Source:
             is_pointer = stream.read(40).startswith(b"version https://git-lfs")
         if is_pointer:
             raise UserError(f"{name}/{path.name} is a pointer of git-lfs, not the file: run `git lfs pull` in {name}")
-        if path.name.endswith("config.json"):
-            check_config(name, path)
+        check_config(name, path)
         shutil.copyfile(path, folder / path.name)
     for file in ("config.json", "model.safetensors"):
         if origin / file not in selected:
@@ -57,7 +58,12 @@ def copy(name: str, folder: Path) -> Source:
 
 
 def check_config(name: str, config: Path) -> None:
-    """Raise UserError where a config file is no JSON object, or is of an adapter, of code or of quantized weights."""
+    """Raise UserError where one of CONFIGS is no JSON object, or is of an adapter, of code or of quantized weights.
+
+    Any other file is fine: sentence-transformers' data_config.json is a list.
+    """
+    if config.name not in CONFIGS:
+        return
     if config.name == "adapter_config.json":
         raise UserError(
             f"{name} has an adapter, which is not loaded here: merge it into the encoder (`merge_and_unload()`, then "

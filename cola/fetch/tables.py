@@ -216,6 +216,8 @@ def _read_parquet(path: Path) -> Records:
         header = table.schema_arrow.names
         names = [name for name in header if normalize(name) in COLUMNS]
         yield "the header", names if {"text", "label"} <= set(map(normalize, names)) else header
+        if not names:
+            return  # without columns, zip below would never end
         for batch in table.iter_batches(columns=names):
             columns = [_to_texts(batch[name]) for name in names]
             for *fields, number in zip(*columns, numbers, strict=False):

@@ -8,6 +8,7 @@ import requests  # pooch's
 
 from cola.core.errors import UserError, join_lines
 
+URL_VARIABLES = ("COLA_MIRROR", "HF_ENDPOINT", "PIP_", "UV_")  # beginnings of variables that may hold a password
 PROXIES = ("all_proxy", "http_proxy", "https_proxy")
 
 
@@ -38,7 +39,8 @@ def describe(error: Exception) -> str:
     if isinstance(error, requests.ConnectionError | httpx2.TransportError) or "connection broken" in text.lower():
         return f"no connection through {proxy}" if proxies else "no connection"
     # Libraries split a password at a slash, and show some of its words.
-    secrets = " ".join(re.findall("//(.*)@", "\n".join(os.environ.values())))
+    urls = [value for name, value in os.environ.items() if name.lower() in PROXIES or name.startswith(URL_VARIABLES)]
+    secrets = " ".join(re.findall("//(.*)@", "\n".join(urls)))
     if set(re.findall(r"\w+", secrets)) & set(re.findall(r"\w+", text)):
         return "no valid URL: in a password, write / as %2F and @ as %40"
     return text

@@ -68,7 +68,9 @@ def _download(wheel: Wheel, folder: Path) -> Iterator[Path]:
 def _prepare_pip(parent: int, largest_file: int) -> None:
     """Set up pip's process: it ends with the stage, and an index that sends too many bytes does not fill the disk."""
     end_with_parent(parent)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    lower = largest_file if hard == resource.RLIM_INFINITY else min(largest_file, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (lower, hard))
 
 
 def _describe(words: str) -> str:

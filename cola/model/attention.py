@@ -61,11 +61,11 @@ class Dropout(nn.Dropout):
 
 def drop(values: Tensor, probability: float) -> Tensor:
     """Zero each value with `probability`, rounded to 1 in 65,536, and scale the rest so that the mean stays."""
-    if probability == 0:
-        return values
-    if not values.is_cpu or probability == 1:
-        return functional.dropout(values, probability)
     dropped = round(probability * 2**16)  # of 65,536 cases
+    if dropped == 0:
+        return values
+    if not values.is_cpu or dropped == 2**16:
+        return functional.dropout(values, probability)
     # A random number of 64 bits serves four values. Clamping the cases to 0 and 1 takes a fraction of the time of a
     # comparison and a conversion from bool.
     numbers = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)

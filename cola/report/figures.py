@@ -212,7 +212,8 @@ def draw_mcc_by_epoch(summary: Mapping[str, Any]) -> Figure:
         values = [row["validation_mcc"] for row in curve["rows"]]
         axes.plot(range(1, len(values) + 1), values, "o-", color=_METHODS[curve["way"]], label=spell(curve["way"]))
     axes.axhline(np.mean(summary["bag_of_words_validation_mcc"]), color=GREY, label=spell("bag_of_words"))
-    rows = summary["epochs"][0]["rows"]
+    longest = max((curve["rows"] for curve in summary["epochs"]), key=len)
+    rows = longest[:: 1 + len(longest) // 10]
     axes.set(title="Validation MCC by epoch", xlabel="epoch, and training time", ylabel="MCC")
     times = [f"{row['epoch']}\n{format_time(row['seconds'])}" for row in rows]
     axes.set_xticks([row["epoch"] for row in rows], times)
@@ -228,7 +229,7 @@ def draw_mcc_by_source(summary: Mapping[str, Any]) -> Figure:
     heights = range(len(rows))[::-1]  # the first row on top
     for method, color in _METHODS.items():
         axes.plot([row[method] for row in rows], heights, "o", color=color, label=spell(method))
-    names = [f"{shorten(spell(row['source']), LONGEST_NAME)} ({row['sentences']})" for row in rows]
+    names = [f"{shorten(row['source'], LONGEST_NAME)} ({row['sentences']})" for row in rows]
     axes.set_yticks(heights, names, parse_math=False)
     axes.grid(axis="y", alpha=0.3)
     axes.axvline(0, color="black", linewidth=0.8)

@@ -215,5 +215,15 @@ def _log_files(
             store.client.log_figure(run_id, figure, name)
 
 
+def main() -> None:
+    match sys.argv[1:]:
+        case ["ui", port]:
+            mlflow_store.show_runs(port)
+        case ["track"]:
+            track()
+        case _:
+            raise UserError("what shall MLflow do? make ui, or make track")
+
+
 if __name__ == "__main__":
-    errors.run(lambda: mlflow_store.show_runs(sys.argv[2]) if sys.argv[1] == "ui" else track())
+    errors.run(main)

@@ -23,7 +23,6 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # which may hold a password
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")  # seconds
-os.environ.setdefault("PGCONNECT_TIMEOUT", "4")  # seconds; PostgreSQL's library reads it
 
 from filelock import FileLock
 from mlflow.store.db import utils as database_utils
@@ -55,6 +54,7 @@ class Store:
 
 def connect() -> MlflowClient:
     """Return a client of MLflow. A missing local database is created, which takes seconds."""
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "4")  # seconds; PostgreSQL's library reads it as it connects
     uri = read_tracking_uri()
     database = Path(unquote(uri.partition("///")[2].partition("?")[0]))
     # Two processes must not create the database at once. A process that is killed must not leave half a database.
@@ -117,8 +117,9 @@ def read_tracking_uri() -> str:
     Raises UserError for an address without http://, which MLflow would take for a folder.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if re.match(r"[\w.-]+:\d+(/|$)", uri):
-        raise UserError(f"MLFLOW_TRACKING_URI is {uri}: write http://{uri}")
+    address = uri.rpartition("@")[2]  # without a user and password
+    if re.match(r"[\w.-]+:\d+(/|$)", address) and "//" not in uri:
+        raise UserError(f"MLFLOW_TRACKING_URI, at {address}, has no scheme: begin it with http://")
     uri = re.sub("^sqlite[^:]*:///(?=[^/:?])", lambda start: f"{start[0]}{quote(str(paths.find_root()))}/", uri)
     return (paths.find_root() / local_file_uri_to_path(uri)).as_uri() if is_local_uri(uri) else uri
 
@@ -169,5 +170,9 @@ def is_temporary(error: BaseException) -> bool:
 def describe(error: BaseException) -> str:
     """Return the error in one line, without passwords. The middle of a long text is cut: remedies stand at the end."""
     text = re.sub("<database_uri>", lambda _: shlex.quote(read_tracking_uri()), join_lines(error)) or repr(error)
+    # Libraries split a password at these characters, and show its parts.
+    user = re.search("(?://|^)(.*)@", os.environ.get("MLFLOW_TRACKING_URI", ""))
+    for part in filter(None, re.split("[/@ ?#:]", user[1].partition(":")[2]) if user else ()):
+        text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", "***", text)
     text = text if len(text) <= 1000 else f"{text[:600]} ... {text[-400:]}"
     return re.sub("//[^/@ ]*@", "//", text).rstrip(".")

@@ -27,7 +27,7 @@ def check_one_run(with_code: bool = False) -> None:
         raise UserError(f"DVC does not see the changes of a frozen stage: run `dvc unfreeze {' '.join(frozen)}`")
     changes = [change for stage in status.values() for change in stage if isinstance(change, dict)]
     states = {path: state for change in changes for changed in change.values() for path, state in changed.items()}
-    differing = sorted(path for path, state in states.items() if state != "not in cache")  # an unchanged file
+    differing = sorted(path for path, state in states.items() if state != "not in cache")  # as in a clone
     if changed := [path for path in differing if with_code or not path.startswith(CODE)]:
         shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise UserError(f"the files are not those of one run: run `dvc repro` (changed or missing: {shown})")

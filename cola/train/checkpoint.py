@@ -48,7 +48,7 @@ class Checkpointer:
             self._save_after(SECONDS, optimizer, progress)
 
     def after_epoch(self, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-        """Save if that takes less than a twentieth of the time since the last save."""
+        """Save, from the second time on only if that takes less than a twentieth of the time since the last save."""
         self._save_after(20 * self._cost, optimizer, progress)
 
     def _save_after(self, seconds: float, optimizer: torch.optim.Optimizer, progress: Progress) -> None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from cola.core import progress as progress_bar
 from cola.core.params import Train
-from cola.data.ragged import Sentences
+from cola.data.tables import Sentences
 from cola.model import batching, classifier, families, metrics, prediction
 from cola.train import distributed, speedups
 from cola.train.checkpoint import Checkpointer
@@ -33,17 +33,16 @@ def prepare(
     if distributed.rank():  # rank 0 keeps its random state; the other ranks need different dropout
         torch.manual_seed(int(np.random.SeedSequence([seed, distributed.rank()]).generate_state(1)[0]))
     families.freeze(model, recipe.frozen_layers)
-    with speedups.prepare(model, sentences, recipe, precision) as prepared:
+    with speedups.prepare(model, sentences, recipe, precision) as (sentences, weights, packed):
         optimizer = torch.optim.AdamW(
-            prepared.parameters,
+            weights,
             lr=recipe.learning_rate,
             eps=recipe.adam_epsilon,
             weight_decay=recipe.weight_decay,
             fused=True,
             capturable=model.device.type == "cuda",  # by a CUDA graph
         )
-        train, validation = prepared.sentences["train"], prepared.sentences["validation"]
-        packed, weights = prepared.packed, prepared.parameters
+        train, validation = sentences["train"], sentences["validation"]
         yield Training(model, train, validation, recipe, precision, seed, packed, weights, optimizer)
 
 
@@ -134,7 +133,7 @@ def validate(training: Training, progress: Progress) -> Epoch:
         training_seconds=progress.seconds,
         validation_seconds=time.perf_counter() - started,
         sentences=len(rows),
-        tokens=int(training.train.input_ids.lengths[rows].sum()),
+        tokens=sum(len(training.train.input_ids[row]) for row in rows),
         steps=progress.steps,
     )
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from cola.core.errors import UserError
 from cola.core.params import Train
-from cola.data.ragged import Sentences
+from cola.data.tables import Sentences
 from cola.model import batching, classifier
 from cola.train import distributed
 from cola.train.graphs import Recorded

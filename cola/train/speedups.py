@@ -8,7 +8,7 @@ the head reads (model/families.py), and matrices are multiplied in bfloat16 wher
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +17,11 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from cola.core.params import Train
-from cola.data.ragged import Sentences
+from cola.data.tables import Sentences
 from cola.model import attention, families
 
-
-class Prepared(NamedTuple):
-    """The inputs of a training, prepared for speed."""
-
-    sentences: Mapping[str, Sentences]  # by split, with the model's token ids
-    parameters: list[nn.Parameter]  # for the optimizer
-    packed: bool  # whether the model takes sentences packed into rows
+# The sentences by split, with the model's token ids; the parameters for the optimizer; whether to pack the sentences.
+Prepared = tuple[Mapping[str, Sentences], list[nn.Parameter], bool]
 
 
 @contextmanager
@@ -44,7 +39,7 @@ def prepare(
     if recipe.fast:
         fast = ", ".join(families.FAMILIES)
         print(f"{model.config.model_type} trains on padded sentences, which is slow; these families train fast: {fast}")
-    yield Prepared(sentences, [weight for weight in model.parameters() if weight.requires_grad], packed=False)
+    yield sentences, [weight for weight in model.parameters() if weight.requires_grad], False
 
 
 @contextmanager
@@ -61,7 +56,7 @@ def _speed_up(
         model.set_attn_implementation(attention.NAME)
         if not weight_decay and model.get_input_embeddings().weight.requires_grad:  # decay changes unused rows, too
             sentences = stack.enter_context(drop_unused_rows(model, sentences))
-        yield Prepared(sentences, [stack.enter_context(flatten_weights(model, precision))], packed=True)
+        yield sentences, [stack.enter_context(flatten_weights(model, precision))], True
 
 
 @contextmanager
@@ -74,12 +69,12 @@ def drop_unused_rows(model: PreTrainedModel, sentences: Mapping[str, Sentences])
     """
     embedding: Any = model.get_input_embeddings()
     table, padding = embedding.weight, embedding.padding_idx
-    used = np.unique(np.concatenate([[padding], *(split.input_ids.values for split in sentences.values())]))
+    used = np.unique(np.concatenate([[padding], *(ids for split in sentences.values() for ids in split.input_ids)]))
     embedding.weight = nn.Parameter(table.detach()[used])
     embedding.padding_idx = int(np.searchsorted(used, padding))
 
     def renumber(split: Sentences) -> Sentences:
-        return split._replace(input_ids=split.input_ids.map_values(lambda values: np.searchsorted(used, values)))
+        return split._replace(input_ids=[np.searchsorted(used, ids) for ids in split.input_ids])
 
     try:
         yield {name: renumber(split) for name, split in sentences.items()}

@@ -1,9 +1,7 @@
 import io
-import os
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -196,17 +194,13 @@ def test_an_error_of_the_system_names_the_path_that_it_concerns(tmp_path, path, 
     assert read_listing(tmp_path) == ["file", "folder"]
 
 
+def test_an_error_that_quotes_the_system_stays_as_it_is(tmp_path):
+    with pytest.raises(UserError, match=r"^no header \(os error 5\)$"), files.atomic_file(tmp_path / "file"):
+        raise UserError("no header (os error 5)")
+
+
 def test_a_copy_that_cannot_be_written_does_not_blame_the_file_that_is_read(tmp_path):
     (tmp_path / "file").write_bytes(bytes(1000))
     fault = "raw cannot be written: File too large"
     with small_disk(10), pytest.raises(UserError, match=fault), files.atomic_folder(tmp_path / "raw") as folder:
         shutil.copyfile(tmp_path / "file", folder / "copy")
-
-
-def test_stale_files_are_deleted(tmp_path):
-    for name, days in (("old", 8), ("young", 6)):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, times=(0, time.time() - days * 24 * 3600))
-    files.remove_stale(tmp_path)
-    files.remove_stale(tmp_path / "absent")
-    assert read_listing(tmp_path) == ["young"]

@@ -45,16 +45,6 @@ def test_a_label_is_its_number_in_the_narrowest_type(tmp_path, classes, kind):
     assert corpus.read(tmp_path / "train.csv", labels)["label"].type == kind
 
 
-def test_the_real_corpus_is_the_tutorials(raw):
-    labels = ["unacceptable", "acceptable"]
-    training_file = corpus.read(raw / "train.csv", labels).to_pandas()
-    assert len(training_file) == 8551
-    assert training_file["sentence"][8200] == "They kicked themselves"
-    assert training_file["label"][4867] == 0
-    test = corpus.read(raw / "test.csv", labels).to_pandas()
-    assert (len(test), test["label"].sum()) == (516, 354)
-
-
 @given(st.integers(2, 200), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1), st.data())
 def test_a_split_is_a_partition_that_repeats_and_a_smaller_one_is_within_it(count, fraction, seed, data):
     assume(0 < int(round((1 - fraction) * count, 9)) < count)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cola.core import files
 from cola.core.errors import UserError
-from cola.data import ragged, tables
+from cola.data import tables
 
 SOURCE = {"name": "cola", "files": {"in_domain_train.tsv": "f320"}}
 COLUMNS = ["sentence_source", "label", "sentence", "input_ids"]
@@ -47,7 +47,16 @@ def test_a_table_has_its_schema_and_its_row_groups(tmp_path, monkeypatch, kind):
     assert tables.read_first_row_group(path)["sentence"].to_list() == table["sentence"].to_pylist()[:3]
 
 
-@pytest.mark.parametrize("read", [tables.read, tables.read_first_row_group, tables.read_source, ragged.read_sentences])
+def test_a_training_reads_the_ids_and_labels_of_all_row_groups_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP", 7)
+    frame = tiny.sentences(46)
+    input_ids, labels = tables.read_sentences(write_folder(tmp_path / "tokenized", tiny.arrow(frame)))
+    assert [ids.tolist() for ids in input_ids] == [ids.tolist() for ids in frame["input_ids"]]
+    assert labels.tolist() == frame["label"].to_list()
+    assert (input_ids[0].dtype, labels.dtype) == (np.int32, np.int64)
+
+
+@pytest.mark.parametrize("read", [tables.read, tables.read_first_row_group, tables.read_source, tables.read_sentences])
 def test_a_missing_or_changed_table_is_refused(tmp_path, read):
     path = write_folder(tmp_path / "tokenized", tiny.arrow(tiny.sentences(2)))
     content = path.read_bytes()

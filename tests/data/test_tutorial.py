@@ -1,18 +1,16 @@
 import pytest
+from results import TUTORIAL
 
 from cola.data import tutorial
 
-PINNED = "86b5e0934494bd15c9632b12f734a8a67f723594"
-CORPUS = {"name": "cola", "revision": "1.1"}
-ENCODER = {"name": "google-bert/bert-base-uncased", "revision": PINNED}
+CORPUS, ENCODER = TUTORIAL["corpus"], TUTORIAL["encoder"]
 MINE = {"name": "mine", "revision": None, "files": {"model.safetensors": "0a"}}
 
 
 def test_the_tutorials_corpus_and_encoder_are_comparable():
-    source = {"corpus": CORPUS, "encoder": ENCODER}
-    assert tutorial.is_comparable(source)
-    assert list(tutorial.list_differences(source)) == []
-    assert tutorial.make_title(source) == "cola, google-bert/bert-base-uncased"
+    assert tutorial.is_comparable(TUTORIAL)
+    assert list(tutorial.list_differences(TUTORIAL)) == []
+    assert tutorial.make_title(TUTORIAL) == "cola, google-bert/bert-base-uncased"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +38,7 @@ def test_a_result_with_another_corpus_or_encoder_is_not_comparable(corpus, encod
     [
         (MINE | {"license": "changed"}, True),
         (MINE | {"name": "a copy"}, True),
+        (MINE | {"name": f"mine{tutorial.RANDOM_WEIGHTS}"}, False),
         (MINE | {"files": {"model.safetensors": "0b"}}, False),
         (MINE | {"files": {}}, False),
         (MINE | {"revision": "1"}, False),

@@ -164,6 +164,7 @@ def test_a_worker_is_killed_and_no_seed_is_lost(project_for_a_cluster, dask_clus
 
     summary = json.loads((project / "metrics/seeds.json").read_text())
     assert summary["mcc"].keys() == {"1", "2"}
+    assert (project / "metrics/seeds.png").read_bytes().startswith(b"\x89PNG")
     client = MlflowClient(server)
     runs = client.search_runs([client.get_experiment_by_name(mlflow_store.EXPERIMENT).experiment_id])
     assert sorted(run.info.run_name for run in runs) == ["2 seeds", "seed-1", "seed-2"]

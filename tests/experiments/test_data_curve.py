@@ -125,7 +125,7 @@ def test_a_curve_of_many_labels_that_are_numbers_in_a_folder_of_a_larger_reposit
     assert summary["curve"][0]["bag_of_words"] == {"mcc": [1.0] * 3, "mean": 1.0, "low": 1.0, "high": 1.0}
     assert_means_and_intervals_fit(summary)
     assert all((project / path).read_bytes().startswith(b"\x89PNG") for path in data_curve.PICTURES)
-    runs = list_runs(project)
+    _, runs = list_runs(project)
     (parent,) = (run for run in runs if run.info.run_name == "data curve")
     assert parent.data.metrics["test_mcc_pretrained"] == summary["mcc"]
     assert [run.data.tags.get("mlflow.parentRunId") for run in runs].count(parent.info.run_id) == 6

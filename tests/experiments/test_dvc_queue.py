@@ -1,6 +1,8 @@
 """Experiments through a real DVC, in a project that is a folder of a larger repository."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,8 @@ import pytest
 import torch
 from dvc.repo import Repo
 from joblib import cpu_count
-from processes import wait_for
+from processes import running, wait_for
+from project import ROOT
 
 from cola.core import paths
 from cola.core.errors import UserError
@@ -55,15 +58,18 @@ def test_an_experiment_is_read_by_its_name_and_is_in_the_table(project, git, cap
     with pytest.raises(UserError, match=r"^no experiment has run at this commit: `make demo` runs one$"):
         dvc_queue._print_table()
     git("branch", "demo")  # a name that git prefers
+    corpus = f"~/it's mine (1)/é{'/folder' * 12}"
     for seed in (3, 5):
-        commit = dvc_queue.run_now("demo", {"seed": seed, "fetch.corpus": "~/it's mine (1)/é"})
+        commit = dvc_queue.run_now("demo", {"seed": seed, "fetch.corpus": corpus})
         assert revision.read(paths.TEST_METRICS, "demo") == revision.read(paths.TEST_METRICS, commit)
         assert revision.read(paths.TEST_METRICS, "demo") == f'{{"mcc": 0.{seed} }}\n'
     assert list_names() == ["demo"]
     assert "WARNING" not in capfd.readouterr().err, "DVC warns of outputs that are not made yet"
     dvc_queue._print_table()
-    text = " ".join(capfd.readouterr().out.split())
-    assert text.endswith("0.500 - demo: seed=5 fetch.corpus=~/it's mine (1)/é")
+    table = capfd.readouterr().out
+    assert max(map(len, table.splitlines())) <= 80
+    text = "".join(table.split())
+    assert text.endswith("0.500-demo:seed=5fetch.corpus=" + corpus.replace(" ", "")), "it may be folded, not cut"
     dvc_queue.remove(["demo", "nobody"])
     assert list_names() == []
 
@@ -103,6 +109,25 @@ def test_names_in_dvcs_queue_are_refused_until_its_commands_have_removed_them(pr
     commits = dvc_queue.run_experiments(experiments)
     assert [revision.read(Path("trained"), commits[name]) for name in experiments] == ["seed: 1\n", "seed: 2\n"]
     assert "experiments that DVC's queue had before run, too: mine\n" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_after_control_c_the_command_in_the_message_ends_the_queue(project, tmp_path):
+    experiments = {"seed-1": {"seed": 99}, "seed-2": {"seed": 99}}
+    code = f"from cola.experiments import dvc_queue; dvc_queue.run(lambda: dvc_queue.run_experiments({experiments}))"
+    environment, log = revision.make_environment() | {"PYTHONPATH": str(ROOT)}, tmp_path / "log"
+    with Repo() as repo, running([sys.executable, "-c", code], log, env=environment) as command:
+        queue = repo.experiments.celery_queue
+        (first, *_) = wait_for(lambda: list(queue.iter_active()), 60)
+        wait_for(lambda: queue.proc.get(first.stash_rev), 60)
+        os.killpg(command.pid, signal.SIGINT)
+        assert command.wait(30) == 1
+        last = log.read_text().splitlines()[-1]
+        (remedy,) = re.findall("^error: interrupted; DVC goes on in the background: `(.*)` ends it$", last)
+        subprocess.run(remedy, shell=True, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S602
+        wait_for(lambda: not [*queue.iter_active(), *queue.iter_queued()], 60)
+    commits = dvc_queue.run_experiments({name: {"seed": 1} for name in experiments})
+    assert [revision.read(Path("trained"), commits[name]) for name in experiments] == ["seed: 1\n"] * 2
 
 
 @pytest.mark.slow

@@ -29,9 +29,10 @@ def test_every_file_that_a_tokenizer_of_transformers_names_is_fetched():
 def test_weights_in_other_forms_code_and_files_of_subfolders_are_not_fetched():
     names = (
         "model-00001-of-00002.safetensors model.safetensors.index.json pytorch_model.bin Model.ONNX training_args.bin "
-        "modeling_own.py README.md .gitattributes onnx/config.json ../vocab.txt ..\\vocab.txt SHA256SUMS source.json"
+        "modeling_own.py README.md config.json~ .gitattributes onnx/config.json ../vocab.txt ..\\vocab.txt SHA256SUMS "
+        "source.json"
     ).split()
-    assert len(names) == 13
+    assert len(names) == 14
     assert [name for name in names if checked.is_encoder_file(name)] == []
 
 

@@ -10,10 +10,12 @@ from types import SimpleNamespace
 import pooch
 import pytest
 from loopback import Answer, clean_environment, file_server, find_closed_port
+from project import ROOT
 
 from cola.core.errors import UserError
-from cola.fetch import download, sources
+from cola.fetch import download, sources, transfers
 from cola.fetch.sources import Archive, File, Source
+from stages import fetch as fetch_stage
 
 ZIP = "cola_public_1.1.zip"
 MEMBERS = {
@@ -49,7 +51,6 @@ def waits(tmp_path, monkeypatch):
     """An empty cache, no mirror and no proxy. Returns the list of the seconds that pooch would have waited."""
     clean_environment(monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "TIMEOUT", (5.0, 0.3))
     seconds = []
     monkeypatch.setattr(pooch.core, "time", SimpleNamespace(sleep=seconds.append))
     return seconds
@@ -114,13 +115,15 @@ def test_the_host_is_asked_once_for_all_clones_and_again_where_the_cache_is_spoi
         (Answer(status=503), "HTTP 503"),
         (Answer(cut_after=10), "no connection"),
         (Answer(cut_after=10, chunked=True), "no connection"),
-        (Answer(seconds=0.4), "no answer in time"),
+        (Answer(seconds=1), "no answer in time"),
         (Answer(location="http://127.0.0.1:1/"), "no connection"),
         (Answer(location=f"/{ZIP}"), "HTTP 302"),  # round and round
         (Answer(location="file:///etc/passwd"), "No connection adapters were found for 'file:///etc/passwd'"),
     ],
 )
 def test_a_host_that_fails_is_asked_again_and_named_at_last(tmp_path, monkeypatch, waits, answer, reason):
+    if answer.seconds:
+        monkeypatch.setattr(download, "TIMEOUT", (5.0, answer.seconds / 2))
     with cola_host(monkeypatch, *[answer] * 99):
         line = fail_to_fetch(tmp_path / "failed")
         assert line.startswith(f"cannot fetch cola: COLA_MIRROR is not set; 127.0.0.1: {reason}{REMEDY}")
@@ -235,6 +238,17 @@ def test_the_password_of_a_mirror_is_not_shown(tmp_path, monkeypatch, capfd, pas
             assert f"({url})" in lines[-1]
     shown = "".join([*lines, *capfd.readouterr(), log.getvalue()])
     assert not [part for part in ("ret@", "me:", "'se'", "c@", "s?c") if part in shown]
+
+
+def test_passwords_that_are_not_sent_do_not_hide_a_reason(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://python:pip@localhost/app")
+    assert transfers.describe(RuntimeError("python: No module named pip")) == "python: No module named pip"
+
+
+def test_a_part_of_fetch_that_does_not_exist_is_one_line(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match=r"^which part\? python -m stages\.fetch corpus or encoder$"):
+        fetch_stage.main("corpora")
 
 
 def test_the_generated_corpus_is_always_the_same(tmp_path):

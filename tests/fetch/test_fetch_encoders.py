@@ -70,10 +70,12 @@ def save(mine, kind, *, lowercase=True):
 
 
 def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(mine):
-    (mine / "README.md").touch()
+    for name in ("README.md", "config.json~", "desktop.ini"):  # DVC keeps none of the last two
+        (mine / name).touch()
     (mine / "old.model").mkdir()
+    (mine / "data_config.json").write_text("[]")  # a list of corpora, of sentence-transformers
     folder, names = fetch(mine)
-    assert names == {"config.json", "model.safetensors", "vocab.txt"}
+    assert names == {"config.json", "data_config.json", "model.safetensors", "vocab.txt"}
     assert files.hash_file(folder / "model.safetensors") == files.hash_file(mine / "model.safetensors")
 
 
@@ -253,5 +255,7 @@ def test_an_encoder_without_a_tokenizer_is_refused_as_such(mine, kind):
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^fetch.encoder: ~nobody-here/bert is no folder"):
+        encoders.copy("~nobody-here/bert", tmp_path)
     with pytest.raises(UserError, match=r"^fetch.encoder: ./nowhere is no folder"):
         download.fetch_encoder("./nowhere", None, tmp_path)

@@ -158,6 +158,9 @@ def test_json_and_parquet(read, tmp_path):
     pq.write_table(table, tmp_path / "train.parquet")
     with pytest.raises(UserError, match="row 2: empty label"):
         list(tables.read_table(tmp_path / "train.parquet"))
+    pq.write_table(pa.table({"": ["Hello."]}), tmp_path / "train.parquet")
+    with pytest.raises(UserError, match=r"train\.parquet: no sentences$"):
+        list(tables.read_table(tmp_path / "train.parquet"))
     frame.rename(columns={"text": "sentence"}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(UserError, match=r"no column 'text' in the header \(n, sentence, Label\): the header must name"):
         list(tables.read_table(tmp_path / "train.parquet"))

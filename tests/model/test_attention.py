@@ -40,7 +40,9 @@ def test_no_dropout_changes_nothing():
     values = torch.randn(5)
     assert attention.Dropout(0.5).eval()(values) is values
     assert torch.equal(attention.drop(values, 0.0), values)
+    assert torch.equal(attention.drop(values, 2.0**-18), values), "rounded to 1 in 65,536"
 
 
-def test_a_dropout_of_1_leaves_nothing():
-    assert torch.equal(attention.drop(torch.randn(5), 1.0), torch.zeros(5))
+@pytest.mark.parametrize("probability", [1.0, 1 - 2.0**-30])
+def test_a_dropout_of_1_leaves_nothing(probability):
+    assert torch.equal(attention.drop(torch.randn(5), probability), torch.zeros(5))

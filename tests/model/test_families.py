@@ -4,12 +4,12 @@ import re
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig
 
-from benchmarks import workload
 from cola.core.errors import UserError
 from cola.model import attention, batching, classifier, families
 
@@ -40,7 +40,7 @@ def draw_sentences():
     [*((family, {}) for family in families.FAMILIES), ("modernbert", {"classifier_pooling": "cls"})],
 )
 def test_logits_of_a_batch_are_those_of_transformers_for_single_sentences(family, changes, device):
-    config = workload.configure(family, layers=4)
+    config = tiny.configure(family, layers=4)
     config.update(changes)
     model, sentences = build_classifier(config), draw_sentences()
     expected = torch.cat([model(input_ids=torch.tensor(ids)[None]).logits for ids in sentences])  # on the CPU
@@ -55,7 +55,7 @@ def test_logits_of_a_batch_are_those_of_transformers_for_single_sentences(family
 @every_family
 @pytest.mark.parametrize("probability", [0.0, 0.5])
 def test_attention_drops_with_the_configurations_probability(family, probability, device):
-    config = workload.configure(family)
+    config = tiny.configure(family)
     for key, value in config.to_dict().items():
         if "dropout" in key and isinstance(value, float):
             setattr(config, key, probability if "attention" in key else 0.0)
@@ -85,7 +85,7 @@ class CopiesBetweenDevices(TorchDispatchMode):
 def test_a_step_never_waits_for_its_device_as_a_cuda_graph_asks(family, monkeypatch):
     """The meta device has no values: an operation that waits for one raises. A copy from the CPU would wait, too."""
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # the meta device knows no autocast
-    model = build_classifier(workload.configure(family)).to("meta").train()
+    model = build_classifier(tiny.configure(family)).to("meta").train()
     model.set_attn_implementation(attention.NAME)
     batch = batching.Packed(*(tensor.to("meta") for tensor in batching.pack(draw_sentences(), few_shapes=True)))
     with CopiesBetweenDevices() as operations:
@@ -98,22 +98,22 @@ def test_a_step_never_waits_for_its_device_as_a_cuda_graph_asks(family, monkeypa
 
 @pytest.mark.parametrize("family", ["bert", "albert", "distilbert", "roberta", "modernbert"])
 def test_the_encoders_linears_are_all_but_the_heads_two(family):
-    model = build_classifier(workload.configure(family))
+    model = build_classifier(tiny.configure(family))
     linears = sum(isinstance(module, torch.nn.Linear) for module in model.modules())
     assert len(families.list_encoder_linears(model)) == linears - 2
 
 
 def test_decoders_and_other_families_are_not_supported():
-    assert families.supports(build_classifier(workload.configure("bert")))
-    decoder = workload.configure("bert")
+    assert families.supports(build_classifier(tiny.configure("bert")))
+    decoder = tiny.configure("bert")
     decoder.is_decoder = True
     assert not families.supports(build_classifier(decoder))
-    assert not families.supports(build_classifier(workload.configure("deberta-v2")))
+    assert not families.supports(build_classifier(tiny.configure("deberta-v2")))
 
 
 @pytest.mark.parametrize("family", [family for family in families.FAMILIES if family != "albert"])
 def test_the_embeddings_and_the_first_layers_are_frozen(family):
-    model = build_classifier(workload.configure(family, layers=3))
+    model = build_classifier(tiny.configure(family, layers=3))
     families.freeze(model, 0)
     assert all(weights.requires_grad for weights in model.parameters())
     families.freeze(model, 2)
@@ -145,6 +145,6 @@ def test_what_comes_before_the_layers_is_frozen_whatever_its_name(family, frozen
 
 @pytest.mark.parametrize(("family", "asked", "available"), [("bert", 4, 3), ("albert", 1, 0), ("xlm", 1, 0)])
 def test_more_layers_than_the_model_has_are_refused(family, asked, available):
-    model = build_classifier(workload.configure(family, layers=3))
+    model = build_classifier(tiny.configure(family, layers=3))
     with pytest.raises(UserError, match=f"^train.frozen_layers={asked}: {family} has {available} layers to freeze$"):
         families.freeze(model, asked)

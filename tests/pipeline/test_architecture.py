@@ -1,7 +1,6 @@
 """dvc.yaml and the code agree, and imports run one way."""
 
 import ast
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -230,7 +229,7 @@ def test_git_keeps_what_experiments_need_whatever_else_it_ignores(tmp_path):
     assert len(outputs) == 11
     needed = ["dvc.lock", "corpora/mine/train.csv", "corpora/by/year/test.csv", *outputs]
     command = ["git", "-c", f"core.excludesFile={ignored}", "check-ignore", "--no-index"]
-    answer = subprocess.run(
-        [*command, *needed, "a.csv", "metrics/timings.json"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert answer.stdout.split() == ["a.csv", "metrics/timings.json"]
+    assert run_to_end([*command, *needed, "a.csv", "metrics/timings.json"]).stdout.split() == [
+        "a.csv",
+        "metrics/timings.json",
+    ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from cola.data import encoding
 from cola.fetch import download, encoders
@@ -13,24 +13,7 @@ from cola.train import loop
 from cola.train.checkpoint import Checkpointer
 
 CPU = torch.device("cpu")
-SIZES = {
-    "vocab_size": 40,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
-KINDS = {
-    "bert": {},
-    "distilbert": {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2},
-    "roberta": {"bos_token_id": 2, "eos_token_id": 3, "max_position_embeddings": 66},
-    "mpnet": {"max_position_embeddings": 66, "pad_token_id": 1},
-    "electra": {"embedding_size": 8},
-    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
-    "modernbert": {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3, "local_attention": 8},
-}
+KINDS = ["bert", "distilbert", "roberta", "mpnet", "electra", "deberta-v2", "modernbert"]
 NAMES = ["high", "low", "middle"]
 
 
@@ -40,7 +23,9 @@ def fetched(request, tmp_path):
     for name in ("mine", "pretrained"):
         (tmp_path / name).mkdir()
     torch.manual_seed(1)
-    config = AutoConfig.for_model(request.param, **SIZES | KINDS[request.param])
+    config = tiny.configure(request.param)
+    if request.param == "deberta-v2":
+        config.update({"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8})
     AutoModel.from_config(config).save_pretrained(tmp_path / "mine")
     tiny.make_word_tokenizer(padding=config.pad_token_id).save_pretrained(tmp_path / "mine")
     download.fetch_encoder(str(tmp_path / "mine"), None, tmp_path / "pretrained")

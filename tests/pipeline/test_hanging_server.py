@@ -50,12 +50,3 @@ def test_mlflow_listens_locally_and_make_track_records_after_it_hung(applied, se
     (recorded,) = client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
     assert recorded.data.metrics["test_mcc"] == json.loads((applied / "metrics/test.json").read_text())["mcc"]
     assert len(client.get_metric_history(recorded.info.run_id, "loss")) == 20
-
-
-@pytest.mark.slow
-def test_files_of_two_runs_are_not_recorded_and_not_shown(applied, run):
-    text = (applied / "params.yaml").read_text()
-    (applied / "params.yaml").write_text(text.replace("max_steps: 20", "max_steps: 21"))
-    for command in (["make", "track"], ["make", "report"], ["python", "-m", "cola.report.console"]):
-        printed = run(applied, *command, fails=True)
-        assert "error: the files are not those of one run: run `dvc repro` (changed or missing: params.yaml)" in printed

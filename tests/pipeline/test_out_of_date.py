@@ -1,14 +1,11 @@
 """Stages that DVC runs again, or keeps, after an edit of code, a setting or a user's folder."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 
 import pytest
-from processes import running, wait_for
 from project import change_settings, copy_project, outputs
 
 HALVES = ["fetch@corpus", "fetch@encoder"]
@@ -100,20 +97,6 @@ def test_an_edit_while_a_stage_runs_is_not_recorded_with_the_old_result(project,
     (project / ".git/venv").rename(environment)
     printed = run(project, "dvc", "repro", "tokenize")
     assert find_stages(RUN, printed) == ["tokenize"] * bool(changed)
-
-
-@pytest.mark.slow
-def test_an_edit_of_fetch_keeps_the_checkpoint_of_a_killed_training(tmp_path, tiny_encoder, environment, run):
-    project = copy_project(tmp_path, fetch__corpus="minimal_pairs", fetch__encoder=str(tiny_encoder), train__epochs=8)
-    checkpoints, log = project / ".dvc/tmp/checkpoints", project / ".git/log"
-    with running(["dvc", "repro", "train"], log, cwd=project, env=environment) as pipeline:
-        wait_for(lambda: list(checkpoints.glob("*.safetensors")), 300, log.read_text)
-        os.killpg(pipeline.pid, signal.SIGKILL)
-    append_comment(project / "cola/fetch/download.py")
-    printed = run(project, "dvc", "repro", "train")
-    assert find_stages(RUN, printed) == [*HALVES, "train"]
-    # A training deletes its checkpoint at its end. If it had not resumed from this checkpoint, the file would be there.
-    assert list(checkpoints.iterdir()) == []
 
 
 @pytest.mark.slow

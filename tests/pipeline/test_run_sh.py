@@ -1,12 +1,13 @@
 """stages/run.sh runs a stage from any shell in the right Python, or says in one line what to do."""
 
-import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import run_to_end
 from project import ROOT
 
 BARE = {"PATH": "/usr/bin:/bin"}
@@ -37,10 +38,6 @@ def run(project, shell="sh", **environment):
 
 def use_environment(project):
     (project / ".venv").symlink_to(sys.prefix)
-
-
-def test_this_machine_has_two_shells_to_try():
-    assert len(SHELLS) >= 2
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -79,22 +76,29 @@ def test_without_a_python_one_line_says_what_to_do(project, old, tmp_path_factor
     assert run(project, PATH=str(path))[1] == ""
 
 
-def test_a_package_that_is_not_installed_is_one_line():
-    environment = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
-    answer = subprocess.run(
-        [sys.executable, "-S", "-m", "stages.tokenize"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_a_package_that_is_not_installed_is_one_line(monkeypatch):
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    answer = run_to_end([sys.executable, "-S", "-m", "stages.tokenize"])
     assert answer.returncode == 1
     assert answer.stderr == f"error: {sys.executable} has no package yaml: run `make .venv`, and this again\n"
 
 
+def test_damaged_bytecode_is_one_line_whose_remedy_helps(tmp_path):
+    (tmp_path / "stages").mkdir()
+    for name in ("__init__", "probe"):
+        (tmp_path / f"stages/{name}.py").touch()
+    command = [sys.executable, "-c", "from cola.core import processes; processes.start_stage(); import stages.probe"]
+    assert run_to_end(command, tmp_path).stderr == ""
+    (bytecode,) = tmp_path.rglob("probe.*.pyc")
+    bytecode.write_bytes(bytecode.read_bytes()[:-9])  # as on a full disk
+    message = r"^error: Python's bytecode is damaged \(marshal data too short\): run `(.*)`, and this again\n$"
+    (remedy,) = re.fullmatch(message, run_to_end(command, tmp_path).stderr).groups()
+    run_to_end(["bash", "-c", remedy], tmp_path)
+    assert run_to_end(command, tmp_path).stderr == ""
+
+
 def test_control_c_during_the_imports_is_one_line():
     code = "from cola.core import processes; processes.start_stage(); raise KeyboardInterrupt"
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    answer = run_to_end([sys.executable, "-c", code])
     assert answer.returncode not in (0, 1)
     assert answer.stderr == "\ninterrupted\n"

@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 from dvc.repo import Repo
@@ -36,15 +35,3 @@ def root(bare_root, empty_database):
     """Such a project in which MLflow has its tables."""
     shutil.copy(empty_database, bare_root)
     return bare_root
-
-
-@pytest.fixture
-def runs():
-    """runs(root) returns (client, the runs of the experiment bert-cola in the project's database)."""
-    from mlflow.tracking import MlflowClient  # takes seconds: only here
-
-    def runs(root):
-        client = MlflowClient(f"sqlite:///{quote(str(root))}/mlflow.db")
-        return client, client.search_runs([client.get_experiment_by_name("bert-cola").experiment_id])
-
-    return runs

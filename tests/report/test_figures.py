@@ -133,9 +133,14 @@ def test_the_validation_mcc_is_drawn_by_epoch_and_time():
     assert points(axes, "o") == {figures.BLUE: [[1, 0.125], [2, 0.375]], figures.ORANGE: [[1, 0], [2, 0.125]]}
     assert points(axes, "None")[figures.GREY] == [[0, 0.1875], [1, 0.1875]], "the baseline's line"
     assert read_tick_labels(axes.xaxis) == ["1\n1:00", "2\n2:00"]
+    long = [{"epoch": epoch, "validation_mcc": 0.5, "seconds": 60.0 * epoch} for epoch in range(1, 126)]
+    curves = [*DATA_CURVE["epochs"], {"way": "random_weights", "rows": long}]  # the others stopped early
+    (axes,) = figures.draw_mcc_by_epoch(DATA_CURVE | {"epochs": curves}).axes
+    assert read_tick_labels(axes.xaxis) == [f"{epoch}\n{epoch}:00" for epoch in range(1, 126, 13)]
 
 
 def test_methods_are_dots_for_each_source_with_the_best_on_top():
+    """A source has the name that its corpus gives it."""
     (axes,) = figures.draw_mcc_by_source(DATA_CURVE).axes
     names = dict(zip(axes.get_yticks(), read_tick_labels(axes.yaxis), strict=True))
     assert names == {1: "case (40)", 0: "passive (60)"}

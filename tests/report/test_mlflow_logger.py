@@ -88,13 +88,6 @@ def read_only_run(root, status, steps=0):
 
 
 @pytest.mark.slow
-def test_the_record_is_complete_when_record_returns(bare_root, runs):
-    assert run_stage("mlflow_logger.record('samples')") == (0, "")
-    client, (run,) = runs(bare_root)
-    assert {"learning_curve.png", "samples.json"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
-
-
-@pytest.mark.slow
 def test_a_run_is_running_from_the_start_grows_and_ends_with_its_files(root):
     code = """
 with mlflow_logger.live_run(**TRAINING, resumed=False) as log:
@@ -234,14 +227,15 @@ def test_a_trickling_server_costs_at_most_ten_seconds():
     code = """
 with mlflow_logger.live_run(**TRAINING, resumed=False):
     send(ROWS)
-    time.sleep(10)  # MLflow is imported and asks the server
+    sys.stdin.readline()
     started = time.monotonic()
     mlflow_logger.record("training")
     print(time.monotonic() - started)
 """
     trickle = Answer(status=200, body=b" " * 100_000, pause=1)  # a byte a second
     with file_server({}, [trickle] * 50) as server, stage(code, MLFLOW_TRACKING_URI=server.url) as process:
-        out, error = process.communicate(timeout=100)
+        wait_for(lambda: server.requests, 100)  # MLflow is imported, which takes longer on a busy machine
+        out, error = process.communicate("\n", timeout=100)
     assert process.returncode == 0
     assert error == "warning: not recorded in MLflow: no answer for 10 s; `make track` records it later\n"
     assert 0.1 < float(out) < 11

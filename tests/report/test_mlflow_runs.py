@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from project import list_runs
 from results import SOURCE, write_results
 
 from cola.core import files, paths
+from cola.core.errors import UserError
 from cola.report import mlflow_logger, mlflow_runs, mlflow_store, workspace
 
 
@@ -17,11 +19,11 @@ def list_artifact_names(client, run):
     return {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
 
 
-def test_a_training_is_one_run_in_the_main_project(root, runs, monkeypatch):
+def test_a_training_is_one_run_in_the_main_project(root, monkeypatch):
     monkeypatch.setenv("DVC_EXP_NAME", "demo")
     write_results(b"abc")
     mlflow_logger.record("training")
-    client, (run,) = runs(root)
+    client, (run,) = list_runs(root)
     assert run.info.run_name == "demo"
     assert run.info.status == "FINISHED"
     assert (run.data.params["train.epochs"], run.data.params["seed"]) == ("4", "42")
@@ -57,22 +59,29 @@ def train():
     assert mlflow_store.try_log(lambda store: mlflow_runs.log_training(store, run)) is None
 
 
-def test_trainings_of_the_same_model_are_separate_runs(root, runs, monkeypatch):
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["ui"]])
+def test_an_unknown_command_records_nothing(monkeypatch, arguments):
+    monkeypatch.setattr("sys.argv", ["mlflow_runs", *arguments])
+    with pytest.raises(UserError, match=r"^what shall MLflow do\? make ui, or make track$"):
+        mlflow_runs.main()
+
+
+def test_trainings_of_the_same_model_are_separate_runs(root, monkeypatch):
     write_results()
     for name in ("copy1", "copy2"):
         monkeypatch.setenv("DVC_EXP_NAME", name)
         train()
-    assert sorted(run.info.run_name for run in runs(root)[1]) == ["copy1", "copy2"]
+    assert sorted(run.info.run_name for run in list_runs(root)[1]) == ["copy1", "copy2"]
 
 
-def test_scores_and_samples_go_to_the_newest_run_that_trained_the_model(root, runs):
+def test_scores_and_samples_go_to_the_newest_run_that_trained_the_model(root):
     for weights in (b"one", b"one", b"two"):
         write_results(weights)
         train()
     write_results(b"one")
     mlflow_logger.record("evaluation")
     mlflow_logger.record("samples")
-    client, recorded = runs(root)
+    client, recorded = list_runs(root)
     by_start = sorted(recorded, key=lambda run: run.info.start_time)
     assert ["test_mcc" in run.data.metrics for run in by_start] == [False, True, False]
     assert ["samples.json" in list_artifact_names(client, run) for run in by_start] == [False, True, False]
@@ -81,11 +90,11 @@ def test_scores_and_samples_go_to_the_newest_run_that_trained_the_model(root, ru
     assert pictures | tables <= list_artifact_names(client, by_start[1])
 
 
-def test_scores_of_a_model_without_a_run_record_its_training_too(root, runs):
+def test_scores_of_a_model_without_a_run_record_its_training_too(root):
     for mcc in (0.25, 0.5):
         write_results(mcc=mcc)
         mlflow_logger.record("evaluation")
-    client, (run,) = runs(root)
+    client, (run,) = list_runs(root)
     assert {name: value for name, value in run.data.metrics.items() if name.startswith("test_")} == {
         "test_mcc": 0.5,
         "test_mcc_low": 0.1234,
@@ -110,7 +119,7 @@ def record_samples(folder, together):
 
 
 @pytest.mark.slow
-def test_two_first_records_at_once_share_one_database(bare_root, runs):
+def test_two_first_records_at_once_share_one_database(bare_root):
     fork = multiprocessing.get_context("fork")  # MLflow is already imported there
     together = fork.Barrier(2)
     folders = [bare_root.parent / name for name in ("one", "three")]
@@ -120,18 +129,18 @@ def test_two_first_records_at_once_share_one_database(bare_root, runs):
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
-    assert len({run.data.tags["model.sha256"] for run in runs(bare_root)[1]}) == 2
+    assert len({run.data.tags["model.sha256"] for run in list_runs(bare_root)[1]}) == 2
 
 
-def test_half_a_database_of_a_killed_process_is_replaced(bare_root, runs):
+def test_half_a_database_of_a_killed_process_is_replaced(bare_root):
     (bare_root / ".mlflow.db.partial").write_bytes(b"half")
     write_results()
     mlflow_logger.record("samples")
-    assert len(runs(bare_root)[1]) == 1
+    assert len(list_runs(bare_root)[1]) == 1
     assert not (bare_root / ".mlflow.db.partial").exists()
 
 
-def test_a_parent_groups_the_runs_that_trained_its_models(root, runs):
+def test_a_parent_groups_the_runs_that_trained_its_models(root):
     models = []
     for weights in (b"one", b"two"):
         write_results(weights)
@@ -140,7 +149,7 @@ def test_a_parent_groups_the_runs_that_trained_its_models(root, runs):
     files.write_text(paths.SEEDS, "{}")
     metrics = {"test_mcc_mean": {0: 0.375}, "test_mcc_pretrained": {100: 0.125, 7695: 0.5}}
     mlflow_logger.record("parent", "3 seeds", metrics, [paths.SEEDS], [*models, "c" * 64])  # the third has no run here
-    client, recorded = runs(root)
+    client, recorded = list_runs(root)
     (parent,) = [run for run in recorded if run.info.run_name == "3 seeds"]
     assert parent.data.metrics == {"test_mcc_mean": 0.375, "test_mcc_pretrained": 0.5}
     history = client.get_metric_history(parent.info.run_id, "test_mcc_pretrained")
@@ -163,7 +172,7 @@ def test_a_record_is_repeated_after_another_process_created_the_same_row(root):
     assert calls == ["1", "1"]
 
 
-def test_a_refusal_of_files_costs_only_the_files(root, runs, capfd):
+def test_a_refusal_of_files_costs_only_the_files(root, capfd):
     (root / "mlruns").write_text("a file, in which no folder can be created")
     write_results()
     mlflow_logger.record("training")
@@ -173,12 +182,12 @@ def test_a_refusal_of_files_costs_only_the_files(root, runs, capfd):
     for warning in warnings:
         assert warning.startswith("warning: not recorded in MLflow: ")
         assert warning.endswith("; fix that, and `make track` records it")
-    (run,) = runs(root)[1]
+    (run,) = list_runs(root)[1]
     assert (run.info.status, run.data.metrics["loss"], run.data.metrics["test_mcc"]) == ("FINISHED", 0.6, 0.5)
     assert (run.data.params["seed"], len(run.inputs.dataset_inputs)) == ("42", 3)
 
 
-def test_a_setting_that_changes_no_model_does_not_hinder_the_record(root, runs, monkeypatch):
+def test_a_setting_that_changes_no_model_does_not_hinder_the_record(root, monkeypatch):
     write_results()
     mlflow_logger.record("training")
     settings = Path("params.yaml").read_text()
@@ -188,13 +197,13 @@ def test_a_setting_that_changes_no_model_does_not_hinder_the_record(root, runs, 
     Path("params.yaml").write_text(settings)
     monkeypatch.setattr(workspace, "check_one_run", lambda with_code: None)
     mlflow_runs.track()
-    (run,) = runs(root)[1]
+    (run,) = list_runs(root)[1]
     assert run.data.params["fetch.encoder"] == "google-bert/bert-base-uncased"
     assert not [name for name in run.data.params if name.startswith(("evaluate.", "sample_predict."))]
 
 
 @pytest.mark.parametrize("call", ["create_run", "log_batch", "set_terminated", "log_artifact"])
-def test_make_track_completes_a_record_and_repeated_it_changes_nothing(root, runs, monkeypatch, capfd, call):
+def test_make_track_completes_a_record_and_repeated_it_changes_nothing(root, monkeypatch, capfd, call):
     def fail(*_, **__):
         raise ConnectionError("the server is gone")
 
@@ -208,9 +217,9 @@ def test_make_track_completes_a_record_and_repeated_it_changes_nothing(root, run
     monkeypatch.setattr(workspace, "check_one_run", lambda with_code: None)
     mlflow_runs.track()
     assert capfd.readouterr().out == "recorded in MLflow: training, evaluation and samples\n"
-    client, (first,) = runs(root)
+    client, (first,) = list_runs(root)
     mlflow_runs.track()
-    (run,) = runs(root)[1]
+    (run,) = list_runs(root)[1]
     assert (run.info.status, run.info.end_time) == ("FINISHED", first.info.end_time)
     assert (run.data.metrics["test_mcc"], run.data.params["train.epochs"]) == (0.5, "4")
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 2

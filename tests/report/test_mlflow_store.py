@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from loopback import Answer, file_server
 from mlflow.tracking import MlflowClient
+from project import list_runs
 from results import write_results
 
 from cola.core.errors import UserError
@@ -41,7 +42,7 @@ def test_a_relative_address_is_in_the_main_project(root, monkeypatch, capfd, uri
 
 
 @pytest.mark.parametrize("relocate", [shutil.move, shutil.copytree])
-def test_a_moved_or_copied_project_records_there_and_has_its_earlier_files(root, runs, monkeypatch, relocate):
+def test_a_moved_or_copied_project_records_there_and_has_its_earlier_files(root, monkeypatch, relocate):
     write_results(b"before")
     mlflow_logger.record("samples")
     before = sorted(path for path in root.rglob("*") if "mlruns" in path.parts)
@@ -51,7 +52,7 @@ def test_a_moved_or_copied_project_records_there_and_has_its_earlier_files(root,
     monkeypatch.setenv("DVC_ROOT", str(elsewhere))
     write_results(b"after")
     mlflow_logger.record("samples")
-    client, recorded = runs(elsewhere)
+    client, recorded = list_runs(elsewhere)
     assert len(recorded) == 2
     for run in recorded:
         assert run.info.artifact_uri.startswith((elsewhere / "mlruns").as_uri())
@@ -60,12 +61,12 @@ def test_a_moved_or_copied_project_records_there_and_has_its_earlier_files(root,
     assert left == ([] if relocate is shutil.move else before)
 
 
-def test_a_folder_for_files_that_a_user_chose_stays(root, runs):
+def test_a_folder_for_files_that_a_user_chose_stays(root):
     (root.parent / "large/mlruns").mkdir(parents=True)
     MlflowClient(f"sqlite:///{root}/mlflow.db").create_experiment("bert-cola", (root.parent / "large/mlruns").as_uri())
     write_results()
     mlflow_logger.record("samples")
-    (run,) = runs(root)[1]
+    (run,) = list_runs(root)[1]
     assert (root.parent / "large/mlruns" / run.info.run_id / "artifacts/samples.json").exists()
 
 
@@ -96,7 +97,7 @@ def record_warning(capfd):
     ("variable", "value", "reason"),
     [
         ("TRACKING_URI", "./mine", "MLFLOW_ALLOW_FILE_STORE=true"),
-        ("TRACKING_URI", "127.0.0.1:5000", "MLFLOW_TRACKING_URI is 127.0.0.1:5000: write http://127.0.0.1:5000"),
+        ("TRACKING_URI", "joe:a-secret@127.0.0.1:5000", "at 127.0.0.1:5000, has no scheme: begin it with http://;"),
         ("EXPERIMENT_NAME", "n" * 501, "exceeds the maximum"),
         ("EXPERIMENT_ID", "77", "No Experiment with id=77"),
     ],
@@ -106,7 +107,16 @@ def test_a_refusal_is_one_line_with_mlflows_reason(root, monkeypatch, capfd, var
     write_results()
     warning = record_warning(capfd)
     assert reason in warning
+    assert "a-secret" not in warning
     assert warning.endswith("; fix that, and `make track` records it")
+
+
+@pytest.mark.parametrize("password", ["ab12/cd34", "ab12 cd34", "ab12@cd34", "ab12?cd34", "ab12#cd34", "ab12:cd34"])
+@pytest.mark.parametrize("uri", ["http://mlflow:{}@127.0.0.1:9", "postgresql+psycopg://mlflow:{}@127.0.0.1:9/mlflow"])
+def test_no_part_of_a_password_is_shown(root, monkeypatch, capfd, uri, password):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(password))
+    write_results()
+    assert not re.search("ab12|cd34", record_warning(capfd))
 
 
 @pytest.mark.parametrize(

@@ -4,23 +4,11 @@ import json
 import re
 
 import pytest
-from project import ROOT
+from project import ROOT, copy_project
 from results import DEMO, REFERENCES, SOURCE, TUTORIAL
 
 from cola.core import files, params, paths
 from cola.report import references
-
-
-def test_the_committed_references_are_read_the_tutorial_first(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    read = references.read()
-    assert [reference.name for reference in read[:2]] == ["the tutorial", "16 public runs of its recipe"]
-    assert read[0].mccs == [0.498]
-    assert len(read[1].mccs) == 16
-    assert len(read) > 2
-    for reference in read[2:]:
-        assert len(reference.mccs) == 5
-        assert reference.name.endswith(" here, 5 seeds")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / paths.REFERENCE).glob("*.json")), ids=lambda path: path.stem)
@@ -109,3 +97,13 @@ def test_references_of_the_corpus_are_split_by_encoder():
     assert references.split_by_encoder(SOURCE, REFERENCES) == ([tiny], [tutorial, public])
     assert references.split_by_encoder(TUTORIAL, REFERENCES) == ([tutorial, public], [tiny])
     assert references.split_by_encoder(DEMO, REFERENCES) == ([], [])
+
+
+def test_a_fresh_clone_shows_the_references_in_a_table_that_fits(tmp_path, run):
+    table = run(copy_project(tmp_path), "dvc", "metrics", "show", COLUMNS="100").splitlines()
+    assert max(map(len, table)) <= 100
+    rows = {line.split()[0]: line.split()[1:] for line in table if line.strip()}
+    assert rows["Path"] == ["count", "mcc", "standard_deviation"]
+    assert rows["metrics/reference/tutorial.json"] == ["-", "0.498", "-"]
+    assert rows["metrics/reference/public_runs.json"] == ["16", "0.5437", "0.0165"]
+    assert {"metrics/reference/all-mpnet-base-v2.json", "metrics/reference/all-MiniLM-L6-v2.json"} < rows.keys()

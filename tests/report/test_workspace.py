@@ -12,7 +12,7 @@ from dvc.repo import Repo
 
 from cola.core import files, paths
 from cola.core.errors import UserError
-from cola.report import console, page, workspace
+from cola.report import console, mlflow_runs, page, workspace
 
 PIPELINE = """
 stages:
@@ -79,13 +79,17 @@ def test_files_of_two_runs_are_refused_until_dvc_repro(tmp_path, monkeypatch):
     workspace.check_one_run()
 
 
-@pytest.mark.parametrize("main", [console.main, page.main])
-def test_a_result_of_two_runs_or_without_a_file_is_not_shown(main, result, monkeypatch, capsys):
+@pytest.mark.parametrize("main", [console.main, page.main, mlflow_runs.track])
+def test_a_result_of_two_runs_is_neither_shown_nor_recorded(main, result, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["command"])
     Path("dvc.yaml").write_text("stages: {evaluate: {cmd: 'true', deps: [params.yaml]}}")
     with pytest.raises(UserError, match=r"^the files are not those of one run"):
         main()
-    Path("dvc.yaml").write_text("stages: {}")
+
+
+@pytest.mark.parametrize("main", [console.main, page.main])
+def test_a_result_without_a_file_is_not_shown(main, result, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["command"])
     paths.HISTORY.unlink()
     with pytest.raises(UserError) as error:
         main()

@@ -1,4 +1,5 @@
 import os
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -7,7 +8,9 @@ import pytest
 import safetensors.torch
 import torch
 from processes import small_disk
+from project import ROOT
 
+from cola.core import files
 from cola.core.errors import UserError
 from cola.train import checkpoint, distributed
 from cola.train.checkpoint import Checkpointer
@@ -93,6 +96,15 @@ def test_every_configuration_has_its_path(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "__version__", "0.1")
     paths.append(checkpoint.find_path({"seed": 1}, [file]))
     assert len(set(paths)) == 5
+
+
+@pytest.mark.parametrize("room", ["core", "data", "model", "train", "fetch", "evaluate", "report", "experiments"])
+def test_an_edit_of_code_that_a_training_does_not_run_keeps_its_path(tmp_path, monkeypatch, room):
+    shutil.copytree(ROOT / "cola", tmp_path / "cola")
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "cola/core/files.py"))
+    before = checkpoint.find_path({}, [])
+    (tmp_path / "cola" / room / "__init__.py").write_text("# A comment.\n")
+    assert (checkpoint.find_path({}, []) == before) == (room in ("fetch", "evaluate", "report", "experiments"))
 
 
 def test_a_save_deletes_checkpoints_that_nobody_continued_for_a_week(path):

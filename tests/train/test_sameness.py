@@ -14,13 +14,14 @@ from threading import RLock
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from tiny import RECIPE
 from tqdm import tqdm
 
 from benchmarks import workload
 from benchmarks.proofs import step
-from cola.data.ragged import RaggedArray, Sentences
+from cola.data.tables import Sentences
 from cola.model import prediction
 from cola.model.device import choose_precision, make_deterministic
 from cola.model.families import FAMILIES
@@ -32,9 +33,9 @@ every_family = pytest.mark.parametrize("family", FAMILIES)
 
 def build_model(family, device):
     if device.type == "cuda":
-        config = workload.configure(family, heads=12, size=64, layers=12, inner=3072)
+        config = tiny.configure(family, heads=12, size=64, layers=12, inner=3072)
     else:
-        config = workload.configure(family)
+        config = tiny.configure(family)
         config.initializer_range = 0.2  # with a new model's small weights, all logits would be alike
     config.vocab_size = len(workload.VOCABULARY)
     return workload.build_model(config, device)
@@ -47,7 +48,7 @@ def train(family, device, precision="auto", checkpoint_path=None, on_step=lambda
     model = build_model(family, device)
     batches = workload.draw_batches(3, seed=1, size=RECIPE.batch_size)
     labels = torch.cat([labels for _, labels in batches]).numpy()
-    sentences = Sentences(RaggedArray.from_rows([ids for input_ids, _ in batches for ids in input_ids]), labels)
+    sentences = Sentences([ids for input_ids, _ in batches for ids in input_ids], labels)
     torch.manual_seed(0)
     splits = {"train": sentences, "validation": sentences}
     with loop.prepare(model, splits, RECIPE, choose_precision(precision, device), seed=0) as training:
