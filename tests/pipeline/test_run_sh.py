@@ -88,7 +88,7 @@ def test_damaged_bytecode_is_one_line_whose_remedy_helps(tmp_path):
     for name in ("__init__", "probe"):
         (tmp_path / f"stages/{name}.py").touch()
     command = [sys.executable, "-c", "from cola.core import processes; processes.start_stage(); import stages.probe"]
-    assert run_to_end(command, tmp_path).stderr == ""
+    assert run_to_end(command, tmp_path, PYTHONDONTWRITEBYTECODE="").stderr == ""
     (bytecode,) = tmp_path.rglob("probe.*.pyc")
     bytecode.write_bytes(bytecode.read_bytes()[:-9])  # as on a full disk
     message = r"^error: Python's bytecode is damaged \(marshal data too short\): run `(.*)`, and this again\n$"
