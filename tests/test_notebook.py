@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ import pytest
 import run_notebook
 from nbclient.exceptions import CellExecutionError
 from project import MINILM, ROOT, check_contracts, copy_project
+
+from cola.report.workspace import NO_RESULT
 
 COMMITTED = nbformat.read(ROOT / run_notebook.NAME, as_version=4)
 CORPUS_CELLS = ["splits", "examples"]  # ids of cells whose outputs depend on the corpus only
@@ -119,11 +122,14 @@ def test_its_committed_outputs_are_those_of_the_demo():
     }
 
 
-def test_without_a_result_it_names_the_commands_in_one_line(tmp_path, environment):
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_without_a_result_or_in_another_folder_one_line_names_the_remedy(tmp_path, environment, elsewhere):
+    folder = tmp_path if elsewhere else copy_project(tmp_path / "project")
+    shutil.copy(ROOT / run_notebook.NAME, folder)
     with pytest.raises(CellExecutionError) as ended:
-        run_notebook.run(copy_project(tmp_path), env=environment)
-    remedy = "run `make demo`, then `dvc exp apply demo`, and start again from the top"
-    assert ended.value.evalue.endswith(remedy)
+        run_notebook.run(folder, env=environment)
+    lost = "No module named 'cola': start Jupyter in the project's folder, with the Python of .venv"
+    assert ended.value.evalue == (lost if elsewhere else NO_RESULT)
     assert "Traceback" not in ended.value.traceback
 
 
