@@ -128,7 +128,7 @@ def parse(content: bytes, path: Path) -> Params:
     except ValidationError as error:
         fault = "; ".join(_describe(problem) for problem in error.errors())
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML raises the latter two for some values
-        fault = "it has a merge conflict" if b"\n<<<<<<< " in content else f"not valid YAML: {error}"
+        fault = "a merge conflict: keep one side of it" if b"\n<<<<<<< " in content else f"not valid YAML: {error}"
     raise UserError(f"{path}: {' '.join(fault.split())}")
 
 

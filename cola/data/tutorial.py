@@ -24,7 +24,7 @@ def matches_corpus_and_encoder(source: Mapping[str, Any], reference: Mapping[str
 
 
 def _identify(origin: Mapping[str, Any]) -> Any:
-    """Return an origin's identity: name and revision; without a revision, its files' hashes and how it was used."""
+    """Return an origin's identity: name and revision, or else its files' hashes and whether its weights were used."""
     if origin["revision"] is None and origin.get("files"):
         return origin["files"], origin["name"].endswith(RANDOM_WEIGHTS)
     return origin["name"], origin["revision"]

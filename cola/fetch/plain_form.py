@@ -2,13 +2,14 @@
 
 import csv
 import re
+from array import array
+from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 
-from cola.core import files
 from cola.core.errors import UserError, escape
 from cola.fetch.tables import Row, Rows, normalize
 
@@ -19,6 +20,23 @@ FRACTION = re.compile(r"[+-]?\d*\.\d*[1-9]\d*")  # 2.5, but not 2.0
 Looks = dict[str | Decimal, str]  # a label by its look to people: 1, 1.0 and 01 look the same, as do True and TRUE
 
 
+class Contents:
+    """Counts of a table. Texts are hashes, 8 bytes a row, so that a large corpus fits in memory."""
+
+    def __init__(self) -> None:
+        self.labels: Counter[str] = Counter()  # sentences of each label
+        self.sources: set[str] = set()
+        self.texts, self.labelled_texts = array("q"), array("q")
+        self.of_several_lines = 0
+
+    def add(self, row: Row) -> None:
+        self.labels[row.label] += 1
+        self.sources.add(row.sentence_source)
+        self.texts.append(hash(row.sentence))
+        self.labelled_texts.append(hash((row.sentence, row.label)))
+        self.of_several_lines += "\n" in row.sentence
+
+
 def write_corpus(folder: Path, training: Rows, test: Rows) -> list[str]:
     """Write train.csv and test.csv to `folder`, and print their contents. Returns the labels' names by number.
 
@@ -27,7 +45,7 @@ def write_corpus(folder: Path, training: Rows, test: Rows) -> list[str]:
     """
     looks: Looks = {}
     in_training = _write(folder / "train.csv", training, looks, is_test=False)
-    labels = sort_labels(in_training["label"].unique())
+    labels = sort_labels(in_training.labels)
     if len(labels) == 1:
         raise UserError(f"label '{_show(labels[0])}' is the only one in the training table: a corpus has two or more")
     in_test = _write(folder / "test.csv", test, looks, is_test=True)
@@ -35,7 +53,7 @@ def write_corpus(folder: Path, training: Rows, test: Rows) -> list[str]:
     for fact, count in _compare(in_training, in_test).items():
         if count:
             print(f"note: {fact}: {count:,}")
-    if absent := [_show(label) for label in labels if label not in set(in_test["label"])]:
+    if absent := [_show(label) for label in labels if label not in in_test.labels]:
         print(f"note: labels without a test sentence: {', '.join(absent[:MOST_SHOWN])}")
     return labels
 
@@ -46,18 +64,18 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
     return sorted(names, key=Decimal) if all(re.fullmatch(r"-?\d+", name) for name in names) else names
 
 
-def _write(path: Path, rows: Rows, looks: Looks, is_test: bool) -> pd.DataFrame:
-    """Write rows to a CSV in UTF-8 whose header is Row's fields, and read it. Raises UserError as _check_label."""
-    labels: set[str] = set()
+def _write(path: Path, rows: Rows, looks: Looks, is_test: bool) -> Contents:
+    """Write rows to a CSV in UTF-8 whose header is Row's fields. Raises UserError as _check_label."""
+    contents = Contents()
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Row._fields)
         for where, row in rows:
-            if row.label not in labels:
+            if row.label not in contents.labels:
                 _check_label(where, row.label, looks, is_test)
-                labels.add(row.label)
+            contents.add(row)
             writer.writerow(row)
-    return files.read_csv(path)
+    return contents
 
 
 def _check_label(where: str, label: str, looks: Looks, is_test: bool) -> None:
@@ -74,28 +92,31 @@ def _check_label(where: str, label: str, looks: Looks, is_test: bool) -> None:
         )
 
 
-def _describe(rows: pd.DataFrame) -> str:
+def _describe(contents: Contents) -> str:
     """'59 sentences; labels: question 20, request 20, statement 19; no column source'"""
-    counts, sources = rows["label"].value_counts(), rows["sentence_source"].unique()
-    labels = [f"{_show(label)} {count:,}" for label, count in counts.head(MOST_SHOWN).items()]
-    if more := len(counts) - len(labels):
+    labels = [f"{_show(label)} {count:,}" for label, count in contents.labels.most_common(MOST_SHOWN)]
+    if more := len(contents.labels) - len(labels):
         labels.append(f"and {more:,} more")
-    shown = "no column source" if list(sources) == ["all"] else f"sources: {len(sources):,}"
-    return f"{len(rows):,} sentences; labels: {', '.join(labels)}; {shown}"
+    sources = "no column source" if contents.sources == {"all"} else f"sources: {len(contents.sources):,}"
+    return f"{contents.labels.total():,} sentences; labels: {', '.join(labels)}; {sources}"
 
 
-def _compare(training: pd.DataFrame, test: pd.DataFrame) -> dict[str, int]:
+def _compare(training: Contents, test: Contents) -> dict[str, int]:
     """Numbers of sentences that may be mistakes, by kind."""
-    both, labels = pd.concat([training, test]), training["label"].drop_duplicates()
-    labelled = both.drop_duplicates(["sentence", "label"])
+    in_training, in_test = np.unique(training.texts), np.unique(test.texts)
+    texts = np.union1d(in_training, in_test)
+    labelled = np.union1d(training.labelled_texts, test.labelled_texts)
+    of_several_lines = training.of_several_lines + test.of_several_lines
+    lists = [label for label in training.labels if LIST.fullmatch(label)]
+    fractions = [label for label in training.labels if FRACTION.fullmatch(label)]
     return {
-        "repeated training sentences": training["sentence"].duplicated().sum(),
-        "repeated test sentences": test["sentence"].duplicated().sum(),
-        "test sentences that are also in training": test["sentence"].drop_duplicates().isin(training["sentence"]).sum(),
-        "sentences with two labels": labelled["sentence"].duplicated().sum(),
-        "sentences of several lines (are their quotation marks right?)": both["sentence"].str.contains("\n").sum(),
-        "labels that are lists (each list is a class: a sentence has one label)": labels.str.fullmatch(LIST).sum(),
-        "labels with a fraction (the model predicts classes, not numbers)": labels.str.fullmatch(FRACTION).sum(),
+        "repeated training sentences": len(training.texts) - len(in_training),
+        "repeated test sentences": len(test.texts) - len(in_test),
+        "test sentences that are also in training": int(np.isin(in_test, in_training).sum()),
+        "sentences with two labels": len(labelled) - len(texts),
+        "sentences of several lines (are their quotation marks right?)": of_several_lines,
+        "labels that are lists (each list is a class: a sentence has one label)": len(lists),
+        "labels with a fraction (the model predicts classes, not numbers)": len(fractions),
     }
 
 

@@ -157,7 +157,7 @@ def test_a_section_may_take_over_settings_by_a_merge_key(path):
         (b"# a\nseed: 042\n", ": not valid YAML: 042, line 2, is another value to DVC: write it without leading zeros"),
         (b"seed: 1:30\n", ": not valid YAML: 1:30, line 1, is another value to DVC"),
         (b"seed: 1_000\n", ": not valid YAML: 1_000, line 1, is another value to DVC"),
-        (b"seed: 1\n<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n", ": it has a merge conflict"),
+        (b"seed: 1\n<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n", ": a merge conflict: keep one side of it"),
         (b"seed: [1\n", ": not valid YAML: while parsing a flow sequence"),
         (b"seed: \xff\n", ": not valid YAML: 'utf-8' codec can't decode byte 0xff in position 6"),
         (b"seed: 2020-13-45\n", ": not valid YAML: month must be in 1..12"),
