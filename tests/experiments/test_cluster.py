@@ -53,7 +53,8 @@ def dask_cluster(environment, tmp_path):
             return stack.enter_context(running(command, folder / f"{name}.log", **settings))
 
         start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(port_file))
-        wait_for(port_file.exists, 60, (folder / "scheduler.log").read_text)
+        # Dask makes the file before it writes it.
+        wait_for(lambda: port_file.exists() and port_file.stat().st_size, 60, (folder / "scheduler.log").read_text)
         address, workers = json.loads(port_file.read_text())["address"], {}
         for name in ("one", "two"):
             arguments = ["--nthreads", "1", "--local-directory", str(folder / name)]
