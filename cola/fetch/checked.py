@@ -9,6 +9,7 @@ from cola.core import files
 from cola.fetch.sources import File
 from cola.fetch.transfers import WrongFileError
 
+HOW_TO_SAVE = '"Another encoder" in docs/guide.md shows how to save it for this project'
 GIT_DIGITS = 40  # of a hash by git
 # Of configs and of all tokenizers' files. Other weights, pickles, code and data have other suffixes.
 _SUFFIXES = frozenset(".codes .jinja .json .model .spm .tiktoken .tokenizer .txt .vocab".split())

@@ -52,7 +52,7 @@ def copy(name: str, folder: Path) -> Source:
         shutil.copyfile(path, folder / path.name)
     for file in ("config.json", "model.safetensors"):
         if origin / file not in selected:
-            raise UserError(f"{name} has no {file} (weights must be in one file; pickles are never loaded)")
+            raise UserError(f"{name} has no {file}; {checked.HOW_TO_SAVE}")
     rights = "not stated: the encoder is the user's own"
     return Source(origin.resolve().name, None, {}, license=rights, citation=rights)
 

@@ -73,7 +73,7 @@ def list_files(name: str, revision: str) -> dict[str, File]:
             raise
         print(f"{error}; the files of {name} are those of the Hub's cache")
     if not {"config.json", WEIGHTS} <= stated.keys():
-        raise UserError(f"{name} at {revision} lacks config.json or {WEIGHTS}; pickles are never loaded")
+        raise UserError(f"{name} at {revision} lacks config.json or {WEIGHTS}; {checked.HOW_TO_SAVE}")
     return {file: stated[file] for file in sorted(stated, key=lambda file: (file == WEIGHTS, file))}
 
 

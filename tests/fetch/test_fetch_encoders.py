@@ -6,6 +6,7 @@ import re
 import pytest
 import tiny
 import torch
+from project import ROOT
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -82,7 +83,7 @@ def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(mine):
 @pytest.mark.parametrize(
     ("file", "content", "fault"),
     [
-        ("config.json", None, "has no config.json "),
+        ("config.json", None, "has no config.json; "),
         ("adapter_config.json", {"peft_type": "LORA"}, "has an adapter, which is not loaded here: merge it into"),
         ("config.json", "[1]", "config.json is not a JSON object"),
         ("config.json", "{", "config.json is not a JSON object"),
@@ -97,7 +98,7 @@ def test_an_encoder_is_copied_with_its_tokenizer_and_nothing_else(mine):
         ("config.json", {"quantization_config": {"quant_method": "gptq"}}, "has quantized weights"),
         ("config.json", {"vocab_size": 39}, "does not fit config.json: bert.embeddings.word_embeddings.weight is miss"),
         ("config.json", {"num_hidden_layers": 3}, "does not fit config.json: bert.encoder.layer.2.attention."),
-        ("model.safetensors", None, "has no model.safetensors "),
+        ("model.safetensors", None, "has no model.safetensors; "),
         ("model.safetensors", POINTER, "/model.safetensors is a pointer of git-lfs"),
         ("model.safetensors", "cut", CANNOT_USE),
         ("vocab.txt", None, " has no tokenizer: add vocab.txt, or tokenizer.json"),
@@ -126,6 +127,27 @@ def test_an_encoder_that_cannot_be_used_is_refused_in_one_line(mine, file, conte
     assert "\n" not in str(refused.value)
     (mine / file).write_bytes(before) if before else (mine / file).unlink()
     fetch(mine)
+
+
+@pytest.mark.parametrize("form", ["pickle", "several files"])
+def test_the_guide_shows_how_to_save_other_weights(mine, tmp_path, form):
+    model = AutoModel.from_pretrained(mine)
+    (mine / "model.safetensors").unlink()
+    if form == "pickle":
+        torch.save(model.state_dict(), mine / "pytorch_model.bin")
+    else:
+        model.save_pretrained(mine, max_shard_size="10KB")
+    with pytest.raises(UserError, match=r'has no model.safetensors; "Another encoder" in docs/guide.md shows how'):
+        fetch(mine)
+    section = (ROOT / "docs/guide.md").read_text().partition("## Another encoder")[2]
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    code = code.replace('"some/encoder"', repr(str(mine))).replace('"encoder"', repr(str(tmp_path / "saved")))
+    exec(code)  # noqa: S102
+    folder, _ = fetch(tmp_path / "saved")
+    saved = load_file(folder / "model.safetensors")
+    assert saved.keys() == model.state_dict().keys()
+    assert all(weights.equal(saved[name]) for name, weights in model.state_dict().items())
+    assert encode(folder) == encode(mine)
 
 
 @pytest.mark.parametrize(
