@@ -62,8 +62,8 @@ def train_model(settings: params.Params, device: torch.device) -> None:
 
         torch.manual_seed(settings.seed)  # of the classifier's head, then of dropout
         model = classifier.load(paths.PRETRAINED, device, source["corpus"]["labels"], recipe.pretrained)
-        prediction.check_model(model, paths.PRETRAINED)
         sentences = {split: tables.read_sentences(path) for split, path in SPLITS.items()}
+        prediction.check_model(model, paths.PRETRAINED, max(sentences["train"].input_ids, key=len))
         with loop.prepare(model, sentences, recipe, precision, settings.seed) as training:
             epochs = loop.fit(training, checkpointer, lambda step: send("step", step._asdict()), on_epoch)
         peak = distributed.all_reduce_max(measure_peak_memory(device), device)

@@ -8,6 +8,7 @@ python -m cola.experiments.dvc_queue table             shows the experiments of 
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -101,10 +102,29 @@ def _require_repository() -> str:
     commit = revision.read_commit()
     if revision.run_program("git", "rev-parse", "--is-shallow-repository").strip() == "true":
         raise UserError("this is a shallow clone, in which DVC loses experiments: git fetch --unshallow")
+    configuration = revision.run_program("git", "config", "--list")
+    if partial := re.search(r"^(remote\..*\.partialclonefilter)=", configuration, re.MULTILINE):
+        remedy = f"git config --unset {partial[1]} && git fetch --refetch"
+        raise UserError(f"this is a partial clone, in which DVC's experiments fail: {remedy}")
+    _require_readable_index()
     # DVC writes its path to a file in ASCII, and reads it as part of a URL and of a template.
     if unfit := re.search(r"[^ -~]|[#%?{}]", str(Path.cwd())):
         raise UserError(f"{Path.cwd()} has {unfit[0]} in it, with which DVC loses experiments: move the project")
     return commit
+
+
+def _require_readable_index() -> None:
+    """Raise UserError where DVC's libraries cannot read git's index: DVC would fail, or wait for ever."""
+    import pygit2  # takes 0.1 s: only here
+
+    try:
+        _ = pygit2.Repository(pygit2.discover_repository(".")).index
+    except pygit2.GitError as error:
+        if "extension" in str(error):
+            raise UserError(
+                "DVC cannot read a split or a sparse index of git: run `git config core.splitIndex false && git "
+                "update-index --no-split-index`, or `git sparse-checkout reapply --no-sparse-index`"
+            ) from None
 
 
 def _find_results(recipes: Mapping[str, params.Params], baseline: str) -> dict[str, str]:
@@ -235,6 +255,7 @@ def _print_table() -> None:
     from dvc.api import exp_show  # takes a second: only here
 
     revision.read_commit()  # for git's own reason, where it refuses
+    _require_readable_index()
     with _open_repository():
         rows = tabulate(exp_show(), list(params.flatten(params.load(paths.PARAMS))))
     if not rows:
@@ -249,6 +270,8 @@ def _print_table() -> None:
 def main() -> None:
     match sys.argv[1:]:
         case ["demo", *arguments]:
+            for number in (signal.SIGHUP, signal.SIGTERM):  # as Ctrl-C does, they let DVC remove its copy
+                signal.signal(number, signal.default_int_handler)
             run_now("demo", parse_settings(" ".join(arguments)))
         case ["sweep", *arguments] if arguments:
             run_experiments(combine_settings(" ".join(arguments)))

@@ -5,7 +5,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,17 +13,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cola.core.errors import UserError, join_lines
+from cola.core.errors import UserError, escape, join_lines
 
 COLA_LABELS = ["unacceptable", "acceptable"]  # the names of CoLA's labels 0 and 1
 COLA_HEADER = ["source", "label", "label_notes", "text"]  # CoLA's files have no header
-COLUMNS = ("text", "label", "source")  # other columns are ignored
+COLUMNS = ("text", "label", "source")  # other columns are not read
 LONGEST_FIELD = 2**22  # characters; cola/data/corpus.py reads rows of such fields
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 QUOTING = (
     "a field with a comma (in a .tsv: a tab), a quotation mark or a line break needs quotation marks around it, "
     "and a quotation mark inside it is written twice"
 )
+CONFLICT = "keep one side of the merge conflict"
+BY_COMMAS = "separate the columns by commas (in a .tsv: by tabs)"
 HEADER_REMEDIES = {  # the first pattern that occurs in the first field of a header without the columns
     r"^PAR1": "name the file .parquet",
     r"^PK\x03": "export the spreadsheet as CSV, or unpack the zip",
@@ -31,7 +33,8 @@ HEADER_REMEDIES = {  # the first pattern that occurs in the first field of a hea
     r"[\udc80-\udcff]": "save the table as UTF-8",
     r"^sep=": "remove this line, which spreadsheets add",
     r"^version .*git-lfs": "this is git-lfs's pointer to the table: run `git lfs pull`",
-    r"[;|]": "separate the columns by commas (in a .tsv: by tabs)",
+    r"[;|]": BY_COMMAS,
+    r"^<<<<<<< ": CONFLICT,
     r"\t": "name the file .tsv",
     r",": "name the file .csv, without quotation marks around whole lines",
     r"": "the header must name the columns text and label",
@@ -79,7 +82,8 @@ def read_table(path: Path) -> Rows:
     """Yield the rows of a user's table: .csv or .tsv with a header and the usual quoting, .jsonl or .parquet.
 
     The table must have the columns text and label. Without a column source, every source is "all"; an empty source is
-    "none". Raises UserError, with file and line, for the first row that cannot be used, and for a table without rows.
+    "none". Prints a note that names the other columns. Raises UserError, with file and line, for the first row that
+    cannot be used, and for a table without rows.
     """
     records = _clean_records(path, READERS[path.suffix](path))
     where, names = next(records, (str(path), list(COLUMNS)))
@@ -90,12 +94,14 @@ def read_table(path: Path) -> Rows:
         if column not in header and column != "source":
             remedy = next(remedy for pattern, remedy in HEADER_REMEDIES.items() if re.search(pattern, names[0]))
             raise UserError(f"{where}: no column {column!r} in the header ({', '.join(names)[:200]}): {remedy}")
+    if unread := [name for name in names if is_visible(name) and normalize(name) not in COLUMNS]:
+        print(f"note: columns of {path.name} that are not read: {escape(', '.join(unread)[:200])}")
     return _read_rows(path, records, header)
 
 
 def normalize(text: str) -> str:
     """The text in small letters, with single spaces, without invisible letters, and with one code for each letter."""
-    words = unicodedata.normalize("NFKC", text).casefold().split()
+    words = unicodedata.normalize("NFKC", text).casefold().replace("\N{MINUS SIGN}", "-").split()
     return " ".join(filter(None, ("".join(filter(is_visible, word)) for word in words)))
 
 
@@ -141,6 +147,10 @@ def _find_fault(fields: list[str], header: Sequence[str], columns: Mapping[str, 
             return f"{match[0]!a} is not {kind}: {remedy}save the table as UTF-8"
         if len(field) > LONGEST_FIELD:
             return f"{len(field):,} characters, {LONGEST_FIELD:,} at most: shorten the text"
+    if fields[0].startswith("<<<<<<< "):
+        return CONFLICT
+    if len(fields) == len(header) + 1 and header[0] in COLUMNS and fields[0].isdecimal():
+        return "R's names of rows: write the table with row.names=FALSE"
     if len(fields) != len(header):
         return f"{len(fields)} columns, {len(header)} expected ({', '.join(header)[:200]}): {QUOTING}"
     for column in ("text", "label"):
@@ -171,7 +181,9 @@ def _read_separated(path: Path, **dialect: Any) -> Records:
                 yield f"line {line}", fields
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise UserError(f"{path}, line {line}: {error}; {QUOTING}") from None
+            # The first field of a header ends at another separator, such as a semicolon.
+            remedy = BY_COMMAS if line == 1 and "expected after" in str(error) else QUOTING
+            raise UserError(f"{path}, line {line}: {error}; {remedy}") from None
 
 
 def _read_json_lines(path: Path) -> Records:
@@ -185,8 +197,7 @@ def _read_json_lines(path: Path) -> Records:
             if not content.strip():
                 continue
             try:
-                # NaN, which pandas writes for a missing value, is empty
-                record = json.loads(content, parse_float=str, parse_int=str, parse_constant=lambda _: "")
+                record = json.loads(content, parse_float=str, parse_int=str, parse_constant=_read_constant)
                 texts = {normalize(key): _to_text(value) for key, value in record.items() if normalize(key) in COLUMNS}
             except (ValueError, TypeError, AttributeError, RecursionError) as error:
                 fault = "not a JSON object: write an object in every line"
@@ -197,10 +208,15 @@ def _read_json_lines(path: Path) -> Records:
                 raise UserError(f"{path}, line {number}: {fault}") from None
             if not header:
                 header = [normalize(key) for key in record]
-                yield f"line {number}", header
+                yield f"line {number}", list(record)
             if more := sorted(texts.keys() - set(header)):
                 raise UserError(f"{path}, line {number}: {more[0]} is not in the first line: write it in every line")
             yield f"line {number}", [texts.get(name, "") for name in header]
+
+
+def _read_constant(name: str) -> str:
+    """NaN, which pandas writes for a missing value, is empty; Infinity is a text."""
+    return "" if name == "NaN" else name
 
 
 def _to_text(value: Any) -> str:
@@ -215,16 +231,16 @@ def _read_parquet(path: Path) -> Records:
         table, numbers = pq.ParquetFile(path), count(1)
         header = table.schema_arrow.names
         names = [name for name in header if normalize(name) in COLUMNS]
-        yield "the header", names if {"text", "label"} <= set(map(normalize, names)) else header
+        yield "the header", header
         if not names:
             return  # without columns, zip below would never end
         for batch in table.iter_batches(columns=names):
-            columns = [_to_texts(batch[name]) for name in names]
+            columns = [_to_texts(batch[name]) if name in names else repeat("") for name in header]
             for *fields, number in zip(*columns, numbers, strict=False):
                 yield f"row {number}", fields
     except Exception as error:  # the library has many, for a spoiled file and for columns that are no text
         raise UserError(
-            f"{path} cannot be read: {join_lines(error)}; write it again, with text and label as texts"
+            f"{path} cannot be read: {join_lines(error)}; write it again, as one file, with text and label as texts"
         ) from None
 
 

@@ -44,19 +44,20 @@ def predict_logits(
     return logits
 
 
-def check_model(model: PreTrainedModel, folder: Path) -> None:
-    """Try a model before its training. `folder` has the tokenizer. Random states stay as they are.
+def check_model(model: PreTrainedModel, folder: Path, longest: batching.TokenIds) -> None:
+    """Try a model before its training. `folder` has the tokenizer, and `longest` is the longest sentence's token ids.
 
-    Raises UserError if it cannot classify or be trained; if a sentence's logits depend on its neighbours in a batch, as
-    with XLNet and FNet, which read the padding; or if transformers' pipeline would compute other logits than this
-    project.
+    Random states stay as they are. Raises UserError if the model cannot classify or be trained; if a sentence's logits
+    depend on other sentences, as with XLNet, which reads a batch's padding, and BigBird, whose attention is another one
+    after a short sentence; or if transformers' pipeline would compute other logits than this project.
     """
     kind, tokenizer, states = model.config.model_type, encoding.load_tokenizer(folder), get_random_states(model.device)
-    texts = ["Yes.", "She left early, because the train would not wait for her."]
+    texts = ["A", "Yes.", "She left early, because the train would not wait for her."]
     length = min(tokenizer.model_max_length, 16)
     try:
-        input_ids, _ = encoding.encode(texts, tokenizer, length)
-        (single,), batched = (predict_logits(model, ids, torch.float32) for ids in (input_ids[:1], input_ids))
+        input_ids = [longest, *encoding.encode(texts, tokenizer, length)[0]]
+        alone = np.concatenate([predict_logits(model, [ids], torch.float32) for ids in input_ids])
+        batched = predict_logits(model, input_ids, torch.float32)
         padded = tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
         with torch.inference_mode():
             in_pipeline = model(**padded.to(model.device)).logits.cpu().numpy()
@@ -70,12 +71,12 @@ def check_model(model: PreTrainedModel, folder: Path) -> None:
         for device_type, state in states.items():
             set_random_state(device_type, state)
     tolerance = MORE_THAN_ROUNDING * np.abs(batched).max()
-    if not np.allclose(single, batched[0], rtol=0, atol=tolerance):
+    if not np.allclose(alone, batched, rtol=0, atol=tolerance):
         raise UserError(
-            f"{kind} reads the padding of a batch, so that a sentence's label depends on its neighbours: take an "
-            "encoder of another kind (fetch.encoder)"
+            f"{kind}: a sentence's label depends on other sentences, in its batch or before it: take an encoder of "
+            "another kind (fetch.encoder)"
         )
-    if not np.allclose(in_pipeline, batched, rtol=0, atol=tolerance):
+    if not np.allclose(in_pipeline, batched[1:], rtol=0, atol=tolerance):
         raise UserError(
             f"{kind}: transformers' pipeline would compute other logits than this project: take another encoder "
             "(fetch.encoder)"

@@ -131,6 +131,19 @@ def test_after_control_c_the_command_in_the_message_ends_the_queue(project, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])  # the first comes where a terminal is closed
+def test_a_demo_that_is_ended_leaves_no_copy_of_the_project(project, tmp_path, number):
+    environment = revision.make_environment() | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "cola.experiments.dvc_queue", "demo", "seed=99"]
+    with running(command, tmp_path / "log", env=environment) as demo:
+        wait_for(lambda: "Running stage 'train'" in (tmp_path / "log").read_text(), 60)
+        (copy,) = (project / ".dvc/tmp/exps/standalone").glob("tmp*")
+        os.killpg(demo.pid, number)
+        assert demo.wait(30)
+    assert not copy.exists()
+
+
+@pytest.mark.slow
 def test_nothing_is_trained_where_dvc_would_lose_the_result(project, git, tmp_path, monkeypatch):
     git("commit", "--quiet", "--allow-empty", "--message", "second")
     git("clone", "--quiet", "--depth", "1", f"file://{project.parent}", str(tmp_path / "shallow"))
@@ -153,6 +166,38 @@ def test_nothing_is_trained_where_dvc_would_lose_the_result(project, git, tmp_pa
         dvc_queue.run_experiments({"seed-1": {"seed": 1}, "seed-2": {"train.epoch": 3}})
     with Repo() as repo:
         assert list(repo.experiments.celery_queue.iter_queued()) == []
+
+
+@pytest.mark.slow
+def test_experiments_need_all_objects_of_git(project, git, tmp_path, monkeypatch):
+    for key in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
+        git("config", key, "true")
+    git("commit", "--quiet", "--allow-empty", "--message", "second")
+    git("clone", "--quiet", "--filter", "blob:none", f"file://{project.parent}", str(tmp_path / "partial"))
+    monkeypatch.chdir(tmp_path / "partial" / project.name)
+    with pytest.raises(
+        UserError, match=r"^this is a partial clone, in which DVC's experiments fail: git config"
+    ) as error:
+        dvc_queue.run_now("demo", {"seed": 1})
+    subprocess.run(str(error.value).partition(": ")[2], shell=True, check=True)  # noqa: S602
+    assert dvc_queue.run_now("demo", {"seed": 1}) == revision.find_commit("demo")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    ["git config core.splitIndex true && git update-index --split-index", "git sparse-checkout set . --sparse-index"],
+)
+def test_an_index_that_dvc_cannot_read_is_refused_with_a_remedy(project, command):
+    Path("other").mkdir()
+    Path("other/file").touch()
+    subprocess.run(command, shell=True, check=True)  # noqa: S602
+    for use in (dvc_queue._print_table, lambda: dvc_queue.run_now("demo", {"seed": 1})):
+        with pytest.raises(UserError, match=r"^DVC cannot read a split or a sparse index of git: run ") as error:
+            use()
+    split, sparse = re.findall("`(.*?)`", str(error.value))
+    subprocess.run(split if "split" in command else sparse, shell=True, check=True)  # noqa: S602
+    assert dvc_queue.run_now("demo", {"seed": 1}) == revision.find_commit("demo")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_a_corpus_is_written_in_one_form_and_its_source_names_the_users_files(fo
 
 def test_a_table_for_validation_is_named_because_it_is_not_read(folder, capsys):
     download.fetch_corpus("corpora/mine", Path("raw"))
-    assert "not read" not in capsys.readouterr().out
+    assert "validates" not in capsys.readouterr().out
     for name in ("validation.csv", "dev.tsv", "valid.jsonl", "more.csv"):
         (folder / name).touch()
     download.fetch_corpus("corpora/mine", Path("raw"))

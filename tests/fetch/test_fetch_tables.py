@@ -61,6 +61,12 @@ REFUSED = [  # a file, its fault in the message, and the file after the remedy
     ("csv", TABLE.decode().encode("utf-16-le"), "line 2: '\\x00' is not text: remove it, or save", TABLE),
     ("csv", b"text,label\nHello.,1\nCaf\xe9.,0\n", "line 3: '\\udce9' is not UTF-8: save the", TABLE),
     ("csv", b"text,label\nHello, you,1\n", "line 2: 3 columns, 2 expected (text, label): a field with a comma", TABLE),
+    ("csv", b'"text" "label"\n"1" "Hello." "1"\n', "line 1: ',' expected after '\"'; separate the columns by", TABLE),
+    ("csv", b'"text";"label"\n"Hello.";"1"\n', "line 1: ',' expected after '\"'; separate the columns by", TABLE),
+    ("csv", b'"text","label"\n"1","Hello.","1"\n', "line 2: R's names of rows: write the table with row.names", TABLE),
+    ("csv", b"id,text,label\n1,Hello, you,1\n", "line 2: 4 columns, 3 expected (id, text, label): a field with", TABLE),
+    ("csv", TABLE + b"<<<<<<< HEAD\nBye!,0\n", "line 4: keep one side of the merge conflict", TABLE),
+    ("csv", b"<<<<<<< HEAD\n" + TABLE, "line 1: no column 'text' in the header (<<<<<<< HEAD): keep one side", TABLE),
     ("csv", b"text,label\nHello.,1\nBye\n", "line 3: 1 columns, 2 expected", TABLE),
     ("csv", b"source,text,label\na,Hello.,1\nBye.,0\n", "line 3: 2 columns, 3 expected", TABLE),
     ("csv", b'text,label\nHello.,1\n"Bye.,0\n', "line 3: unexpected end of data; a field with a comma", TABLE),
@@ -147,6 +153,7 @@ def test_json_and_parquet(read, tmp_path):
     for table in (frame, frame.astype({"Label": "category"}), frame.set_index("n")):
         table.to_parquet(tmp_path / "train.parquet")
         assert read("parquet", (tmp_path / "train.parquet").read_bytes()) == ROWS
+    assert read("jsonl", b'{"text": "Hello.", "label": Infinity}\n') == [("all", "Infinity", "Hello.")]
     for bad, fault in (
         ({"text": [["a"], ["b"]]}, "cannot be read: Unsupported cast"),
         ({"text": [None, "b"]}, "row 1: empty text"),
@@ -161,6 +168,9 @@ def test_json_and_parquet(read, tmp_path):
     pq.write_table(pa.table({"": ["Hello."]}), tmp_path / "train.parquet")
     with pytest.raises(UserError, match=r"train\.parquet: no sentences$"):
         list(tables.read_table(tmp_path / "train.parquet"))
+    (tmp_path / "several.parquet").mkdir()  # as Spark writes a table
+    with pytest.raises(UserError, match=r"several\.parquet' is a directory; write it again, as one file"):
+        list(tables.read_table(tmp_path / "several.parquet"))
     frame.rename(columns={"text": "sentence"}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(UserError, match=r"no column 'text' in the header \(n, sentence, Label\): the header must name"):
         list(tables.read_table(tmp_path / "train.parquet"))
@@ -182,6 +192,19 @@ def test_a_table_as_pandas_writes_it_is_read_as_it_was(read, rows, encoding):
     for suffix, separator in (("csv", ","), ("tsv", "\t")):
         assert read(suffix, frame.to_csv(index=False, sep=separator).encode(encoding)) == expected
     assert read("jsonl", frame.to_json(orient="records", lines=True).encode()) == expected
+
+
+def test_columns_that_are_not_read_are_named(read, capsys, tmp_path):
+    """Prodigy's answer may say that a label is wrong."""
+    read("csv", b",Answer,label,text\n0,reject,1,Hello.\n")
+    read("jsonl", b'{"text": "Hello.", "label": 1, "answer": "reject"}\n')
+    pd.DataFrame({"text": ["Hello."], "answer": ["reject"], "label": [1]}).to_parquet(tmp_path / "train.parquet")
+    read("parquet", (tmp_path / "train.parquet").read_bytes())
+    note = "note: columns of train.{} that are not read: {}\n"
+    expected = [note.format(*words) for words in (("csv", "Answer"), ("jsonl", "answer"), ("parquet", "answer"))]
+    assert capsys.readouterr().out == "".join(expected)
+    read("csv", TABLE)
+    assert capsys.readouterr().out == ""
 
 
 def test_rows_as_cola_has_them(tmp_path):
@@ -222,4 +245,5 @@ def test_texts_that_look_the_same_are_normalized_to_one():
     assert tables.normalize("ne\u0301gatif") == tables.normalize("n\xe9gatif")
     assert tables.normalize("\ufeffTRUE\u200b") == tables.normalize("True")
     assert tables.normalize("a\xa0 b") == tables.normalize("\uff21 b") == tables.normalize("a\ufe0f\u00ad b")
+    assert tables.normalize("\u22121") == tables.normalize("-1")
     assert tables.normalize("a b") != tables.normalize("ab")

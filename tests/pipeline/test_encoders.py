@@ -43,7 +43,7 @@ def test_an_encoder_of_any_kind_is_trained_saved_and_loaded(fetched, tmp_path, c
     torch.manual_seed(2)
     model = classifier.load(folder, CPU, NAMES)
     assert model.config.model_type == kind
-    prediction.check_model(model, folder)
+    prediction.check_model(model, folder, max(input_ids, key=len))
     before = {name: weights.clone() for name, weights in model.named_parameters()}
     splits = {"train": tiny.to_train_on(table), "validation": tiny.to_train_on(table[:32])}
     with loop.prepare(model, splits, tiny.RECIPE, torch.float32, seed=3) as training:
