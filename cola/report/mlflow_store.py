@@ -38,7 +38,7 @@ from cola.core import files, paths
 from cola.core.errors import UserError, join_lines
 
 database_utils.MAX_RETRY_COUNT = 1  # by default a dead database is tried for a minute
-logging.getLogger("mlflow").setLevel(logging.WARNING)  # otherwise it prints a line for each table of a new database
+logging.getLogger("mlflow").setLevel(logging.ERROR)  # otherwise it prints lines at each call, beside the errors below
 
 DATABASES = tuple(DATABASE_ENGINES)  # a URI that begins so is a database, which this process opens itself
 EXPERIMENT = "bert-cola"  # MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID overrides it
@@ -170,6 +170,8 @@ def is_temporary(error: BaseException) -> bool:
 def describe(error: BaseException) -> str:
     """Return the error in one line, without passwords. The middle of a long text is cut: remedies stand at the end."""
     text = re.sub("<database_uri>", lambda _: shlex.quote(read_tracking_uri()), join_lines(error)) or repr(error)
+    if "out-of-date database schema" in text:
+        text += " Where a newer MLflow made it, take another database, as in MLFLOW_TRACKING_URI=sqlite:///new.db"
     # Libraries split a password at these characters, and show its parts.
     user = re.search("(?://|^)(.*)@", os.environ.get("MLFLOW_TRACKING_URI", ""))
     for part in filter(None, re.split("[/@ ?#:]", user[1].partition(":")[2]) if user else ()):

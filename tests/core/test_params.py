@@ -85,6 +85,7 @@ def test_every_section_and_setting_is_required_and_has_one_kind(path):
         ("tokenize.validation_fraction", [0.001, 0.999], [0.0, 1.0]),
         ("train.max_steps", [1, 1_000_000], [0, 1_000_001]),
         ("train.learning_rate", [1e-9, 1], [0.0, 1e7, math.nan, math.inf]),
+        ("train.adam_epsilon", [1e-30, 1e-8], [0.0, 1e-50]),
         ("train.weight_decay", [0.0, 1], [-0.01, 1e7]),
     ],
 )

@@ -200,7 +200,11 @@ def test_an_old_database_is_one_line_with_mlflows_whole_remedy(root, monkeypatch
     with pytest.raises(UserError, match=rf"^MLflow cannot show the runs: .*{remedy}"):
         show_runs()
     write_results()
-    assert re.search(rf"{remedy}.*; fix that, and `make track` records it$", record_warning(capfd))
+    warning = record_warning(capfd)
+    assert re.search(rf"{remedy}.*; fix that, and `make track` records it$", warning)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", re.search("MLFLOW_TRACKING_URI=([^;]*)", warning)[1])
+    mlflow_logger.record("samples")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_port_that_cannot_be_used_is_one_line_with_the_remedy(root, show_runs):
