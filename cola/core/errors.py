@@ -6,7 +6,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 
@@ -30,6 +30,17 @@ def join_lines(error: BaseException) -> str:
 def escape(text: str) -> str:
     """Return the text with each character that is not printable, such as a line break, as Python's escape for it."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def hide_passwords(text: str, urls: Iterable[str]) -> str:
+    """Return the text with *** for the passwords, and a user's name without a password, that these URLs have.
+
+    Libraries split a password at some characters, and show its parts.
+    """
+    for user in re.findall("(?://|^)(.*)@", "\n".join(urls), re.MULTILINE):
+        for part in filter(None, re.split("[/@ ?#:]", user.partition(":")[2] or user)):
+            text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", "***", text)
+    return text
 
 
 def run(main: Callable[[], None]) -> None:

@@ -6,7 +6,7 @@ import re
 import httpx2  # huggingface_hub's HTTP client
 import requests  # pooch's
 
-from cola.core.errors import UserError, join_lines
+from cola.core.errors import UserError, hide_passwords, join_lines
 
 URL_VARIABLES = ("COLA_MIRROR", "HF_ENDPOINT", "PIP_", "UV_")  # beginnings of variables that may hold a password
 PROXIES = ("all_proxy", "http_proxy", "https_proxy")
@@ -38,10 +38,8 @@ def describe(error: Exception) -> str:
         return "its certificate is not trusted"
     if isinstance(error, requests.ConnectionError | httpx2.TransportError) or "connection broken" in text.lower():
         return f"no connection through {proxy}" if proxies else "no connection"
-    # Libraries split a password at a slash, and show some of its words.
     urls = [value for name, value in os.environ.items() if name.lower() in PROXIES or name.startswith(URL_VARIABLES)]
-    secrets = " ".join(re.findall("//(.*)@", "\n".join(urls)))
-    if set(re.findall(r"\w+", secrets)) & set(re.findall(r"\w+", text)):
+    if hide_passwords(text, urls) != text:
         return "no valid URL: in a password, write / as %2F and @ as %40"
     return text
 

@@ -35,7 +35,7 @@ from requests.exceptions import SSLError
 from sqlalchemy.exc import OperationalError
 
 from cola.core import files, paths
-from cola.core.errors import UserError, join_lines
+from cola.core.errors import UserError, hide_passwords, join_lines
 
 database_utils.MAX_RETRY_COUNT = 1  # by default a dead database is tried for a minute
 logging.getLogger("mlflow").setLevel(logging.ERROR)  # otherwise it prints lines at each call, beside the errors below
@@ -172,9 +172,6 @@ def describe(error: BaseException) -> str:
     text = re.sub("<database_uri>", lambda _: shlex.quote(read_tracking_uri()), join_lines(error)) or repr(error)
     if "out-of-date database schema" in text:
         text += " Where a newer MLflow made it, take another database, as in MLFLOW_TRACKING_URI=sqlite:///new.db"
-    # Libraries split a password at these characters, and show its parts.
-    user = re.search("(?://|^)(.*)@", os.environ.get("MLFLOW_TRACKING_URI", ""))
-    for part in filter(None, re.split("[/@ ?#:]", user[1].partition(":")[2]) if user else ()):
-        text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", "***", text)
+    text = hide_passwords(text, [os.environ.get("MLFLOW_TRACKING_URI", "")])
     text = text if len(text) <= 1000 else f"{text[:600]} ... {text[-400:]}"
     return re.sub("//[^/@ ]*@", "//", text).rstrip(".")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from processes import run_to_end
 
-from cola.core.errors import run
+from cola.core.errors import hide_passwords, run
 
 
 def run_main(body, **variables):
@@ -70,3 +70,17 @@ def test_an_output_that_is_full_and_a_closed_stream_are_no_traceback(redirection
     code = "import sys\nfrom cola.core.errors import run\nrun(lambda: print(sys.stdin.read()))"
     ended = run_to_end(["bash", "-c", f'{sys.executable} -c "{code}" {redirection}'])
     assert (ended.returncode, ended.stderr) == (status, message)
+
+
+@pytest.mark.parametrize(
+    ("url", "text", "shown"),
+    [
+        ("http://joe:ab12@host", "joe, ab12: no", "joe, ***: no"),
+        ("http://joe:ab/1@2@host", "'ab' of joe, 21, 2", "'***' of joe, 21, ***"),
+        ("joe:ab12@host:5000", "host, ab12", "host, ***"),
+        ("https://a-token@host", "a-token", "***"),
+        ("https://host/joe", "joe", "joe"),
+    ],
+)
+def test_the_parts_of_a_password_are_hidden(url, text, shown):
+    assert hide_passwords(text, [url, "file:mine"]) == shown
