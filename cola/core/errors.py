@@ -37,7 +37,7 @@ def hide_passwords(text: str, urls: Iterable[str]) -> str:
 
     Libraries split a password at some characters, and show its parts.
     """
-    for user in re.findall("(?://|^)(.*)@", "\n".join(urls), re.MULTILINE):
+    for user in re.findall("^(?:.*?//)?(.*)@", "\n".join(urls), re.MULTILINE):
         for part in filter(None, re.split("[/@ ?#:]", user.partition(":")[2] or user)):
             text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", "***", text)
     return text
