@@ -271,7 +271,8 @@ def main() -> None:
     match sys.argv[1:]:
         case ["demo", *arguments]:
             for number in (signal.SIGHUP, signal.SIGTERM):  # as Ctrl-C does, they let DVC remove its copy
-                signal.signal(number, signal.default_int_handler)
+                if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores the first
+                    signal.signal(number, signal.default_int_handler)
             run_now("demo", parse_settings(" ".join(arguments)))
         case ["sweep", *arguments] if arguments:
             run_experiments(combine_settings(" ".join(arguments)))

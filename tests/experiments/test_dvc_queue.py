@@ -144,6 +144,17 @@ def test_a_demo_that_is_ended_leaves_no_copy_of_the_project(project, tmp_path, n
 
 
 @pytest.mark.slow
+def test_a_demo_under_nohup_goes_on_where_a_terminal_is_closed(project, tmp_path):
+    environment = revision.make_environment() | {"PYTHONPATH": str(ROOT)}
+    command = ["nohup", sys.executable, "-m", "cola.experiments.dvc_queue", "demo", "seed=99"]
+    with running(command, tmp_path / "log", env=environment) as demo:
+        wait_for(lambda: "Running stage 'train'" in (tmp_path / "log").read_text(), 60)
+        os.killpg(demo.pid, signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            demo.wait(2)
+
+
+@pytest.mark.slow
 def test_nothing_is_trained_where_dvc_would_lose_the_result(project, git, tmp_path, monkeypatch):
     git("commit", "--quiet", "--allow-empty", "--message", "second")
     git("clone", "--quiet", "--depth", "1", f"file://{project.parent}", str(tmp_path / "shallow"))
