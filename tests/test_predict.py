@@ -149,3 +149,11 @@ def test_a_project_without_a_model_says_how_to_train(predict, tmp_path):
         SystemExit, match=r"^error: the workspace has no trained model: run `make repro`, or `make demo` and .*$"
     ):
         predict("He left.", folder=tmp_path)
+
+
+def test_a_python_without_the_packages_is_told_to_take_the_environment():
+    answer = run_to_end([sys.executable, "-S", "-m", "cola.predict", "He left."])
+    assert answer.returncode == 1
+    assert re.fullmatch(
+        r"error: \S+ has no package torch: run `make .venv && source .venv/bin/activate`, .*\n", answer.stderr
+    )

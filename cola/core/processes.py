@@ -28,7 +28,8 @@ def start_stage() -> None:
 def report_import_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print one line for Ctrl-C, a package that this Python lacks and damaged bytecode; else a traceback."""
     if isinstance(error, ModuleNotFoundError):
-        print(f"error: {sys.executable} has no package {error.name}: run `make .venv`, and this again", file=sys.stderr)
+        remedy = "run `make .venv && source .venv/bin/activate`, and this again"
+        print(f"error: {sys.executable} has no package {error.name}: {remedy}", file=sys.stderr)
     elif isinstance(error, EOFError) and "marshal" in str(error):
         # Some versions of Python write half a file to a full disk.
         remedy = "find cola stages .venv -name __pycache__ -prune -exec rm -r {} +"

@@ -80,7 +80,8 @@ def test_a_package_that_is_not_installed_is_one_line(monkeypatch):
     monkeypatch.delenv("DVC_STAGE", raising=False)
     answer = run_to_end([sys.executable, "-S", "-m", "stages.tokenize"])
     assert answer.returncode == 1
-    assert answer.stderr == f"error: {sys.executable} has no package yaml: run `make .venv`, and this again\n"
+    remedy = "run `make .venv && source .venv/bin/activate`, and this again"
+    assert answer.stderr == f"error: {sys.executable} has no package yaml: {remedy}\n"
 
 
 def test_damaged_bytecode_is_one_line_whose_remedy_helps(tmp_path):
