@@ -126,4 +126,4 @@ lint: .venv ## check style, types, the documents' results, and GitHub's workflow
 	zizmor --offline --no-progress --quiet .github/workflows
 
 clean: ## remove .venv and the stages' outputs; DVC's cache and MLflow's records stay
-	rm -rf .venv .dvc/tmp/exps/standalone {data,models}/{*,.*.partial} metrics/{*.*,.*.partial} dvc_plots report.html .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .dvc/tmp/exps/{copies,standalone} {data,models}/{*,.*.partial} metrics/{*.*,.*.partial} dvc_plots report.html .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,24 +8,32 @@ python -m cola.experiments.dvc_queue table             shows the experiments of 
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from filelock import FileLock, Timeout
 from joblib import cpu_count
 
 from cola.core import params, paths
 from cola.core.errors import UserError, join_lines, run
+from cola.core.processes import end_with_parent
 from cola.experiments.overrides import Settings, apply_settings, combine_settings, parse_settings, quote_settings
 from cola.report import console, revision
 
 MEMORY = 4 * 2**30  # bytes for a training: bert-base takes 2.6 GiB
-SECONDS_TO_END = 10  # for an experiment that was killed: DVC notices that within a second, on a busy machine later
+COPIES = Path(".dvc/tmp/exps/copies")  # of the project: an experiment runs in each
+LOGS = Path(".dvc/tmp/logs")  # what the experiments print, by name
+STASH = "refs/experiments/stash"  # where git holds the experiments that are not yet run
 TEST_MCC = f"{paths.TEST_METRICS}:mcc"  # DVC names the file, too, because several files have an mcc
 
 
@@ -43,17 +51,14 @@ def run_experiments(experiments: Mapping[str, Settings], last_stages: Sequence[s
 
         cluster.run_experiments(experiments, last_stages)
     else:
-        waiting = _list_waiting(baseline, experiments)
-        replaced = remove(experiments)
-        with _open_repository() as repo:  # `dvc exp run --queue` would take a second for each experiment
-            for name, settings in experiments.items():
-                options = {"params": quote_settings(settings), "targets": list(last_stages)}
-                repo.experiments.run(queue=True, name=name, **options)
-        if replaced:
-            print(f"earlier experiments of these names are replaced: {', '.join(replaced)}")
-        if waiting:
-            print(f"experiments that DVC's queue had before run, too: {', '.join(waiting)}")
-        _run_queue(len(experiments), next(iter(recipes.values())))
+        try:
+            with FileLock(COPIES.with_suffix(".lock"), timeout=0):
+                if replaced := remove(experiments):
+                    print(f"earlier experiments of these names are replaced: {', '.join(replaced)}")
+                jobs, environment = _share_machine(len(experiments), next(iter(recipes.values())))
+                _run_in_copies(_stash(experiments, last_stages), jobs, environment)
+        except Timeout:
+            raise UserError("another command runs experiments in this project: wait until it ends") from None
     return _find_results(recipes, baseline)
 
 
@@ -134,7 +139,7 @@ def _find_results(recipes: Mapping[str, params.Params], baseline: str) -> dict[s
     """
     commits = revision.list_experiments(baseline)
     if failed := [name for name in recipes if name not in commits]:
-        raise UserError(f"no result of {', '.join(failed)}: `dvc queue logs {failed[0]}` says why")
+        raise UserError(f"no result of {', '.join(failed)}: {LOGS / failed[0]}.log says why")
     for name, recipe in recipes.items():
         if params.parse(revision.read_bytes(paths.PARAMS, commits[name]), paths.PARAMS) != recipe:
             raise UserError(
@@ -144,35 +149,11 @@ def _find_results(recipes: Mapping[str, params.Params], baseline: str) -> dict[s
     return {name: commits[name] for name in recipes}
 
 
-def _list_waiting(baseline: str, names: Collection[str]) -> list[str]:
-    """The names of the experiments in DVC's queue. Raises UserError where it has one of these `names`."""
+def _share_machine(trainings: int, settings: params.Params) -> tuple[int, dict[str, str]]:
+    """How many trainings to run at once, and the environment of each.
 
-    def select_taken(entries: Iterable[Any]) -> list[str]:
-        """Their revisions: DVC takes a name for an experiment that has ended, if an earlier commit had one."""
-        return [entry.stash_rev[:7] for entry in entries if entry.name in names and entry.baseline_rev == baseline]
-
-    deadline = time.monotonic() + SECONDS_TO_END
-    with _open_repository() as repo:
-        queue = repo.experiments.celery_queue
-        while select_taken(queue.iter_active()) and time.monotonic() < deadline:
-            time.sleep(0.2)  # `dvc queue kill` returns before DVC has noticed the end
-        running, queued = list(queue.iter_active()), list(queue.iter_queued())
-    remedies = []
-    # Without --force, DVC interrupts its worker, too, which may then take another experiment and never run it.
-    for command, entries in (("dvc queue remove", queued), ("dvc queue kill --force", running)):
-        if taken := select_taken(entries):
-            remedies.append(f"{command} {' '.join(taken)}")
-    if remedies:
-        wait = "wait, or " if running else ""
-        raise UserError(f"DVC's queue still has experiments of these names: {wait}{' && '.join(remedies)}")
-    return [entry.name or entry.stash_rev[:7] for entry in (*running, *queued)]
-
-
-def _run_queue(trainings: int, settings: params.Params) -> None:
-    """Have DVC run its queue, which has `trainings` experiments of this command. Raises UserError where DVC fails.
-
-    The number of jobs depends on the machine and on `trainings`, not on what is idle or cached: the number of threads
-    decides a training's bytes, and the same command must give the same bytes.
+    Both depend on the machine and on `trainings`, not on what is idle or cached: the number of threads decides a
+    training's bytes, and the same command must give the same bytes.
     """
     import torch  # takes two seconds: only here
 
@@ -189,14 +170,121 @@ def _run_queue(trainings: int, settings: params.Params) -> None:
         jobs = max(1, min(trainings, gpus // settings.train.processes))
         share = f"on a {describe_machine(device)}"
     print(f"{trainings} trainings, {jobs} at once, each {share}", flush=True)
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--run-all", "--jobs", str(jobs)]
-    try:
-        status = subprocess.run(command, env=environment, check=False).returncode
-    except KeyboardInterrupt:
-        remedy = "dvc queue stop --kill && dvc queue remove --queued"
-        raise UserError(f"interrupted; DVC goes on in the background: `{remedy}` ends it") from None
-    if status:
-        raise UserError("dvc exp run failed: see above")
+    return jobs, environment
+
+
+def _stash(experiments: Mapping[str, Settings], last_stages: Sequence[str]) -> list[Any]:
+    """Have DVC stash the workspace with each experiment's settings: a later edit changes none of them.
+
+    Returns DVC's entries. Commands that were killed may have left others.
+    """
+    from dvc.repo import lock_repo
+    from dvc.repo.experiments.queue.tempdir import TempDirQueue
+
+    with _open_repository() as repo, lock_repo(repo):
+        queue = TempDirQueue(repo, STASH)
+        if queue.stash.list():
+            queue.stash.clear()
+        stashed = {"targets": list(last_stages)}
+        return [
+            queue.put(name=name, params={str(paths.PARAMS): quote_settings(settings)}, **stashed)
+            for name, settings in experiments.items()
+        ]
+
+
+def _run_in_copies(entries: Sequence[Any], jobs: int, environment: Mapping[str, str]) -> None:
+    """Run stashed experiments, `jobs` at once, each in a copy of the project. Print their logs one after the other.
+
+    All end with this process. DVC's own queue is not used: its workers stop within an hour or so, when they read a
+    message that is still being written, and `dvc exp run --run-all` then waits for ever.
+    """
+    shutil.rmtree(COPIES, ignore_errors=True)  # of a command that was killed
+    for folder in (COPIES, LOGS):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = threading.Lock()  # DVC's locks keep processes apart, but not threads
+    running: set[subprocess.Popen[bytes]] = set()
+    interrupted = threading.Event()
+
+    def run_entry(entry: Any) -> None:
+        with _name_log(entry).open("ab") as log:
+            try:
+                with lock, _open_repository() as repo:
+                    if interrupted.is_set():
+                        return
+                    copy, process = _start_in_copy(repo, entry, log, environment)
+                    running.add(process)
+                process.wait()
+                with lock, _open_repository() as repo:
+                    running.remove(process)
+                    _collect(repo, entry, copy)
+            except UserError as error:
+                log.write(f"error: {error}\n".encode())
+
+    for entry in entries:
+        _name_log(entry).write_bytes(b"")
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(run_entry, entry) for entry in entries]
+        try:
+            for entry, future in zip(entries, futures, strict=True):
+                _print_log(_name_log(entry), future)
+        except BaseException:
+            interrupted.set()
+            with lock:
+                for process in running:
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGINT)
+            raise
+
+
+def _start_in_copy(repo: Any, entry: Any, log: BinaryIO, environment: Mapping[str, str]) -> tuple[Any, Any]:
+    """Copy the project, and start an experiment in the copy. Returns the copy, and the process."""
+    from dvc.repo.experiments.executor.local import TempDirExecutor
+    from dvc.repo.experiments.queue.base import BaseStashQueue
+
+    copy = BaseStashQueue.init_executor(repo.experiments, entry, TempDirExecutor, wdir=str(COPIES.resolve()))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "exp", "exec-run", "--infofile", _name_state(repo, entry)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        process_group=0,
+        preexec_fn=partial(end_with_parent, os.getpid()),  # the thread that starts it lives as long
+    )
+    return copy, process
+
+
+def _collect(repo: Any, entry: Any, copy: Any) -> None:
+    """Bring an experiment's result, if it has one, into the repository, and remove the copy of the project."""
+    from dvc.repo.experiments.executor.base import ExecutorInfo
+
+    state = _name_state(repo, entry)
+    copy.result = type(copy).from_info(ExecutorInfo.load_json(state)).result
+    if copy.result:
+        repo.experiments.celery_queue.collect_executor(repo.experiments, copy, copy.result)
+    copy.cleanup(state)
+
+
+def _name_state(repo: Any, entry: Any) -> str:
+    """The file in which DVC keeps an experiment's state, and its result."""
+    return str(repo.experiments.celery_queue.get_infofile_path(entry.stash_rev))
+
+
+def _name_log(entry: Any) -> Path:
+    return LOGS / f"{entry.name}.log"
+
+
+def _print_log(log: Path, future: "Future[None]") -> None:
+    """Print what an experiment writes to its log until it has ended."""
+    with log.open("rb") as file:
+        ended = False
+        while not ended:
+            ended = future.done()  # first: nothing is written after it
+            sys.stdout.buffer.write(file.read())
+            sys.stdout.flush()
+            if not ended:
+                time.sleep(0.5)
+    future.result()
 
 
 def plan_jobs(trainings: int, cores: int, memory: int, processes: int, threads: int | None) -> tuple[int, int]:

@@ -69,9 +69,9 @@ def choose_threads() -> int:
 def choose_gpu(folder: Path) -> int:
     """Return the index of the GPU for this process, which it claims by a lock in `folder`.
 
-    Workers of DVC's queue run side by side, and so do the processes of a training. If all GPUs are claimed, a worker
-    shares a GPU, which is slow; a training's process must not share, and raises UserError. If the file system has no
-    locks, the processes of a training take the GPUs by their ranks.
+    Experiments run side by side, and so do the processes of a training. If all GPUs are claimed, an experiment shares
+    a GPU, which is slow; a training's process must not share, and raises UserError. If the file system has no locks,
+    the processes of a training take the GPUs by their ranks.
     """
     try:
         # CUDA_VISIBLE_DEVICES changes a GPU's index from process to process, but not its UUID.

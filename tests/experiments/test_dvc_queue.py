@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
-from dvc.repo import Repo
 from joblib import cpu_count
 from processes import running, wait_for
 from project import ROOT
@@ -43,13 +43,13 @@ def test_experiments_run_side_by_side_with_their_share_of_the_threads(project, c
 @pytest.mark.slow
 def test_last_stages_leave_out_what_they_do_not_need_and_a_failure_is_an_error(project, capfd, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    with pytest.raises(UserError, match=r"^no result of unlucky: `dvc queue logs unlucky` says why$"):
+    with pytest.raises(UserError, match=r"^no result of unlucky: .dvc/tmp/logs/unlucky.log says why$"):
         dvc_queue.run_experiments({"lucky": {"seed": 7}, "unlucky": {"seed": 13}}, ["train"])
     assert f"each with OMP_NUM_THREADS={torch.get_num_threads()}\n" in capfd.readouterr().out, "the user's choice"
     assert list_names() == ["lucky"]
     with pytest.raises(UserError, match=r"^metrics/test.json is not in lucky .*; `dvc exp list` names"):
         revision.read(paths.TEST_METRICS, "lucky")
-    assert "seed: 13" in revision.run_program("dvc", "queue", "logs", "unlucky")
+    assert "seed: 13" in (dvc_queue.LOGS / "unlucky.log").read_text()
 
 
 @pytest.mark.slow
@@ -86,48 +86,43 @@ def test_an_experiment_of_other_settings_is_no_result(project, git):
     assert dvc_queue.run_now("seed-1", {"seed": 1}) == dvc_queue._find_results({"seed-1": recipe}, baseline)["seed-1"]
 
 
-@pytest.mark.slow
-def test_names_in_dvcs_queue_are_refused_until_its_commands_have_removed_them(project, git, capfd):
-    dvc_queue.run_experiments({"seed-2": {"seed": 9}})  # it has ended, and must not be taken for the one in the queue
-    git("commit", "--quiet", "--allow-empty", "--message", "second")
-    with Repo() as repo:
-        for name, seed in (("seed-1", 99), ("seed-2", 2), ("mine", 3)):
-            repo.experiments.run(queue=True, name=name, params=[f"seed={seed}"])
-        start = [sys.executable, "-m", "dvc", "queue", "start"]
-        subprocess.run(start, env=revision.make_environment(), stdout=subprocess.DEVNULL, check=True)
-        queue = repo.experiments.celery_queue
-        (first, *_) = wait_for(lambda: list(queue.iter_active()), 60)
-        wait_for(lambda: queue.proc.get(first.stash_rev), 60)  # before, `dvc queue kill` refuses
-    experiments = {name: {"seed": int(name[-1])} for name in ("seed-1", "seed-2")}
-    with pytest.raises(UserError) as error:
-        dvc_queue.run_experiments(experiments)
-    refusal, remedies = str(error.value).split(": wait, or ")
-    assert refusal == "DVC's queue still has experiments of these names"
-    assert re.fullmatch("dvc queue remove [0-9a-f]{7} && dvc queue kill --force [0-9a-f]{7}", remedies)
-    for remedy in remedies.split(" && "):
-        revision.run_program(*remedy.split())
-    commits = dvc_queue.run_experiments(experiments)
-    assert [revision.read(Path("trained"), commits[name]) for name in experiments] == ["seed: 1\n", "seed: 2\n"]
-    assert "experiments that DVC's queue had before run, too: mine\n" in capfd.readouterr().out
-
-
-@pytest.mark.slow
-def test_after_control_c_the_command_in_the_message_ends_the_queue(project, tmp_path):
-    experiments = {"seed-1": {"seed": 99}, "seed-2": {"seed": 99}}
+@pytest.fixture
+def command(project, tmp_path):
+    """A command whose experiments take a minute, once the first trains, and its log."""
+    experiments = {name: {"seed": 99} for name in ("seed-1", "seed-2")}
     code = f"from cola.experiments import dvc_queue; dvc_queue.run(lambda: dvc_queue.run_experiments({experiments}))"
     environment, log = revision.make_environment() | {"PYTHONPATH": str(ROOT)}, tmp_path / "log"
-    with Repo() as repo, running([sys.executable, "-c", code], log, env=environment) as command:
-        queue = repo.experiments.celery_queue
-        (first, *_) = wait_for(lambda: list(queue.iter_active()), 60)
-        wait_for(lambda: queue.proc.get(first.stash_rev), 60)
-        os.killpg(command.pid, signal.SIGINT)
-        assert command.wait(30) == 1
-        last = log.read_text().splitlines()[-1]
-        (remedy,) = re.findall("^error: interrupted; DVC goes on in the background: `(.*)` ends it$", last)
-        subprocess.run(remedy, shell=True, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S602
-        wait_for(lambda: not [*queue.iter_active(), *queue.iter_queued()], 60)
-    commits = dvc_queue.run_experiments({name: {"seed": 1} for name in experiments})
-    assert [revision.read(Path("trained"), commits[name]) for name in experiments] == ["seed: 1\n"] * 2
+    with running([sys.executable, "-c", code], log, env=environment) as process:
+        wait_for(lambda: "Running stage 'train'" in log.read_text(), 60, log.read_text)
+        yield process, log
+
+
+def find_trainings(project):
+    """The processes of DVC that run an experiment of the project. Stages end with them (test_orphans.py)."""
+    processes = psutil.process_iter(["cwd", "cmdline"])
+    return [
+        process
+        for process in processes
+        if "exec-run" in (process.info["cmdline"] or []) and Path(process.info["cwd"] or "/").is_relative_to(project)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_experiments_end_with_their_command_and_can_be_run_again(project, command, number):
+    process, log = command
+    with pytest.raises(UserError, match=r"^another command runs experiments in this project: wait until it ends$"):
+        dvc_queue.run_experiments({"seed-1": {"seed": 1}})
+    assert find_trainings(project)
+    process.send_signal(number)  # to this process alone
+    assert process.wait(30) == (130 if number == signal.SIGINT else -number)
+    if number == signal.SIGINT:
+        assert log.read_text().endswith("\ninterrupted\n")
+    wait_for(lambda: not find_trainings(project), 30)
+    names = ("seed-1", "seed-2")
+    commits = dvc_queue.run_experiments({name: {"seed": 1} for name in names})
+    assert [revision.read(Path("trained"), commits[name]) for name in names] == ["seed: 1\n"] * 2
+    assert not list(dvc_queue.COPIES.iterdir())
 
 
 @pytest.mark.slow
@@ -175,8 +170,7 @@ def test_nothing_is_trained_where_dvc_would_lose_the_result(project, git, tmp_pa
             dvc_queue.run_experiments({"seed-1": {"seed": 1}})
     with pytest.raises(UserError, match=r"^params.yaml has no setting train.epoch$"):
         dvc_queue.run_experiments({"seed-1": {"seed": 1}, "seed-2": {"train.epoch": 3}})
-    with Repo() as repo:
-        assert list(repo.experiments.celery_queue.iter_queued()) == []
+    assert not dvc_queue.LOGS.exists()
 
 
 @pytest.mark.slow
