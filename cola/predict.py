@@ -4,15 +4,14 @@
 `python -m cola.predict < sentences.txt > predicted.csv`
 """
 
-import sys
-
 from cola.core import processes
 
 if __name__ == "__main__":  # before the imports that take seconds
-    sys.excepthook = processes.report_import_error
+    processes.report_import_errors()
 
 import csv
 import io
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from typing import BinaryIO

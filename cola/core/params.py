@@ -106,6 +106,8 @@ for _tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
+# PyYAML raises these for tags such as !!int without a number.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, IndexError, KeyError, AttributeError, RecursionError)
 
 
 def load(path: Path) -> Params:
@@ -127,7 +129,7 @@ def parse(content: bytes, path: Path) -> Params:
         return Params.model_validate(yaml.load(content.decode("utf-8"), _StrictLoader))  # noqa: S506 - a SafeLoader
     except ValidationError as error:
         fault = "; ".join(_describe(problem) for problem in error.errors())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML raises the latter two for some values
+    except _YAML_ERRORS as error:
         fault = "a merge conflict: keep one side of it" if b"\n<<<<<<< " in content else f"not valid YAML: {error}"
     raise UserError(f"{path}: {' '.join(fault.split())}")
 
@@ -139,7 +141,7 @@ def parse_value(text: str) -> Any:
     """
     try:
         value = yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError):
+    except _YAML_ERRORS:
         return text
     quoted = isinstance(value, str) and text[:1] in ("'", '"')
     return value if quoted or value is None or isinstance(value, (bool, int, float)) else text

@@ -22,10 +22,15 @@ def start_stage() -> None:
         sys.exit("error: the dvc that started this stage has died; run `dvc repro` again")
     inputs.remember()
     gc.disable()
-    sys.excepthook = report_import_error
+    report_import_errors()
 
 
-def report_import_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def report_import_errors() -> None:
+    """Let this process print one line for an error during its imports, after which errors.run does so."""
+    sys.excepthook = _print_import_error
+
+
+def _print_import_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print one line for Ctrl-C, a package that this Python lacks and damaged bytecode; else a traceback."""
     if isinstance(error, ModuleNotFoundError):
         remedy = "run `make .venv && source .venv/bin/activate`, and this again"

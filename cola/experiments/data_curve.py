@@ -6,6 +6,11 @@ The pretrained encoder, the same encoder with random weights and a bag-of-words 
 MLflow.
 """
 
+from cola.core import processes
+
+if __name__ == "__main__":  # before the imports that take seconds
+    processes.report_import_errors()
+
 import io
 import itertools
 import json
@@ -158,7 +163,7 @@ def main() -> None:
 
 def _count_sentences(settings: Settings) -> int:
     """The number of training sentences, from an experiment that ends with tokenize."""
-    commit = dvc_queue.run_now(CORPUS, settings, ["tokenize"])
+    commit = dvc_queue.run_here({CORPUS: settings}, ["tokenize"])[CORPUS]
     corpus = json.loads(revision.read(paths.CORPUS_METRICS, commit))
     dvc_queue.remove([CORPUS])
     return int(corpus["training_sentences"])

@@ -5,7 +5,11 @@ python -m cola.experiments.dvc_queue sweep SETTINGS    runs every combination of
 python -m cola.experiments.dvc_queue table             shows the experiments of this commit, the best first
 """
 
-import logging
+from cola.core import processes
+
+if __name__ == "__main__":  # before the imports that take seconds
+    processes.report_import_errors()
+
 import os
 import re
 import shutil
@@ -14,11 +18,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
@@ -32,52 +37,66 @@ from cola.report import console, revision
 
 MEMORY = 4 * 2**30  # bytes for a training: bert-base takes 2.6 GiB
 COPIES = Path(".dvc/tmp/exps/copies")  # of the project: an experiment runs in each
+ENDS = (signal.SIGHUP, signal.SIGTERM)  # act as Ctrl-C
 LOGS = Path(".dvc/tmp/logs")  # what the experiments print, by name
 STASH = "refs/experiments/stash"  # where git holds the experiments that are not yet run
+# `dvc` without a warning for each output of dvc.lock that is not in the cache: in a fresh clone, all are missing.
+DVC = (
+    "import logging, sys; logging.getLogger('dvc_data.index.checkout').setLevel(logging.ERROR); "
+    "from dvc.cli import main; sys.exit(main(sys.argv[1:]))"
+)
 TEST_MCC = f"{paths.TEST_METRICS}:mcc"  # DVC names the file, too, because several files have an mcc
 
 
 def run_experiments(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) -> dict[str, str]:
-    """Run experiments, settings by name, and return their commits. DVC prints.
+    """Run experiments on the cluster that DASK_SCHEDULER_ADDRESS names, or here. As `run_here`, but without a cluster's
+    output."""
+    if "DASK_SCHEDULER_ADDRESS" not in os.environ:
+        return run_here(experiments, last_stages)
+    from cola.experiments import cluster  # needs Dask, an optional extra, which takes a second to load
 
-    They run on the cluster that DASK_SCHEDULER_ADDRESS names, else here. Stages that `last_stages` do not need are left
-    out. Earlier experiments of these names are replaced. Raises UserError, before any work, where a setting is wrong or
-    DVC would lose a result, and where an experiment fails.
-    """
-    recipes = {name: apply_settings(settings) for name, settings in experiments.items()}
-    baseline = _require_repository()
-    if "DASK_SCHEDULER_ADDRESS" in os.environ:
-        from cola.experiments import cluster  # needs Dask, an optional extra, which takes a second to load
-
-        cluster.run_experiments(experiments, last_stages)
-    else:
-        try:
-            with FileLock(COPIES.with_suffix(".lock"), timeout=0):
-                if replaced := remove(experiments):
-                    print(f"earlier experiments of these names are replaced: {', '.join(replaced)}")
-                jobs, environment = _share_machine(len(experiments), next(iter(recipes.values())))
-                _run_in_copies(_stash(experiments, last_stages), jobs, environment)
-        except Timeout:
-            raise UserError("another command runs experiments in this project: wait until it ends") from None
+    recipes, baseline = _apply(experiments), _require_repository()
+    cluster.run_experiments(experiments, last_stages)
     return _find_results(recipes, baseline)
 
 
-def run_now(name: str, settings: Settings, last_stages: Sequence[str] = ()) -> str:
-    """Run an experiment in a copy of the project, in this process. Returns its commit. DVC prints.
+def run_here(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) -> dict[str, str]:
+    """Run experiments, settings by name, and return their commits. Prints what they print.
 
-    An earlier experiment of this name is replaced. Raises as `run_experiments`.
+    Stages that `last_stages` do not need are left out. Earlier experiments of these names are replaced. Raises
+    UserError, before any work, where a setting is wrong or DVC would lose a result, and where an experiment fails.
     """
-    from dvc.cli import main as run_dvc  # takes a second: only here
+    recipes, baseline = _apply(experiments), _require_repository()
+    try:
+        with _handle_signals(signal.default_int_handler, *ENDS), FileLock(COPIES.with_suffix(".lock"), timeout=0):
+            if replaced := remove(experiments):
+                print(f"earlier experiments of these names are replaced: {', '.join(replaced)}")
+            jobs, environment = _share_machine(len(experiments), next(iter(recipes.values())))
+            try:
+                _run_in_copies(_stash(experiments, last_stages), jobs, environment)
+            finally:
+                shutil.rmtree(COPIES, ignore_errors=True)  # also those of commands that were killed
+    except Timeout:
+        raise UserError("another command runs experiments in this project: wait until it ends") from None
+    return _find_results(recipes, baseline)
 
-    recipe, baseline = apply_settings(settings), _require_repository()
-    remove([name])
-    # This logger warns only of missing outputs. In a fresh clone, all outputs in dvc.lock are missing.
-    logging.getLogger("dvc_data.index.checkout").setLevel(logging.ERROR)
-    os.environ.update(revision.make_environment())
-    options = [option for setting in quote_settings(settings) for option in ("--set-param", setting)]
-    if run_dvc(["exp", "run", "--temp", "--name", name, *options, *last_stages]):
-        raise UserError("dvc exp run failed: see above")
-    return _find_results({name: recipe}, baseline)[name]
+
+def _apply(experiments: Mapping[str, Settings]) -> dict[str, params.Params]:
+    return {name: apply_settings(settings) for name, settings in experiments.items()}
+
+
+@contextmanager
+def _handle_signals(handler: Callable[[int, FrameType | None], object], *numbers: int) -> Iterator[None]:
+    """Let `handler` have these signals in the block, except those that are ignored, as nohup does with SIGHUP."""
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: present for number, present in before.items() if present != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, present in before.items():
+            signal.signal(number, present)
 
 
 def remove(names: Collection[str]) -> list[str]:
@@ -99,12 +118,18 @@ def _open_repository() -> Iterator[Any]:
         with Repo() as repo:
             yield repo
     except (DvcException, SCMError) as error:
-        raise UserError(f"DVC refuses this: {join_lines(error)}") from None
+        remedy = ""
+        if broken := re.search("Unable to read RWLock-file '(.*?)'", str(error)):  # DVC was killed as it wrote it
+            remedy = f": rm {broken[1]}"
+        raise UserError(f"DVC refuses this: {join_lines(error)}{remedy}") from None
 
 
 def _require_repository() -> str:
     """The workspace's commit. Raises UserError where DVC would refuse experiments or lose their results."""
     commit = revision.read_commit()
+    index_lock = Path(revision.run_program("git", "rev-parse", "--git-path", "index.lock").strip())
+    if index_lock.exists():
+        raise UserError(f"git works in this project, or has crashed: when no git runs any more, rm {index_lock}")
     if revision.run_program("git", "rev-parse", "--is-shallow-repository").strip() == "true":
         raise UserError("this is a shallow clone, in which DVC loses experiments: git fetch --unshallow")
     configuration = revision.run_program("git", "config", "--list")
@@ -139,7 +164,7 @@ def _find_results(recipes: Mapping[str, params.Params], baseline: str) -> dict[s
     """
     commits = revision.list_experiments(baseline)
     if failed := [name for name in recipes if name not in commits]:
-        raise UserError(f"no result of {', '.join(failed)}: {LOGS / failed[0]}.log says why")
+        raise UserError(f"no result of {', '.join(failed)}: the output above says why")
     for name, recipe in recipes.items():
         if params.parse(revision.read_bytes(paths.PARAMS, commits[name]), paths.PARAMS) != recipe:
             raise UserError(
@@ -155,6 +180,8 @@ def _share_machine(trainings: int, settings: params.Params) -> tuple[int, dict[s
     Both depend on the machine and on `trainings`, not on what is idle or cached: the number of threads decides a
     training's bytes, and the same command must give the same bytes.
     """
+    if trainings == 1:
+        return 1, revision.make_environment()
     import torch  # takes two seconds: only here
 
     from cola.model.device import choose_device, describe_machine
@@ -185,11 +212,15 @@ def _stash(experiments: Mapping[str, Settings], last_stages: Sequence[str]) -> l
         queue = TempDirQueue(repo, STASH)
         if queue.stash.list():
             queue.stash.clear()
-        stashed = {"targets": list(last_stages)}
-        return [
-            queue.put(name=name, params={str(paths.PARAMS): quote_settings(settings)}, **stashed)
-            for name, settings in experiments.items()
-        ]
+        entries, signals = [], list[int]()
+        for name, settings in experiments.items():
+            # DVC takes the user's edits out of the workspace for a moment, in which it must not be interrupted.
+            with _handle_signals(lambda number, frame: signals.append(number), signal.SIGINT, *ENDS):
+                options = {"params": {str(paths.PARAMS): quote_settings(settings)}, "targets": list(last_stages)}
+                entries.append(queue.put(name=name, **options))
+            if signals:
+                raise KeyboardInterrupt
+        return entries
 
 
 def _run_in_copies(entries: Sequence[Any], jobs: int, environment: Mapping[str, str]) -> None:
@@ -198,7 +229,6 @@ def _run_in_copies(entries: Sequence[Any], jobs: int, environment: Mapping[str, 
     All end with this process. DVC's own queue is not used: its workers stop within an hour or so, when they read a
     message that is still being written, and `dvc exp run --run-all` then waits for ever.
     """
-    shutil.rmtree(COPIES, ignore_errors=True)  # of a command that was killed
     for folder in (COPIES, LOGS):
         folder.mkdir(parents=True, exist_ok=True)
     lock = threading.Lock()  # DVC's locks keep processes apart, but not threads
@@ -208,15 +238,15 @@ def _run_in_copies(entries: Sequence[Any], jobs: int, environment: Mapping[str, 
     def run_entry(entry: Any) -> None:
         with _name_log(entry).open("ab") as log:
             try:
-                with lock, _open_repository() as repo:
+                with lock:
                     if interrupted.is_set():
                         return
-                    copy, process = _start_in_copy(repo, entry, log, environment)
+                    copy, process = _start_in_copy(entry, log if len(entries) > 1 else None, environment)
                     running.add(process)
                 process.wait()
-                with lock, _open_repository() as repo:
+                with lock:
                     running.remove(process)
-                    _collect(repo, entry, copy)
+                    _collect(entry, copy)
             except UserError as error:
                 log.write(f"error: {error}\n".encode())
 
@@ -236,32 +266,35 @@ def _run_in_copies(entries: Sequence[Any], jobs: int, environment: Mapping[str, 
             raise
 
 
-def _start_in_copy(repo: Any, entry: Any, log: BinaryIO, environment: Mapping[str, str]) -> tuple[Any, Any]:
+def _start_in_copy(entry: Any, output: BinaryIO | None, environment: Mapping[str, str]) -> tuple[Any, Any]:
     """Copy the project, and start an experiment in the copy. Returns the copy, and the process."""
     from dvc.repo.experiments.executor.local import TempDirExecutor
     from dvc.repo.experiments.queue.base import BaseStashQueue
 
-    copy = BaseStashQueue.init_executor(repo.experiments, entry, TempDirExecutor, wdir=str(COPIES.resolve()))
+    with _open_repository() as repo:
+        copy = BaseStashQueue.init_executor(repo.experiments, entry, TempDirExecutor, wdir=str(COPIES.resolve()))
+        state = _name_state(repo, entry)
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "exp", "exec-run", "--infofile", _name_state(repo, entry)],
+        [sys.executable, "-c", DVC, "exp", "exec-run", "--infofile", state],
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
+        stdout=output,
+        stderr=output,
         process_group=0,
         preexec_fn=partial(end_with_parent, os.getpid()),  # the thread that starts it lives as long
     )
     return copy, process
 
 
-def _collect(repo: Any, entry: Any, copy: Any) -> None:
+def _collect(entry: Any, copy: Any) -> None:
     """Bring an experiment's result, if it has one, into the repository, and remove the copy of the project."""
     from dvc.repo.experiments.executor.base import ExecutorInfo
 
-    state = _name_state(repo, entry)
-    copy.result = type(copy).from_info(ExecutorInfo.load_json(state)).result
-    if copy.result:
-        repo.experiments.celery_queue.collect_executor(repo.experiments, copy, copy.result)
+    with _open_repository() as repo:
+        state = _name_state(repo, entry)
+        copy.result = type(copy).from_info(ExecutorInfo.load_json(state)).result
+        if copy.result:
+            repo.experiments.celery_queue.collect_executor(repo.experiments, copy, copy.result)
     copy.cleanup(state)
 
 
@@ -358,10 +391,7 @@ def _print_table() -> None:
 def main() -> None:
     match sys.argv[1:]:
         case ["demo", *arguments]:
-            for number in (signal.SIGHUP, signal.SIGTERM):  # as Ctrl-C does, they let DVC remove its copy
-                if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores the first
-                    signal.signal(number, signal.default_int_handler)
-            run_now("demo", parse_settings(" ".join(arguments)))
+            run_here({"demo": parse_settings(" ".join(arguments))})
         case ["sweep", *arguments] if arguments:
             run_experiments(combine_settings(" ".join(arguments)))
         case ["table"]:

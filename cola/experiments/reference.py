@@ -4,6 +4,11 @@ A training is a DVC experiment of the committed code and params.yaml, with anoth
 file of its runs, and the source.json of their models, which tells which other results it compares with.
 """
 
+from cola.core import processes
+
+if __name__ == "__main__":  # before the imports that take seconds
+    processes.report_import_errors()
+
 import io
 import json
 import shlex

@@ -4,6 +4,11 @@ Each seed is a DVC experiment of params.yaml, seed-1 for example. DVC's cache ha
 metrics/seeds.json and seeds.png, and one parent run in MLflow.
 """
 
+from cola.core import processes
+
+if __name__ == "__main__":  # before the imports that take seconds
+    processes.report_import_errors()
+
 import json
 import sys
 from collections.abc import Mapping, Sequence

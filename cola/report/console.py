@@ -1,5 +1,10 @@
 """Tables for people. `python -m cola.report.console [REVISION]` prints a run's result again, from its files."""
 
+from cola.core import processes
+
+if __name__ == "__main__":  # before the imports that take seconds
+    processes.report_import_errors()
+
 import io
 import json
 import sys

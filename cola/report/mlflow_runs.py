@@ -4,6 +4,11 @@
 runs on that port.
 """
 
+from cola.core import processes
+
+if __name__ == "__main__":  # before the imports that take seconds
+    processes.report_import_errors()
+
 import hashlib
 import json
 import os

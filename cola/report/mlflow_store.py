@@ -38,7 +38,7 @@ from cola.core import files, paths
 from cola.core.errors import UserError, hide_passwords, join_lines
 
 database_utils.MAX_RETRY_COUNT = 1  # by default a dead database is tried for a minute
-logging.getLogger("mlflow").setLevel(logging.ERROR)  # otherwise it prints lines at each call, beside the errors below
+logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # otherwise it prints tracebacks of the errors below, too
 
 DATABASES = tuple(DATABASE_ENGINES)  # a URI that begins so is a database, which this process opens itself
 EXPERIMENT = "bert-cola"  # MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID overrides it

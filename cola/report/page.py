@@ -1,5 +1,10 @@
 """`make report`: one HTML page of the result in the workspace, with its figures, that opens without a network."""
 
+from cola.core import processes
+
+if __name__ == "__main__":  # before the imports that take seconds
+    processes.report_import_errors()
+
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -30,10 +30,10 @@ addEventListener("DOMContentLoaded", () => {
 def main() -> None:
     # </script> in a text of the JavaScript would end the script.
     javascript = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
-    files.write_text(PAGE, TEMPLATE.replace("JAVASCRIPT", javascript))
     # The local configuration is not in git: a clone without the page draws in DVC's own.
     command = ["config", "--quiet", "--local", "plots.html_template", PAGE.name]
     subprocess.run([sys.executable, "-m", "dvc", *command], check=True)
+    files.write_text(PAGE, TEMPLATE.replace("JAVASCRIPT", javascript))  # last: `make` looks for it
 
 
 if __name__ == "__main__":

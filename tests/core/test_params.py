@@ -165,8 +165,11 @@ def test_a_section_may_take_over_settings_by_a_merge_key(path):
         (b"seed: " + b"9" * 5000, ": not valid YAML: Exceeds the limit"),
         (b"seed: " + b"[" * 1000, ": not valid YAML: "),
         (b"seed: !!python/object/apply:os.getcwd []\n", ": not valid YAML: could not determine a constructor"),
+        (b"seed: !!int ''\n", ": not valid YAML: string index out of range"),
+        (b"seed: !!bool maybe\n", ": not valid YAML: 'maybe'"),
+        (b"seed: !!timestamp x\n", ": not valid YAML: "),
     ],
-    ids=range(14),
+    ids=range(17),
 )
 def test_a_file_that_is_no_settings_is_refused(path, content, fault):
     path.write_bytes(content)
