@@ -47,7 +47,7 @@ lock: .venv ## choose the newest packages that pyproject.toml allows; write requ
 	python set_up.py lock
 
 demo: repository .venv ## run the pipeline on generated sentences with a small encoder, in minutes
-	python -m cola.experiments.dvc_queue demo \
+	python -m cola.experiments.dvc_experiments demo \
 	  fetch.corpus=minimal_pairs "fetch.encoder=$$ENCODER" fetch.encoder_revision=null train.learning_rate=5.0e-5
 	@python -m cola.report.console demo
 	@echo "Look further:  make ui                                        the run in MLflow"
@@ -87,10 +87,10 @@ worker: .venv ## run experiments for a cluster: make worker SCHEDULER=tcp://firs
 	PYTHONPATH=. dask worker "$${SCHEDULER:?which one? make worker SCHEDULER=tcp://first.example:8786}" --nthreads 1 --no-dashboard --local-directory .dvc/tmp
 
 sweep: repository .venv ## train with the settings of BERT's paper: 18 trainings, which make table shows
-	python -m cola.experiments.dvc_queue sweep "$$SWEEP"
+	python -m cola.experiments.dvc_experiments sweep "$$SWEEP"
 
 table: repository .venv ## list all experiments, the best first: their MCCs and settings
-	@python -m cola.experiments.dvc_queue table
+	@python -m cola.experiments.dvc_experiments table
 
 test: .venv ## run the tests, in two minutes
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --dist worksteal

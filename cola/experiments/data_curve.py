@@ -25,7 +25,7 @@ import pandas as pd
 
 from cola.core import errors, files, params, paths
 from cola.evaluate import analysis, interval
-from cola.experiments import dvc_queue
+from cola.experiments import dvc_experiments
 from cola.experiments.overrides import Settings, apply_settings, name_experiment, parse_settings
 from cola.model import metrics
 from cola.report import console, figures, mlflow_logger, revision
@@ -148,7 +148,9 @@ def main() -> None:
     changes = plan_experiments(_count_sentences(settings), recipe.train)
     commit = revision.describe_commit()  # now: the commit may change during the hours of training
     names = {run: name_experiment(settings, f"data-curve-{'-'.join(map(str, run))}") for run in changes}
-    commits = dvc_queue.run_experiments({names[run]: {**settings, **changes[run]} for run in changes}, ["evaluate"])
+    commits = dvc_experiments.run_experiments(
+        {names[run]: {**settings, **changes[run]} for run in changes}, ["evaluate"]
+    )
     about = [f"command: make data-curve SETTINGS={typed!r}", f"commit: {commit}"]
     source = revision.read_source(commits)
     summary = _summarize({run: commits[name] for run, name in names.items()}, source, recipe, about)
@@ -163,9 +165,9 @@ def main() -> None:
 
 def _count_sentences(settings: Settings) -> int:
     """The number of training sentences, from an experiment that ends with tokenize."""
-    commit = dvc_queue.run_here({CORPUS: settings}, ["tokenize"])[CORPUS]
+    commit = dvc_experiments.run_here({CORPUS: settings}, ["tokenize"])[CORPUS]
     corpus = json.loads(revision.read(paths.CORPUS_METRICS, commit))
-    dvc_queue.remove([CORPUS])
+    dvc_experiments.remove([CORPUS])
     return int(corpus["training_sentences"])
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from cola.core import files, paths
 from cola.core.errors import UserError, run
-from cola.experiments import dvc_queue
+from cola.experiments import dvc_experiments
 from cola.experiments.overrides import apply_settings, name_experiment
 from cola.report import revision
 
@@ -67,7 +67,7 @@ def main() -> None:
     for encoder in encoders:
         settings = {seed: {"fetch.encoder": encoder, "fetch.encoder_revision": None, "seed": seed} for seed in SEEDS}
         experiments = {seed: name_experiment(settings[seed]) for seed in SEEDS}
-        commits = dvc_queue.run_experiments({experiments[seed]: settings[seed] for seed in SEEDS})
+        commits = dvc_experiments.run_experiments({experiments[seed]: settings[seed] for seed in SEEDS})
         folder = paths.REFERENCE / Path(encoder).name
         files.write_json(folder / "source.json", revision.read_source(commits))
         runs = {seed: read_run(commits[name]) for seed, name in experiments.items()}

@@ -19,7 +19,7 @@ from scipy import stats
 
 from cola.core import files, params, paths
 from cola.core.errors import UserError, run
-from cola.experiments import dvc_queue
+from cola.experiments import dvc_experiments
 from cola.report import console, figures, mlflow_logger, revision
 from cola.report.references import Reference, compare, compute_prediction_interval, describe_recipe, select_comparable
 from cola.report.references import read as read_references
@@ -53,7 +53,7 @@ def main() -> None:
         raise UserError("how many seeds? at least 2: make seeds N=10")
     names = {seed: f"seed-{seed}" for seed in range(1, int(sys.argv[1]) + 1)}
     settings = params.load(paths.PARAMS)  # now: params.yaml may change during the hours of training
-    commits = dvc_queue.run_experiments({name: {"seed": seed} for seed, name in names.items()})
+    commits = dvc_experiments.run_experiments({name: {"seed": seed} for seed, name in names.items()})
     source = revision.read_source(commits)
     mccs = {seed: json.loads(revision.read(paths.TEST_METRICS, commits[name]))["mcc"] for seed, name in names.items()}
     summary = summarize(mccs, source, settings, read_references())

@@ -129,7 +129,7 @@ def test_a_curve_of_many_labels_that_are_numbers_in_a_folder_of_a_larger_reposit
     (parent,) = (run for run in runs if run.info.run_name == "data curve")
     assert parent.data.metrics["test_mcc_pretrained"] == summary["mcc"]
     assert [run.data.tags.get("mlflow.parentRunId") for run in runs].count(parent.info.run_id) == 6
-    table = run(project, sys.executable, "-m", "cola.experiments.dvc_queue", "table", PATH="/usr/bin:/bin")
+    table = run(project, sys.executable, "-m", "cola.experiments.dvc_experiments", "table", PATH="/usr/bin:/bin")
     assert table.count("data-curve-pretrained-") == table.count("data-curve-random_weights-") == 3
     assert "data-curve-corpus" not in table
 

@@ -36,7 +36,7 @@ def trained(tmp_path, monkeypatch):
         started.append(experiments)
         return {name: name for name in experiments}  # each name stands for its commit
 
-    monkeypatch.setattr(reference.dvc_queue, "run_experiments", train)
+    monkeypatch.setattr(reference.dvc_experiments, "run_experiments", train)
     monkeypatch.setattr(reference.revision, "read", read)
     return started
 

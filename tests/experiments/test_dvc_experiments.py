@@ -16,7 +16,7 @@ from project import ROOT
 
 from cola.core import paths
 from cola.core.errors import UserError
-from cola.experiments import dvc_queue
+from cola.experiments import dvc_experiments
 from cola.experiments.overrides import apply_settings
 from cola.report import revision
 
@@ -24,7 +24,7 @@ GIB = 2**30
 
 
 def run_one(name, settings):
-    return dvc_queue.run_here({name: settings})[name]
+    return dvc_experiments.run_here({name: settings})[name]
 
 
 def list_names():
@@ -33,9 +33,9 @@ def list_names():
 
 @pytest.mark.slow
 def test_experiments_run_side_by_side_with_their_share_of_the_threads(project, capfd):
-    jobs, threads = dvc_queue.plan_jobs(2, cpu_count(), dvc_queue.read_memory_limit(), 1, None)
+    jobs, threads = dvc_experiments.plan_jobs(2, cpu_count(), dvc_experiments.read_memory_limit(), 1, None)
     for again in (False, True):  # the second time from DVC's cache
-        commits = dvc_queue.run_experiments({"seed-1": {"seed": 1}, "seed-2": {"seed": 2}})
+        commits = dvc_experiments.run_experiments({"seed-1": {"seed": 1}, "seed-2": {"seed": 2}})
         printed = capfd.readouterr().out
         assert f"2 trainings, {jobs} at once, each with OMP_NUM_THREADS={threads}\n" in printed
         assert ("earlier experiments of these names are replaced: seed-1, seed-2\n" in printed) == again
@@ -48,21 +48,21 @@ def test_experiments_run_side_by_side_with_their_share_of_the_threads(project, c
 def test_last_stages_leave_out_what_they_do_not_need_and_a_failure_is_an_error(project, capfd, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     with pytest.raises(UserError, match=r"^no result of unlucky: the output above says why$"):
-        dvc_queue.run_experiments({"lucky": {"seed": 7}, "unlucky": {"seed": 13}}, ["train"])
+        dvc_experiments.run_experiments({"lucky": {"seed": 7}, "unlucky": {"seed": 13}}, ["train"])
     printed = capfd.readouterr().out
     assert f"each with OMP_NUM_THREADS={torch.get_num_threads()}\n" in printed, "the user's choice"
     assert "WARNING" not in printed, "DVC warns of outputs that are not made yet"
     assert list_names() == ["lucky"]
     with pytest.raises(UserError, match=r"^metrics/test.json is not in lucky .*; `dvc exp list` names"):
         revision.read(paths.TEST_METRICS, "lucky")
-    assert "seed: 13" in (dvc_queue.LOGS / "unlucky.log").read_text()
+    assert "seed: 13" in (dvc_experiments.LOGS / "unlucky.log").read_text()
 
 
 @pytest.mark.slow
 def test_an_experiment_is_read_by_its_name_and_is_in_the_table(project, git, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(UserError, match=r"^no experiment has run at this commit: `make demo` runs one$"):
-        dvc_queue._print_table()
+        dvc_experiments._print_table()
     git("branch", "demo")  # a name that git prefers
     corpus = f"~/it's mine (1)/é{'/folder' * 12}"
     for seed in (3, 5):
@@ -71,12 +71,12 @@ def test_an_experiment_is_read_by_its_name_and_is_in_the_table(project, git, cap
         assert revision.read(paths.TEST_METRICS, "demo") == f'{{"mcc": 0.{seed} }}\n'
     assert list_names() == ["demo"]
     assert "WARNING" not in capfd.readouterr().err, "DVC warns of outputs that are not made yet"
-    dvc_queue._print_table()
+    dvc_experiments._print_table()
     table = capfd.readouterr().out
     assert max(map(len, table.splitlines())) <= 80
     text = "".join(table.split())
     assert text.endswith("0.500-demo:seed=5fetch.corpus=" + corpus.replace(" ", "")), "it may be folded, not cut"
-    dvc_queue.remove(["demo", "nobody"])
+    dvc_experiments.remove(["demo", "nobody"])
     assert list_names() == []
 
 
@@ -87,16 +87,16 @@ def test_an_experiment_of_other_settings_is_no_result(project, git):
     baseline, recipe = revision.read_commit(), apply_settings({"seed": 1})
     git("update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/seed-1", commit)
     with pytest.raises(UserError, match=r"^another experiment, with other settings, took the name seed-1: remove it"):
-        dvc_queue._find_results({"seed-1": recipe}, baseline)
+        dvc_experiments._find_results({"seed-1": recipe}, baseline)
     revision.run_program("dvc", "exp", "remove", "seed-1")
-    assert run_one("seed-1", {"seed": 1}) == dvc_queue._find_results({"seed-1": recipe}, baseline)["seed-1"]
+    assert run_one("seed-1", {"seed": 1}) == dvc_experiments._find_results({"seed-1": recipe}, baseline)["seed-1"]
 
 
 @pytest.fixture
 def command(project, tmp_path):
     """A command whose experiments take a minute, once the first trains, and its log."""
     experiments = {name: {"seed": 99} for name in ("seed-1", "seed-2")}
-    code = f"from cola.experiments import dvc_queue; dvc_queue.run(lambda: dvc_queue.run_experiments({experiments}))"
+    code = f"from cola.experiments import dvc_experiments as it; it.run(lambda: it.run_experiments({experiments}))"
     environment, log = revision.make_environment() | {"PYTHONPATH": str(ROOT)}, tmp_path / "log"
     with running([sys.executable, "-c", code], log, env=environment) as process:
         wait_for(lambda: "Running stage 'train'" in log.read_text(), 120, log.read_text)
@@ -118,7 +118,7 @@ def find_trainings(project):
 def test_experiments_end_with_their_command_and_can_be_run_again(project, command, number):
     process, log = command
     with pytest.raises(UserError, match=r"^another command runs experiments in this project: wait until it ends$"):
-        dvc_queue.run_experiments({"seed-1": {"seed": 1}})
+        dvc_experiments.run_experiments({"seed-1": {"seed": 1}})
     assert find_trainings(project)
     process.send_signal(number)  # to this process alone
     assert process.wait(60) == (130 if number == signal.SIGINT else -number)
@@ -126,19 +126,19 @@ def test_experiments_end_with_their_command_and_can_be_run_again(project, comman
         assert log.read_text().endswith("\ninterrupted\n")
     wait_for(lambda: not find_trainings(project), 30)
     names = ("seed-1", "seed-2")
-    commits = dvc_queue.run_experiments({name: {"seed": 1} for name in names})
+    commits = dvc_experiments.run_experiments({name: {"seed": 1} for name in names})
     assert [revision.read(Path("trained"), commits[name]) for name in names] == ["seed: 1\n"] * 2
-    assert not dvc_queue.COPIES.exists()
+    assert not dvc_experiments.COPIES.exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])  # the first comes where a terminal is closed
 def test_a_demo_that_is_ended_leaves_no_copy_of_the_project(project, tmp_path, number):
     environment = revision.make_environment() | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "cola.experiments.dvc_queue", "demo", "seed=99"]
+    command = [sys.executable, "-m", "cola.experiments.dvc_experiments", "demo", "seed=99"]
     with running(command, tmp_path / "log", env=environment) as demo:
         wait_for(lambda: "Running stage 'train'" in (tmp_path / "log").read_text(), 60)
-        (copy,) = (project / dvc_queue.COPIES).iterdir()
+        (copy,) = (project / dvc_experiments.COPIES).iterdir()
         os.killpg(demo.pid, number)
         assert demo.wait(30)
     assert not copy.exists()
@@ -147,7 +147,7 @@ def test_a_demo_that_is_ended_leaves_no_copy_of_the_project(project, tmp_path, n
 @pytest.mark.slow
 def test_a_demo_under_nohup_goes_on_where_a_terminal_is_closed(project, tmp_path):
     environment = revision.make_environment() | {"PYTHONPATH": str(ROOT)}
-    command = ["nohup", sys.executable, "-m", "cola.experiments.dvc_queue", "demo", "seed=99"]
+    command = ["nohup", sys.executable, "-m", "cola.experiments.dvc_experiments", "demo", "seed=99"]
     with running(command, tmp_path / "log", env=environment) as demo:
         wait_for(lambda: "Running stage 'train'" in (tmp_path / "log").read_text(), 60)
         os.killpg(demo.pid, signal.SIGHUP)
@@ -161,7 +161,7 @@ def test_edits_stay_in_the_workspace_while_experiments_are_stashed(project, git,
     edited = Path("params.yaml").read_text().replace("epochs: 4", "epochs: 3")
     Path("params.yaml").write_text(edited)
     branch, experiments = git("symbolic-ref", "HEAD"), {f"seed-{seed}": {"seed": seed} for seed in range(99)}
-    code = f"from cola.experiments import dvc_queue; dvc_queue.run(lambda: dvc_queue.run_experiments({experiments}))"
+    code = f"from cola.experiments import dvc_experiments as it; it.run(lambda: it.run_experiments({experiments}))"
     environment = revision.make_environment() | {"PYTHONPATH": str(ROOT)}
     with running([sys.executable, "-c", code], tmp_path / "log", env=environment) as command:
         wait_for(lambda: Path("params.yaml").read_text() != edited, 120)
@@ -207,10 +207,10 @@ def test_nothing_is_trained_where_dvc_would_lose_the_result(project, git, tmp_pa
             f"/{name}/my project has {character} in it, with which DVC loses experiments: move the project"
         )
         with pytest.raises(UserError, match=f"{fault}$"):
-            dvc_queue.run_experiments({"seed-1": {"seed": 1}})
+            dvc_experiments.run_experiments({"seed-1": {"seed": 1}})
     with pytest.raises(UserError, match=r"^params.yaml has no setting train.epoch$"):
-        dvc_queue.run_experiments({"seed-1": {"seed": 1}, "seed-2": {"train.epoch": 3}})
-    assert not (dvc_queue.LOGS / "seed-1.log").exists()
+        dvc_experiments.run_experiments({"seed-1": {"seed": 1}, "seed-2": {"train.epoch": 3}})
+    assert not (dvc_experiments.LOGS / "seed-1.log").exists()
 
 
 @pytest.mark.slow
@@ -237,7 +237,7 @@ def test_an_index_that_dvc_cannot_read_is_refused_with_a_remedy(project, command
     Path("other").mkdir()
     Path("other/file").touch()
     subprocess.run(command, shell=True, check=True)  # noqa: S602
-    for use in (dvc_queue._print_table, lambda: run_one("demo", {"seed": 1})):
+    for use in (dvc_experiments._print_table, lambda: run_one("demo", {"seed": 1})):
         with pytest.raises(UserError, match=r"^DVC cannot read a split or a sparse index of git: run ") as error:
             use()
     split, sparse = re.findall("`(.*?)`", str(error.value))
@@ -257,22 +257,22 @@ def test_an_index_that_dvc_cannot_read_is_refused_with_a_remedy(project, command
     ],
 )
 def test_as_many_at_once_as_cores_and_memory_allow(trainings, cores, memory, processes, chosen, expected):
-    assert dvc_queue.plan_jobs(trainings, cores, memory * GIB, processes, chosen) == expected
+    assert dvc_experiments.plan_jobs(trainings, cores, memory * GIB, processes, chosen) == expected
 
 
 @pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
 def test_a_containers_memory_limit_counts(tmp_path, file):
-    machine = dvc_queue.read_memory_limit(tmp_path)
+    machine = dvc_experiments.read_memory_limit(tmp_path)
     assert machine > GIB
     (tmp_path / file).parent.mkdir(exist_ok=True)
     for text, limit in (("1073741824\n", GIB), ("max\n", machine), ("9223372036854771712\n", machine)):
         (tmp_path / file).write_text(text)
-        assert dvc_queue.read_memory_limit(tmp_path) == limit
+        assert dvc_experiments.read_memory_limit(tmp_path) == limit
 
 
 def test_the_best_experiment_is_first_and_those_without_a_result_are_last():
     commit = {"rev": "main", "typ": "baseline", "Experiment": None, "State": None, "seed": 42.0, "fetch.corpus": "cola"}
-    commit |= {"validation_mcc": 0.9, dvc_queue.TEST_MCC: 0.9}  # a failed experiment is shown with these by DVC
+    commit |= {"validation_mcc": 0.9, dvc_experiments.TEST_MCC: 0.9}  # a failed experiment is shown with these by DVC
     mccs = {"without": "!", "worse": -0.1, "better": 0.25}
     shown = [
         commit | {"rev": "workspace", "seed": 1.0},
@@ -280,11 +280,11 @@ def test_the_best_experiment_is_first_and_those_without_a_result_are_last():
         commit | {"Experiment": "a", "State": "Queued", "seed": 4294967295.0, "fetch.corpus": "corpora/[neg]"},
         commit | {"Experiment": "b", "State": "Failed"},
         *(
-            commit | {"Experiment": name, "State": state, "validation_mcc": mcc, dvc_queue.TEST_MCC: mcc}
+            commit | {"Experiment": name, "State": state, "validation_mcc": mcc, dvc_experiments.TEST_MCC: mcc}
             for (name, mcc), state in zip(mccs.items(), (None, None, "Success"), strict=True)
         ),
     ]
-    assert dvc_queue.tabulate(shown, ["seed", "fetch.corpus"]) == [
+    assert dvc_experiments.tabulate(shown, ["seed", "fetch.corpus"]) == [
         ("0.250", "0.250", "better"),
         ("-0.100", "-0.100", "worse"),
         ("-", "-", "a (queued): seed=4294967295 fetch.corpus=corpora/[neg]"),
@@ -295,6 +295,6 @@ def test_the_best_experiment_is_first_and_those_without_a_result_are_last():
 
 @pytest.mark.parametrize("arguments", [[], ["sweep"], ["tables"]])
 def test_a_sweep_needs_settings(monkeypatch, arguments):
-    monkeypatch.setattr("sys.argv", ["dvc_queue", *arguments])
+    monkeypatch.setattr("sys.argv", ["dvc_experiments", *arguments])
     with pytest.raises(UserError, match=r"^which settings\? make sweep SWEEP='train.epochs=2,3 seed=1,2'$"):
-        dvc_queue.main()
+        dvc_experiments.main()

@@ -1,8 +1,8 @@
 """Experiments that DVC runs, one at a time or many at once. Only this module relies on DVC's inside.
 
-python -m cola.experiments.dvc_queue demo SETTINGS     runs the experiment `demo` in a copy of the project
-python -m cola.experiments.dvc_queue sweep SETTINGS    runs every combination of settings: train.epochs=2,3 seed=1,2
-python -m cola.experiments.dvc_queue table             shows the experiments of this commit, the best first
+python -m cola.experiments.dvc_experiments demo SETTINGS    runs the experiment `demo` in a copy of the project
+python -m cola.experiments.dvc_experiments sweep SETTINGS   runs every combination: train.epochs=2,3 seed=1,2
+python -m cola.experiments.dvc_experiments table            shows the experiments of this commit, the best first
 """
 
 from cola.core import processes
@@ -49,8 +49,7 @@ TEST_MCC = f"{paths.TEST_METRICS}:mcc"  # DVC names the file, too, because sever
 
 
 def run_experiments(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) -> dict[str, str]:
-    """Run experiments on the cluster that DASK_SCHEDULER_ADDRESS names, or here. As `run_here`, but without a cluster's
-    output."""
+    """Run experiments as `run_here` does, but on the cluster that DASK_SCHEDULER_ADDRESS names, if it names one."""
     if "DASK_SCHEDULER_ADDRESS" not in os.environ:
         return run_here(experiments, last_stages)
     from cola.experiments import cluster  # needs Dask, an optional extra, which takes a second to load
@@ -61,7 +60,7 @@ def run_experiments(experiments: Mapping[str, Settings], last_stages: Sequence[s
 
 
 def run_here(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) -> dict[str, str]:
-    """Run experiments, settings by name, and return their commits. Prints what they print.
+    """Run experiments, settings by name, on this machine, and return their commits. Prints what they print.
 
     Stages that `last_stages` do not need are left out. Earlier experiments of these names are replaced. Raises
     UserError, before any work, where a setting is wrong or DVC would lose a result, and where an experiment fails.
