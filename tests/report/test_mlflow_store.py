@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,21 @@ def test_a_relative_address_is_in_the_main_project(root, monkeypatch, capfd, uri
     (files,) = list_files_of_runs(absolute.get(uri, (root / "mine").as_uri()))
     assert {"samples.json", "learning_curve.png"} <= files
     assert {path.name for path in Path().iterdir()} == {"data", "metrics", "models", "params.yaml"}, "of the copy"
+
+
+@pytest.mark.slow
+def test_a_database_that_another_process_holds_is_a_warning_of_one_line(root, capfd):
+    write_results()
+    mlflow_logger.record("evaluation")
+    with closing(sqlite3.connect(root / "mlflow.db", isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        mlflow_logger.record("evaluation")
+        (warning,) = capfd.readouterr().err.splitlines()
+    assert warning.startswith("warning: not recorded in MLflow: ")
+    assert "database is locked" in warning
+    assert warning.endswith("; `make track` records it later")
+    mlflow_logger.record("evaluation")
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("relocate", [shutil.move, shutil.copytree])
