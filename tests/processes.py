@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from urllib.request import urlopen
 
 from project import ROOT
@@ -64,6 +65,8 @@ def small_disk(limit):
 def running(command, log, **settings):
     """Run a command in a group of processes, which is killed at the end; its output goes to the file `log`."""
     with log.open("w") as file:
+        # Tests that run under nohup ignore SIGHUP, and would pass that on.
+        settings["preexec_fn"] = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
         process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, **settings)
     try:
         yield process
