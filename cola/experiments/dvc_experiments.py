@@ -31,7 +31,6 @@ from joblib import cpu_count
 
 from cola.core import params, paths
 from cola.core.errors import UserError, join_lines, run
-from cola.core.processes import end_with_parent
 from cola.experiments.overrides import Settings, apply_settings, combine_settings, parse_settings, quote_settings
 from cola.report import console, revision
 
@@ -87,10 +86,8 @@ def _apply(experiments: Mapping[str, Settings]) -> dict[str, params.Params]:
 @contextmanager
 def _handle_signals(handler: Callable[[int, FrameType | None], object], *numbers: int) -> Iterator[None]:
     """Let `handler` have these signals in the block, except those that are ignored, as nohup does with SIGHUP."""
-    before = {number: signal.getsignal(number) for number in numbers}
-    before = {number: present for number, present in before.items() if present != signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, handler)
+    handled = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in handled}
     try:
         yield
     finally:
@@ -280,7 +277,7 @@ def _start_in_copy(entry: Any, output: BinaryIO | None, environment: Mapping[str
         stdout=output,
         stderr=output,
         process_group=0,
-        preexec_fn=partial(end_with_parent, os.getpid()),  # the thread that starts it lives as long
+        preexec_fn=partial(processes.end_with_parent, os.getpid()),  # the thread that starts it lives as long
     )
     return copy, process
 
