@@ -10,6 +10,7 @@ from cola.core import processes
 if __name__ == "__main__":  # before the imports that take seconds
     processes.report_import_errors()
 
+import logging
 import os
 import re
 import shutil
@@ -37,13 +38,9 @@ from cola.report import console, revision
 MEMORY = 4 * 2**30  # bytes for a training: bert-base takes 2.6 GiB
 COPIES = Path(".dvc/tmp/exps/copies")  # of the project: an experiment runs in each
 ENDS = (signal.SIGHUP, signal.SIGTERM)  # act as Ctrl-C
+RUN_CACHE_LOCK = Path(".dvc/tmp/exps/run_cache.lock")
 LOGS = Path(".dvc/tmp/logs")  # what the experiments print, by name
 STASH = "refs/experiments/stash"  # where git holds the experiments that are not yet run
-# `dvc` without a warning for each output of dvc.lock that is not in the cache: in a fresh clone, all are missing.
-DVC = (
-    "import logging, sys; logging.getLogger('dvc_data.index.checkout').setLevel(logging.ERROR); "
-    "from dvc.cli import main; sys.exit(main(sys.argv[1:]))"
-)
 TEST_MCC = f"{paths.TEST_METRICS}:mcc"  # DVC names the file, too, because several files have an mcc
 
 
@@ -271,7 +268,8 @@ def _start_in_copy(entry: Any, output: BinaryIO | None, environment: Mapping[str
         copy = BaseStashQueue.init_executor(repo.experiments, entry, TempDirExecutor, wdir=str(COPIES.resolve()))
         state = _name_state(repo, entry)
     process = subprocess.Popen(
-        [sys.executable, "-c", DVC, "exp", "exec-run", "--infofile", state],
+        [sys.executable, "-m", "cola.experiments.dvc_experiments", "stashed", state, str(RUN_CACHE_LOCK.resolve())],
+        cwd=Path(copy.root_dir, copy.wdir),  # an edit of the workspace's code changes nothing
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=output,
@@ -280,6 +278,20 @@ def _start_in_copy(entry: Any, output: BinaryIO | None, environment: Mapping[str
         preexec_fn=partial(processes.end_with_parent, os.getpid()),  # the thread that starts it lives as long
     )
     return copy, process
+
+
+def _run_stashed(state: str, lock: str) -> None:
+    """Run the stashed experiment whose copy of the project the file `state` names: the process of `_start_in_copy`."""
+    from dvc.cli import main
+    from dvc.stage.cache import StageCache
+
+    # In a fresh clone DVC warns of each output of dvc.lock: all are missing in the cache.
+    logging.getLogger("dvc_data.index.checkout").setLevel(logging.ERROR)
+    # DVC removes a file of its run cache that another experiment is writing, which then fails.
+    one_at_a_time = FileLock(lock)
+    for method in (StageCache._load, StageCache.save):
+        setattr(StageCache, method.__name__, one_at_a_time(method))
+    sys.exit(main(["exp", "exec-run", "--infofile", state]))
 
 
 def _collect(entry: Any, copy: Any) -> None:
@@ -390,6 +402,8 @@ def main() -> None:
             run_here({"demo": parse_settings(" ".join(arguments))})
         case ["sweep", *arguments] if arguments:
             run_experiments(combine_settings(" ".join(arguments)))
+        case ["stashed", state, lock]:
+            _run_stashed(state, lock)
         case ["table"]:
             _print_table()
         case _:

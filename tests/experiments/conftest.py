@@ -38,7 +38,7 @@ def project(git, tmp_path, environment, monkeypatch):
     """
     for name in ("OMP_NUM_THREADS", "DASK_SCHEDULER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in (environment | {"PATH": "/usr/local/bin:/usr/bin:/bin"}).items():
+    for name, value in (environment | {"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}).items():
         monkeypatch.setenv(name, value)
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "test")

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from filelock import FileLock
 from joblib import cpu_count
 from processes import running, wait_for
-from project import ROOT
 
 from cola.core import paths
 from cola.core.errors import UserError
@@ -97,8 +97,8 @@ def command(project, tmp_path):
     """A command whose experiments take a minute, once the first trains, and its log."""
     experiments = {name: {"seed": 99} for name in ("seed-1", "seed-2")}
     code = f"from cola.experiments import dvc_experiments as it; it.run(lambda: it.run_experiments({experiments}))"
-    environment, log = revision.make_environment() | {"PYTHONPATH": str(ROOT)}, tmp_path / "log"
-    with running([sys.executable, "-c", code], log, env=environment) as process:
+    log = tmp_path / "log"
+    with running([sys.executable, "-c", code], log) as process:
         wait_for(lambda: "Running stage 'train'" in log.read_text(), 120, log.read_text)
         yield process, log
 
@@ -109,7 +109,7 @@ def find_trainings(project):
     return [
         process
         for process in processes
-        if "exec-run" in (process.info["cmdline"] or []) and Path(process.info["cwd"] or "/").is_relative_to(project)
+        if "stashed" in (process.info["cmdline"] or []) and Path(process.info["cwd"] or "/").is_relative_to(project)
     ]
 
 
@@ -134,9 +134,8 @@ def test_experiments_end_with_their_command_and_can_be_run_again(project, comman
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])  # the first comes where a terminal is closed
 def test_a_demo_that_is_ended_leaves_no_copy_of_the_project(project, tmp_path, number):
-    environment = revision.make_environment() | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "cola.experiments.dvc_experiments", "demo", "seed=99"]
-    with running(command, tmp_path / "log", env=environment) as demo:
+    with running(command, tmp_path / "log") as demo:
         wait_for(lambda: "Running stage 'train'" in (tmp_path / "log").read_text(), 60)
         (copy,) = (project / dvc_experiments.COPIES).iterdir()
         os.killpg(demo.pid, number)
@@ -145,10 +144,26 @@ def test_a_demo_that_is_ended_leaves_no_copy_of_the_project(project, tmp_path, n
 
 
 @pytest.mark.slow
+def test_an_experiment_waits_while_another_writes_to_the_run_cache(project, tmp_path):
+    """DVC alone removes an empty file there, and the experiment that writes it fails."""
+    run_one("demo", {"seed": 1})
+    command = [sys.executable, "-m", "cola.experiments.dvc_experiments", "demo", "seed=1"]
+    with FileLock(dvc_experiments.RUN_CACHE_LOCK):
+        written = [file.with_name("written") for file in Path(".dvc/cache/runs").glob("*/*/*")]
+        assert len(written) == 2
+        for file in written:
+            file.touch()
+        with running(command, tmp_path / "log") as demo:
+            wait_for(lambda: "Reproducing experiment" in (tmp_path / "log").read_text(), 60)
+            with pytest.raises(subprocess.TimeoutExpired):
+                demo.wait(3)
+            assert all(file.exists() for file in written)
+
+
+@pytest.mark.slow
 def test_a_demo_under_nohup_goes_on_where_a_terminal_is_closed(project, tmp_path):
-    environment = revision.make_environment() | {"PYTHONPATH": str(ROOT)}
     command = ["nohup", sys.executable, "-m", "cola.experiments.dvc_experiments", "demo", "seed=99"]
-    with running(command, tmp_path / "log", env=environment) as demo:
+    with running(command, tmp_path / "log") as demo:
         wait_for(lambda: "Running stage 'train'" in (tmp_path / "log").read_text(), 60)
         os.killpg(demo.pid, signal.SIGHUP)
         with pytest.raises(subprocess.TimeoutExpired):
@@ -162,8 +177,7 @@ def test_edits_stay_in_the_workspace_while_experiments_are_stashed(project, git,
     Path("params.yaml").write_text(edited)
     branch, experiments = git("symbolic-ref", "HEAD"), {f"seed-{seed}": {"seed": seed} for seed in range(99)}
     code = f"from cola.experiments import dvc_experiments as it; it.run(lambda: it.run_experiments({experiments}))"
-    environment = revision.make_environment() | {"PYTHONPATH": str(ROOT)}
-    with running([sys.executable, "-c", code], tmp_path / "log", env=environment) as command:
+    with running([sys.executable, "-c", code], tmp_path / "log") as command:
         wait_for(lambda: Path("params.yaml").read_text() != edited, 120)
         os.killpg(command.pid, number)
         assert command.wait(60) == 130
