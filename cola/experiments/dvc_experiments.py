@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 from joblib import cpu_count
 
-from cola.core import params, paths
+from cola.core import files, params, paths
 from cola.core.errors import UserError, join_lines, run
 from cola.experiments.overrides import Settings, apply_settings, combine_settings, parse_settings, quote_settings
 from cola.report import console, revision
@@ -52,20 +52,22 @@ def run_experiments(experiments: Mapping[str, Settings], last_stages: Sequence[s
 
     recipes, baseline = _apply(experiments), _require_repository()
     cluster.run_experiments(experiments, last_stages)
-    return _find_results(recipes, baseline)
+    return _find_results(recipes, baseline, {})
 
 
 def run_here(experiments: Mapping[str, Settings], last_stages: Sequence[str] = ()) -> dict[str, str]:
     """Run experiments, settings by name, on this machine, and return their commits. Prints what they print.
 
-    Stages that `last_stages` do not need are left out. Earlier experiments of these names are replaced. Raises
-    UserError, before any work, where a setting is wrong or DVC would lose a result, and where an experiment fails.
+    Stages that `last_stages` do not need are left out. The result of an experiment replaces the earlier experiment of
+    its name. Raises UserError, before any work, where a setting is wrong or DVC would lose a result, and where an
+    experiment fails.
     """
     recipes, baseline = _apply(experiments), _require_repository()
+    earlier = {name: commit for name, commit in revision.list_experiments(baseline).items() if name in recipes}
     try:
         with _handle_signals(signal.default_int_handler, *ENDS), FileLock(COPIES.with_suffix(".lock"), timeout=0):
-            if replaced := remove(experiments):
-                print(f"earlier experiments of these names are replaced: {', '.join(replaced)}")
+            if earlier:
+                print(f"earlier experiments of these names are replaced: {', '.join(sorted(earlier))}")
             jobs, environment = _share_machine(len(experiments), next(iter(recipes.values())))
             try:
                 _run_in_copies(_stash(experiments, last_stages), jobs, environment)
@@ -73,7 +75,7 @@ def run_here(experiments: Mapping[str, Settings], last_stages: Sequence[str] = (
                 shutil.rmtree(COPIES, ignore_errors=True)  # also those of commands that were killed
     except Timeout:
         raise UserError("another command runs experiments in this project: wait until it ends") from None
-    return _find_results(recipes, baseline)
+    return _find_results(recipes, baseline, earlier)
 
 
 def _apply(experiments: Mapping[str, Settings]) -> dict[str, params.Params]:
@@ -92,12 +94,9 @@ def _handle_signals(handler: Callable[[int, FrameType | None], object], *numbers
             signal.signal(number, present)
 
 
-def remove(names: Collection[str]) -> list[str]:
-    """Remove those of these experiments that were run at the workspace's commit. Returns their names."""
-    present = sorted(revision.list_experiments(revision.read_commit()).keys() & names)
-    with _open_repository() as repo:
-        repo.experiments.remove(present)
-    return present
+def remove(name: str, baseline: str) -> None:
+    """Remove the experiment of this name, if there is one, of the commit `baseline`."""
+    revision.run_program("git", "update-ref", "-d", f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}")
 
 
 @contextmanager
@@ -150,13 +149,14 @@ def _require_readable_index() -> None:
             ) from None
 
 
-def _find_results(recipes: Mapping[str, params.Params], baseline: str) -> dict[str, str]:
+def _find_results(recipes: Mapping[str, params.Params], baseline: str, earlier: Mapping[str, str]) -> dict[str, str]:
     """The commits, by name, of the experiments of the commit `baseline` whose params.yaml is as in `recipes`.
 
-    Raises UserError where an experiment is missing. DVC silently drops it if another experiment took its name.
+    Raises UserError where an experiment is missing, or is still the `earlier` one. DVC silently drops it if another
+    experiment took its name.
     """
     commits = revision.list_experiments(baseline)
-    if failed := [name for name in recipes if name not in commits]:
+    if failed := [name for name in recipes if commits.get(name) == earlier.get(name)]:
         raise UserError(f"no result of {', '.join(failed)}: the output above says why")
     for name, recipe in recipes.items():
         if params.parse(revision.read_bytes(paths.PARAMS, commits[name]), paths.PARAMS) != recipe:
@@ -264,7 +264,7 @@ def _start_in_copy(entry: Any, output: BinaryIO | None, environment: Mapping[str
     from dvc.repo.experiments.executor.local import TempDirExecutor
     from dvc.repo.experiments.queue.base import BaseStashQueue
 
-    with _open_repository() as repo:
+    with files.name_write_errors(COPIES), _open_repository() as repo:
         copy = BaseStashQueue.init_executor(repo.experiments, entry, TempDirExecutor, wdir=str(COPIES.resolve()))
         state = _name_state(repo, entry)
     process = subprocess.Popen(
@@ -275,9 +275,15 @@ def _start_in_copy(entry: Any, output: BinaryIO | None, environment: Mapping[str
         stdout=output,
         stderr=output,
         process_group=0,
-        preexec_fn=partial(processes.end_with_parent, os.getpid()),  # the thread that starts it lives as long
+        preexec_fn=partial(_prepare_process, os.getpid()),
     )
     return copy, process
+
+
+def _prepare_process(parent: int) -> None:
+    """Before the process of an experiment starts its program. The thread that starts it lives as long as it does."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # in a script, commands that end with & ignore Ctrl-C
+    processes.end_with_parent(parent)
 
 
 def _run_stashed(state: str, lock: str) -> None:
@@ -302,6 +308,7 @@ def _collect(entry: Any, copy: Any) -> None:
         state = _name_state(repo, entry)
         copy.result = type(copy).from_info(ExecutorInfo.load_json(state)).result
         if copy.result:
+            remove(entry.name, entry.baseline_rev)
             repo.experiments.celery_queue.collect_executor(repo.experiments, copy, copy.result)
     copy.cleanup(state)
 

@@ -51,7 +51,7 @@ def launch(module: str, processes: int) -> None:
     # No restarts: a training that failed continues from its checkpoint when the stage runs again. The static rendezvous
     # puts rank 0 on the machine with PET_NODE_RANK=0, and unpickles nothing.
     arguments = ["--rdzv-backend=static", f"--nproc-per-node={processes}", "--max-restarts=0", "--module", module]
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # `_explain` reports its faults
+    logging.disable(logging.ERROR)  # `_explain` reports torchrun's faults
     paths.SCRATCH.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.SCRATCH) as logs:  # torchrun would leave its default folder behind
         try:

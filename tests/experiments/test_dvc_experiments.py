@@ -1,15 +1,18 @@
 """Experiments through a real DVC, in a project that is a folder of a larger repository."""
 
+import errno
 import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
 import torch
+from dvc.repo.experiments.executor.local import TempDirExecutor
 from filelock import FileLock
 from joblib import cpu_count
 from processes import running, wait_for
@@ -76,7 +79,8 @@ def test_an_experiment_is_read_by_its_name_and_is_in_the_table(project, git, cap
     assert max(map(len, table.splitlines())) <= 80
     text = "".join(table.split())
     assert text.endswith("0.500-demo:seed=5fetch.corpus=" + corpus.replace(" ", "")), "it may be folded, not cut"
-    dvc_experiments.remove(["demo", "nobody"])
+    for name in ("demo", "nobody"):
+        dvc_experiments.remove(name, revision.read_commit())
     assert list_names() == []
 
 
@@ -87,9 +91,9 @@ def test_an_experiment_of_other_settings_is_no_result(project, git):
     baseline, recipe = revision.read_commit(), apply_settings({"seed": 1})
     git("update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/seed-1", commit)
     with pytest.raises(UserError, match=r"^another experiment, with other settings, took the name seed-1: remove it"):
-        dvc_experiments._find_results({"seed-1": recipe}, baseline)
+        dvc_experiments._find_results({"seed-1": recipe}, baseline, {})
     revision.run_program("dvc", "exp", "remove", "seed-1")
-    assert run_one("seed-1", {"seed": 1}) == dvc_experiments._find_results({"seed-1": recipe}, baseline)["seed-1"]
+    assert run_one("seed-1", {"seed": 1}) == dvc_experiments._find_results({"seed-1": recipe}, baseline, {})["seed-1"]
 
 
 @pytest.fixture
@@ -141,6 +145,30 @@ def test_a_demo_that_is_ended_leaves_no_copy_of_the_project(project, tmp_path, n
         os.killpg(demo.pid, number)
         assert demo.wait(30)
     assert not copy.exists()
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_demo_in_the_background_of_a_script(project, tmp_path):
+    """There a command ignores SIGINT, and so does what it starts."""
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$0" "$@"', sys.executable]
+    with running([*ignoring, "-m", "cola.experiments.dvc_experiments", "demo", "seed=99"], tmp_path / "log") as demo:
+        wait_for(lambda: "Running stage 'train'" in (tmp_path / "log").read_text(), 60)
+        demo.terminate()
+        assert demo.wait(30) == 130
+    assert not find_trainings(project)
+
+
+@pytest.mark.slow
+def test_an_experiment_that_fails_replaces_no_result(project, capfd, monkeypatch):
+    commit = run_one("demo", {"seed": 1})
+    with pytest.raises(UserError, match=r"^no result of demo: the output above says why$"):
+        run_one("demo", {"seed": 13})
+    monkeypatch.setattr(TempDirExecutor, "init_git", Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    with pytest.raises(UserError, match=r"^no result of demo: "):
+        run_one("demo", {"seed": 1})
+    printed = capfd.readouterr().out
+    assert f"error: {dvc_experiments.COPIES} cannot be written: No space left on device; fix that" in printed
+    assert revision.find_commit("demo") == commit
 
 
 @pytest.mark.slow

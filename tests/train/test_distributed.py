@@ -1,6 +1,7 @@
 """The train stage on several processes, and on two machines, which are two folders here."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import pytest
 import tiny
 import torch
 import yaml
-from processes import find_free_port, run_to_end, wait_for
+from processes import find_free_port, run_to_end, running, wait_for
 from project import ROOT
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -208,6 +209,7 @@ def test_two_machines_train_together_only_with_the_same_inputs(reference, tmp_pa
 def test_a_wrong_variable_of_torchrun_is_one_line(monkeypatch, tmp_path, name, value):
     right = {"PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": "29500", "PET_NNODES": "2", "PET_NODE_RANK": "1"}
     monkeypatch.setattr(paths, "SCRATCH", tmp_path)
+    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)  # and to this after the test
     for variable, setting in (right | {name: value, "OMP_NUM_THREADS": "1"}).items():
         monkeypatch.setenv(variable, setting)
     with pytest.raises(UserError, match=rf"{name}={value}( .*)?: .*docs/performance.md") as error:
@@ -289,3 +291,19 @@ def test_a_fault_is_reported_even_if_its_process_ends_last(tmp_path):
     answer = run_to_end([sys.executable, "-c", launch], PYTHONPATH=str(tmp_path), DVC_ROOT=str(tmp_path))
     assert "KeyError: 'the cause'" in answer.stderr
     assert "peer" not in answer.stderr
+
+
+@pytest.mark.slow
+def test_control_c_ends_all_processes_with_one_line(tmp_path):
+    (tmp_path / "two.py").write_text(
+        "import time\nfrom cola.train import distributed\n"
+        "distributed.leave_errors_to_launcher(lambda: (print('started', flush=True), time.sleep(60)))()\n"
+    )
+    code = "from cola.core import errors\nfrom cola.train import distributed\n"
+    code += "errors.run(lambda: distributed.launch('two', 2))"
+    log, variables = tmp_path / "log", {"PYTHONPATH": f"{tmp_path}:{ROOT}", "DVC_ROOT": str(tmp_path)}
+    with running([sys.executable, "-c", code], log, env=os.environ | variables) as launcher:
+        wait_for(lambda: log.read_text() == "started\nstarted\n", 60, log.read_text)
+        launcher.send_signal(signal.SIGINT)
+        assert launcher.wait(30) == 130
+    assert [line for line in log.read_text().splitlines() if line] == ["started", "started", "interrupted"]
