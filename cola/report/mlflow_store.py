@@ -63,7 +63,7 @@ def connect() -> MlflowClient:
             if not database.exists():
                 with files.atomic_file(database) as unfinished:
                     unfinished.unlink(missing_ok=True)
-                    MlflowClient(f"sqlite:///{quote(str(unfinished))}")
+                    MlflowClient(f"sqlite:///{_quote(unfinished)}")
             if database.is_relative_to(paths.find_root()):
                 _relocate(database)
         return MlflowClient(uri)
@@ -120,8 +120,13 @@ def read_tracking_uri() -> str:
     address = uri.rpartition("@")[2]  # without a user and password
     if re.match(r"[\w.-]+:\d+(/|$)", address) and "//" not in uri:
         raise UserError(f"MLFLOW_TRACKING_URI, at {address}, has no scheme: begin it with http://")
-    uri = re.sub("^sqlite[^:]*:///(?=[^/:?])", lambda start: f"{start[0]}{quote(str(paths.find_root()))}/", uri)
+    uri = re.sub("^sqlite[^:]*:///(?=[^/:?])", lambda start: f"{start[0]}{_quote(paths.find_root())}/", uri)
     return (paths.find_root() / local_file_uri_to_path(uri)).as_uri() if is_local_uri(uri) else uri
+
+
+def _quote(path: Path) -> str:
+    """Return the path for a database's URI. MLflow makes the folder of the quoted path, so no more is quoted."""
+    return re.sub("[%?#]", lambda letter: quote(letter[0]), str(path))
 
 
 def _relocate(database: Path) -> None:

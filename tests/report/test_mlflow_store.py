@@ -77,6 +77,15 @@ def test_a_moved_or_copied_project_records_there_and_has_its_earlier_files(root,
     assert left == ([] if relocate is shutil.move else before)
 
 
+def test_a_project_in_any_folder_makes_no_folder_beside_it(bare_root, monkeypatch):
+    project = bare_root.rename(bare_root.with_name("it's é [here]"))
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    write_results()
+    mlflow_logger.record("samples")
+    assert len(list_runs(project)[1]) == 1
+    assert {path.name for path in project.parent.iterdir()} == {project.name, "copy"}
+
+
 def test_a_folder_for_files_that_a_user_chose_stays(root):
     (root.parent / "large/mlruns").mkdir(parents=True)
     MlflowClient(f"sqlite:///{root}/mlflow.db").create_experiment("bert-cola", (root.parent / "large/mlruns").as_uri())
