@@ -281,9 +281,9 @@ def _start_in_copy(entry: Any, output: BinaryIO | None, environment: Mapping[str
 
 
 def _prepare_process(parent: int) -> None:
-    """Before the process of an experiment starts its program. The thread that starts it lives as long as it does."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # in a script, commands that end with & ignore Ctrl-C
-    processes.end_with_parent(parent)
+    """Let an experiment's process end by SIGINT, and with this command, its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a script's command that ends with & ignores it, and passes that on
+    processes.end_with_parent(parent)  # the thread that starts the process lives as long
 
 
 def _run_stashed(state: str, lock: str) -> None:
