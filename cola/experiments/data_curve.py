@@ -167,7 +167,7 @@ def _count_sentences(settings: Settings) -> int:
     """The number of training sentences, from an experiment that ends with tokenize."""
     commit = dvc_experiments.run_here({CORPUS: settings}, ["tokenize"])[CORPUS]
     corpus = json.loads(revision.read(paths.CORPUS_METRICS, commit))
-    dvc_experiments.remove(CORPUS, revision.read_commit())
+    revision.remove_experiment(CORPUS, revision.read_commit())
     return int(corpus["training_sentences"])
 
 

@@ -63,9 +63,9 @@ def run_here(experiments: Mapping[str, Settings], last_stages: Sequence[str] = (
     experiment fails.
     """
     recipes, baseline = _apply(experiments), _require_repository()
-    earlier = {name: commit for name, commit in revision.list_experiments(baseline).items() if name in recipes}
     try:
         with _handle_signals(signal.default_int_handler, *ENDS), FileLock(COPIES.with_suffix(".lock"), timeout=0):
+            earlier = {name: commit for name, commit in revision.list_experiments(baseline).items() if name in recipes}
             if earlier:
                 print(f"earlier experiments of these names are replaced: {', '.join(sorted(earlier))}")
             jobs, environment = _share_machine(len(experiments), next(iter(recipes.values())))
@@ -92,11 +92,6 @@ def _handle_signals(handler: Callable[[int, FrameType | None], object], *numbers
     finally:
         for number, present in before.items():
             signal.signal(number, present)
-
-
-def remove(name: str, baseline: str) -> None:
-    """Remove the experiment of this name, if there is one, of the commit `baseline`."""
-    revision.run_program("git", "update-ref", "-d", f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}")
 
 
 @contextmanager
@@ -308,7 +303,7 @@ def _collect(entry: Any, copy: Any) -> None:
         state = _name_state(repo, entry)
         copy.result = type(copy).from_info(ExecutorInfo.load_json(state)).result
         if copy.result:
-            remove(entry.name, entry.baseline_rev)
+            revision.remove_experiment(entry.name, entry.baseline_rev)
             repo.experiments.celery_queue.collect_executor(repo.experiments, copy, copy.result)
     copy.cleanup(state)
 

@@ -91,10 +91,19 @@ def read_model_digest(commit: str) -> str:
 
 def list_experiments(baseline: str = "") -> dict[str, str]:
     """Return {name: commit} of all experiments, or of those at the commit `baseline`. The newest wins a shared name."""
-    references = f"refs/exps/{baseline[:2]}/{baseline[2:]}/" if baseline else "refs/exps/"
     line = "--format=%(objectname) %(refname:lstrip=4)"
-    lines = run_program("git", "for-each-ref", "--sort=creatordate", line, references).splitlines()
+    lines = run_program("git", "for-each-ref", "--sort=creatordate", line, _name_folder(baseline)).splitlines()
     return {name: commit for commit, _, name in (line.partition(" ") for line in lines)}
+
+
+def remove_experiment(name: str, baseline: str) -> None:
+    """Remove the experiment of this name, if there is one, of the commit `baseline`."""
+    run_program("git", "update-ref", "-d", f"{_name_folder(baseline)}{name}")
+
+
+def _name_folder(baseline: str) -> str:
+    """The folder in which git holds the experiments of a commit, or all."""
+    return f"refs/exps/{baseline[:2]}/{baseline[2:]}/" if baseline else "refs/exps/"
 
 
 def find_commit(name: str) -> str:

@@ -80,7 +80,7 @@ def test_an_experiment_is_read_by_its_name_and_is_in_the_table(project, git, cap
     text = "".join(table.split())
     assert text.endswith("0.500-demo:seed=5fetch.corpus=" + corpus.replace(" ", "")), "it may be folded, not cut"
     for name in ("demo", "nobody"):
-        dvc_experiments.remove(name, revision.read_commit())
+        revision.remove_experiment(name, revision.read_commit())
     assert list_names() == []
 
 
