@@ -1,5 +1,6 @@
 """The benchmarks' methods and figures, with a tiny BERT and values worked out by hand."""
 
+import contextlib
 import itertools
 import json
 import sys
@@ -10,8 +11,10 @@ import pytest
 import tiny
 import torch
 from processes import run_to_end
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import methods, profile, sizes, speed, tutorial, workload
+from benchmarks.proofs import outcome, step
 from cola.model.device import choose_precision
 
 MINILM = "all-MiniLM-L6-v2"
@@ -136,6 +139,34 @@ def test_a_kernels_time_counts_once(device):
     assert 0 < sum(microseconds for _, microseconds, _ in operations) < 1e6 * seconds
     times = [microseconds for _, microseconds, _ in operations]
     assert times == sorted(times, reverse=True)
+
+
+class ProductTypes(TorchDispatchMode):
+    """Collects the types of the matrices that PyTorch multiplies."""
+
+    def __init__(self):
+        super().__init__()
+        self.types = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        if function in outcome.PRODUCTS:
+            self.types.append(arguments[0].dtype)
+        return function(*arguments, **options or {})
+
+
+def test_all_float16_products_of_a_step_can_be_computed_in_float32():
+    model = workload.build_model(tiny.config(vocab_size=7000), torch.device("cpu")).eval()
+    (batch,) = workload.draw_batches(1, seed=0)
+    expected = step.step_padded(model, batch, torch.float32)
+    deviations, types = [], []
+    for mode in (contextlib.nullcontext(), outcome.MultiplyInFloat32()):
+        with ProductTypes() as products, mode:
+            deviations.append(step.measure_deviation(step.step_packed(model, batch, torch.float16), expected))
+        types.append(products.types)
+    assert [torch.float16 in multiplied for multiplied in types] == [True, False]
+    assert len(types[0]) == len(types[1]) > 20
+    assert deviations[1] == pytest.approx(deviations[0], rel=0.5)
+    assert max(deviations[1]) < 0.01
 
 
 @pytest.mark.slow
