@@ -165,8 +165,9 @@ def check_contracts(project, *, training, validation, epochs, steps_per_epoch):
     assert tokenized.columns.to_list() == ["sentence_source", "label", "sentence", "input_ids"]
     assert len(tokenized) == training
     classify = pipeline("text-classification", str(project / "models/finetuned"))
-    for sample in samples:  # in float32 and unpacked the probability differs slightly
-        answer = classify(sample["sentence"])[0]
-        if abs(sample["probability"] - 0.5) > 0.02:
-            assert answer["label"] == sample["predicted"]
-        assert answer["score"] == pytest.approx(sample["probability"], abs=0.03)
+    differences = []
+    for sample in samples:
+        scores = {answer["label"]: answer["score"] for answer in classify(sample["sentence"], top_k=None)}
+        differences.append(abs(scores[sample["predicted"]] - sample["probability"]))
+    # The pipeline computes in float32. In bfloat16 a sentence's probability may differ by 0.1, but seldom does.
+    assert sum(differences) / len(differences) < 0.04
