@@ -132,7 +132,10 @@ def outputs(project):
 
 def check_contracts(project, *, training, validation, epochs, steps_per_epoch):
     """Check the README's promises about every output."""
-    from transformers import pipeline  # takes seconds: only here
+    import torch  # these take seconds: only here
+    from transformers import pipeline
+
+    from cola.model.prediction import Predictor
 
     metrics = {path.name: json.loads(path.read_text()) for path in (project / "metrics").glob("*.json")}
     samples = metrics.pop("samples.json")
@@ -164,10 +167,17 @@ def check_contracts(project, *, training, validation, epochs, steps_per_epoch):
     tokenized = pd.read_parquet(project / "data/tokenized/train.parquet")
     assert tokenized.columns.to_list() == ["sentence_source", "label", "sentence", "input_ids"]
     assert len(tokenized) == training
-    classify = pipeline("text-classification", str(project / "models/finetuned"))
+    model, sentences = project / "models/finetuned", [sample["sentence"] for sample in samples]
+    classify = pipeline("text-classification", str(model))  # in float32
+    recorded, exact = (
+        Predictor(model, torch.device("cpu"), precision).classify(sentences)
+        for precision in (getattr(torch, metrics["timings.json"]["precision"]), torch.float32)
+    )
     differences = []
-    for sample in samples:
+    for sample, (label, probability), (exact_label, exact_probability) in zip(samples, recorded, exact, strict=True):
+        assert (sample["predicted"], sample["probability"]) == (label, pytest.approx(probability, abs=0.03))
         scores = {answer["label"]: answer["score"] for answer in classify(sample["sentence"], top_k=None)}
+        assert scores[exact_label] == max(scores.values()) == pytest.approx(exact_probability, abs=1e-5)
         differences.append(abs(scores[sample["predicted"]] - sample["probability"]))
-    # The pipeline computes in float32. In bfloat16 a sentence's probability may differ by 0.1, but seldom does.
+    # In bfloat16 a sentence's probability may differ by 0.1 from float32's, but seldom does.
     assert sum(differences) / len(differences) < 0.04
