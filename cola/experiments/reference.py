@@ -26,7 +26,7 @@ from cola.experiments.overrides import apply_settings, name_experiment
 from cola.report import revision
 
 SEEDS = range(42, 47)
-OTHERS = ("tutorial", "public_runs", "demo", "data_curve")  # that this command does not write
+RESERVED = ("tutorial", "public_runs", "demo", "data_curve")  # names of files that this command does not write
 
 
 def summarize(runs: Mapping[int, Mapping[str, Any]], command: str, commit: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def main() -> None:
     if not encoders:
         raise UserError("which encoders? make reference ENCODERS=google-bert/bert-base-uncased")
     names = [Path(encoder).name for encoder in encoders]
-    if taken := [name for name in names if name in OTHERS or names.count(name) > 1]:
+    if taken := [name for name in names if name in RESERVED or names.count(name) > 1]:
         raise UserError(f"{taken[0]} would name two references: rename a folder")
     for encoder in encoders:  # all, before the first is trained
         apply_settings({"fetch.encoder": encoder})
