@@ -84,7 +84,7 @@ def _estimate(mean, *mccs):
 
 def _make_epochs(method, *mccs):
     rows = [{"epoch": epoch, "validation_mcc": mcc, "seconds": 60.0 * epoch} for epoch, mcc in enumerate(mccs, 1)]
-    return {"method": method, "rows": rows}
+    return {"way": method, "rows": rows}
 
 
 DATA_CURVE = {  # contents of data_curve.json: two sizes, two seeds

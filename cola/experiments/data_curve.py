@@ -187,7 +187,7 @@ def _summarize(
         timings = [json.loads(revision.read(paths.TIMINGS, commit)) for commit in whole]
         histories = [_read_table(paths.HISTORY, commit) for commit in whole]
         rows = average_by_epoch(histories, [timing["training_seconds"] for timing in timings])
-        epochs.append({"method": method, "rows": rows})
+        epochs.append({"way": method, "rows": rows})
         devices += [timing["device"] for timing in timings]
     return {
         "mcc": float(np.mean(mccs)),

@@ -93,7 +93,7 @@ def print_data_curve(summary: Mapping[str, Any]) -> None:
         when = f"better after epoch {passed['epoch']}, {format_time(passed['seconds'])}" if passed else "not better"
         last = curve["rows"][-1]
         end = f"{last['validation_mcc']:.3f} after epoch {last['epoch']}, {format_time(last['seconds'])}"
-        console.print(f"  {spell(curve['method'])}: {when}; {end}")
+        console.print(f"  {spell(curve['way'])}: {when}; {end}")
 
 
 def _format_estimate(estimate: Mapping[str, float]) -> str:

@@ -209,8 +209,8 @@ def draw_mcc_by_epoch(summary: Mapping[str, Any]) -> Figure:
     """Draw the validation MCC after each epoch with all training sentences (contents of data_curve.json)."""
     figure, axes = _make_axes(3.6)
     for curve in summary["epochs"]:
-        method, values = curve["method"], [row["validation_mcc"] for row in curve["rows"]]
-        axes.plot(range(1, len(values) + 1), values, "o-", color=_METHODS[method], label=spell(method))
+        values = [row["validation_mcc"] for row in curve["rows"]]
+        axes.plot(range(1, len(values) + 1), values, "o-", color=_METHODS[curve["way"]], label=spell(curve["way"]))
     axes.axhline(np.mean(summary["bag_of_words_validation_mcc"]), color=GREY, label=spell("bag_of_words"))
     longest = max((curve["rows"] for curve in summary["epochs"]), key=len)
     rows = longest[:: 1 + len(longest) // 10]

@@ -134,7 +134,7 @@ def test_the_validation_mcc_is_drawn_by_epoch_and_time():
     assert points(axes, "None")[figures.GREY] == [[0, 0.1875], [1, 0.1875]], "the baseline's line"
     assert read_tick_labels(axes.xaxis) == ["1\n1:00", "2\n2:00"]
     long = [{"epoch": epoch, "validation_mcc": 0.5, "seconds": 60.0 * epoch} for epoch in range(1, 126)]
-    curves = [*DATA_CURVE["epochs"], {"method": "random_weights", "rows": long}]  # the others stopped early
+    curves = [*DATA_CURVE["epochs"], {"way": "random_weights", "rows": long}]  # the others stopped early
     (axes,) = figures.draw_mcc_by_epoch(DATA_CURVE | {"epochs": curves}).axes
     assert read_tick_labels(axes.xaxis) == [f"{epoch}\n{epoch}:00" for epoch in range(1, 126, 13)]
 
