@@ -13,7 +13,7 @@ DVC_YAML = """
 stages:
   train:
     cmd: >-
-      grep -q 'seed. 99' params.yaml && sleep 60; echo $OMP_NUM_THREADS > threads;
+      if grep -q 'seed. 99' params.yaml; then echo asleep; exec sleep 60; fi; echo $OMP_NUM_THREADS > threads;
       grep -o '^seed. [0-9]*' params.yaml > trained; ! grep 13 trained
     params: [seed, fetch.corpus]
     outs: [trained, threads]
@@ -34,7 +34,8 @@ def git():
 def project(git, tmp_path, environment, monkeypatch):
     """A project of two quick stages with the real params.yaml, in which this process is: a folder of a repository.
 
-    The test MCC is 0.SEED. Seed 13 fails. Seed 99 takes a minute. The PATH has no .venv.
+    The test MCC is 0.SEED. Seed 13 fails. Seed 99 takes a minute, in a `sleep` without a shell around it: a shell
+    ignores a SIGINT that comes just as one of its commands ends. The PATH has no .venv.
     """
     for name in ("OMP_NUM_THREADS", "DASK_SCHEDULER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
