@@ -96,9 +96,9 @@ def test_an_experiment_of_other_settings_is_no_result(project, git):
     assert run_one("seed-1", {"seed": 1}) == dvc_experiments._find_results({"seed-1": recipe}, baseline, {})["seed-1"]
 
 
-def wait_until_asleep(log):
-    """Wait until an experiment of seed 99 is in its minute."""
-    wait_for(lambda: "\nasleep\n" in log.read_text(), 120, log.read_text)
+def wait_until_asleep(log, seconds):
+    """Wait until an experiment of seed 99 is in its minute; fail after so many seconds."""
+    wait_for(lambda: "\nasleep\n" in log.read_text(), seconds, log.read_text)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def command(project, tmp_path):
     code = f"from cola.experiments import dvc_experiments as it; it.run(lambda: it.run_experiments({experiments}))"
     log = tmp_path / "log"
     with running([sys.executable, "-c", code], log) as process:
-        wait_until_asleep(log)
+        wait_until_asleep(log, 120)
         yield process, log
 
 
@@ -145,7 +145,7 @@ def test_experiments_end_with_their_command_and_can_be_run_again(project, comman
 def test_a_demo_that_is_ended_leaves_no_copy_of_the_project(project, tmp_path, number):
     command = [sys.executable, "-m", "cola.experiments.dvc_experiments", "demo", "seed=99"]
     with running(command, tmp_path / "log") as demo:
-        wait_until_asleep(tmp_path / "log")
+        wait_until_asleep(tmp_path / "log", 60)
         (copy,) = (project / dvc_experiments.COPIES).iterdir()
         os.killpg(demo.pid, number)
         assert demo.wait(30)
@@ -157,7 +157,7 @@ def test_sigterm_ends_a_demo_in_the_background_of_a_script(project, tmp_path):
     """There a command ignores SIGINT, and so does what it starts."""
     ignoring = ["sh", "-c", 'trap "" INT; exec "$0" "$@"', sys.executable]
     with running([*ignoring, "-m", "cola.experiments.dvc_experiments", "demo", "seed=99"], tmp_path / "log") as demo:
-        wait_until_asleep(tmp_path / "log")
+        wait_until_asleep(tmp_path / "log", 60)
         demo.terminate()
         assert demo.wait(30) == 130
     assert not find_trainings(project)
@@ -197,7 +197,7 @@ def test_an_experiment_waits_while_another_writes_to_the_run_cache(project, tmp_
 def test_a_demo_under_nohup_goes_on_where_a_terminal_is_closed(project, tmp_path):
     command = ["nohup", sys.executable, "-m", "cola.experiments.dvc_experiments", "demo", "seed=99"]
     with running(command, tmp_path / "log") as demo:
-        wait_until_asleep(tmp_path / "log")
+        wait_until_asleep(tmp_path / "log", 60)
         os.killpg(demo.pid, signal.SIGHUP)
         with pytest.raises(subprocess.TimeoutExpired):
             demo.wait(2)
